@@ -1,0 +1,47 @@
+# make demo    segment the example photo with the model in the box
+# make test    everything CI checks: style, types, tests
+# make lint    style and types alone
+# make clean   remove what the other targets made
+#
+# Needs a Python of 3.10 or newer (PYTHON=python3.12 make test picks one) and a package index. No GPU, no weights.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# the cat's box in examples/instances.json, as corners
+CAT := 0,0,399,300
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint clean
+
+help:
+	@sed -n 's/^# make /make /p' Makefile
+
+demo: $(VENV)/.base
+	$(BIN)/nanosam segment examples/cat.jpg --box $(CAT) --format overlay -o demo.png --force
+	@echo "The picture is $(CURDIR)/demo.png"
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist demo.png .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: an install runs again only when what it depends on has changed. Editable, so that a pull needs none.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.base

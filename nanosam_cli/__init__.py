@@ -1,0 +1,41 @@
+"""nanosam: promptable segmentation on the edge.
+
+The public API is imported on first use, so that `import nanosam_cli` costs nothing:
+
+    from nanosam_cli import Prompt, load_predictor, read_image
+
+    with load_predictor() as predictor:
+        embedding = predictor.encode_image(read_image("photo.jpg"))
+        cat, = predictor.predict(embedding, Prompt.from_boxes([[10, 20, 300, 400]]))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nanosam_cli.core.image import read_image as read_image
+    from nanosam_cli.core.predictor import Predictor as Predictor
+    from nanosam_cli.core.predictor import load_predictor as load_predictor
+    from nanosam_cli.core.types import ImageEmbedding as ImageEmbedding
+    from nanosam_cli.core.types import Prompt as Prompt
+    from nanosam_cli.core.types import Segmentation as Segmentation
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "load_predictor": "predictor",
+    "Predictor": "predictor",
+    "Prompt": "types",
+    "ImageEmbedding": "types",
+    "Segmentation": "types",
+    "read_image": "image",
+}
+__all__ = ["ImageEmbedding", "Predictor", "Prompt", "Segmentation", "__version__", "load_predictor", "read_image"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"nanosam_cli.core.{_HOME[name]}"), name)

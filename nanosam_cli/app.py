@@ -1,0 +1,79 @@
+"""The `nanosam` executable: its commands, and the one place where an exception becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from nanosam_cli import __version__, console
+from nanosam_cli.commands import distill, export, segment
+from nanosam_cli.core.errors import NanosamError
+from nanosam_cli.options import QuietOption, VerboseOption, spelling
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+# shown after Typer's own usage errors, which know what is wrong but not what would be right
+EXAMPLES = {
+    "segment": "nanosam segment photo.jpg --box 10,20,300,400",
+    "distill": "nanosam distill nanosam-b0 --set data.root=photos",
+    "export": "nanosam export all runs/nanosam-b0/last.safetensors -o models/",
+}
+
+app = typer.Typer(
+    name="nanosam",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a bug keeps its plain traceback
+    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": spelling},
+)
+for command in (segment.segment, distill.distill, export.export):
+    app.command()(command)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        console.text(f"nanosam {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def nanosam(
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Promptable segmentation on the edge: photos and prompts in, masks out."""
+
+
+def main() -> None:
+    """Run the command line and end the process with 0 done, 1 failed, 2 usage, 130 interrupted."""
+    console.configure()
+    try:
+        app(prog_name=app.info.name)
+    except NanosamError as error:
+        console.error(str(error), error.hint)
+        code = error.exit_code
+    except KeyboardInterrupt:  # outside of Typer, which turns it into the same exit code
+        code = INTERRUPTED
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else DONE
+        example = EXAMPLES.get(next((word for word in sys.argv[1:] if not word.startswith("-")), ""))
+        if code == USAGE and example:
+            console.example(example)
+    if code == INTERRUPTED:
+        console.info("interrupted")
+    sys.exit(code if _flushed() else FAILED)
+
+
+def _flushed() -> bool:
+    """Whether the reader of stdout took everything; a pipe that was closed early (`| head`) ends quietly."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter fails again at exit
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""`nanosam distill`: a recipe in, a trained model out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nanosam_cli import console
+from nanosam_cli.core.errors import MissingExtraError, UsageError
+from nanosam_cli.options import QuietOption, VerboseOption
+
+if TYPE_CHECKING:
+    from nanosam_cli.core.distillation import EvaluationReport, StepReport
+    from nanosam_cli.core.recipe import Recipe
+
+
+def distill(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a recipe that `--list` shows.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key, such as data.root=photos. Repeatable."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder of the run; else runs/MODEL.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
+    list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes that come with the package.")] = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Train a model from a recipe.
+
+    The run can be killed at any time and goes on with --resume. Its folder holds the recipe, a log, a plot of the loss
+    and the last checkpoint, which `nanosam export` turns into model files.
+
+        nanosam distill --list
+
+        nanosam distill nanosam-b0 --set data.root=photos
+
+        nanosam distill nanosam-b0 --set data.root=photos --resume
+    """
+    from nanosam_cli.core.recipe import find_recipe, list_recipe_files, load_recipe
+
+    if list_recipes:
+        rows = [(path.stem, title) for path, title in list_recipe_files()]
+        console.table(("recipe", "what it trains"), rows)
+        return
+    if recipe is None:
+        raise UsageError("no recipe given", "nanosam distill --list")
+    chosen = load_recipe(find_recipe(recipe), overrides or [])
+    _train(chosen, output or Path("runs") / chosen.model.name, resume)
+
+
+def _train(recipe: Recipe, folder: Path, resume: bool) -> None:
+    try:
+        from nanosam_cli.core import distillation, plots
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("training", "train", str(error.name)) from error
+
+    done = distillation.steps_done(folder) if resume else 0
+    with console.progress("train", recipe.optimiser.steps, "steps") as advance:
+        advance(done)
+
+        def report(event: StepReport | EvaluationReport) -> None:
+            if isinstance(event, distillation.EvaluationReport):
+                console.info(f"step {event.step}: mIoU {_by_size(event.mean_iou)}")
+                return
+            advance(
+                1,
+                loss=event.loss,
+                IoU=event.iou,
+                images_per_s=event.images_per_second,
+                waiting=f"{event.waiting:.0%}",
+            )
+
+        checkpoint = distillation.train(recipe, folder, resume=resume, report=report)
+    console.info(f"loss curve: {plots.plot_run(folder)}")
+    console.text(str(checkpoint))
+
+
+def _by_size(mean_iou: dict[str, float]) -> str:
+    return ", ".join(f"{size} {value:.3f}" for size, value in mean_iou.items())

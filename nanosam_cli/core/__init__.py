@@ -1,0 +1,1 @@
+"""The engine and model layer. Nothing here knows Typer or Rich."""

@@ -1,0 +1,1 @@
+"""One file a runtime. Only these import their runtime library."""

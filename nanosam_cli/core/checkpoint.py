@@ -1,0 +1,71 @@
+"""Training state as safetensors plus metadata: no pickle, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.files import atomic_write
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What a run needs to go on exactly: tensors by name, and plain values."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors below a prefix, without it."""
+        return {name[len(prefix) :]: tensor for name, tensor in self.tensors.items() if name.startswith(prefix)}
+
+
+def save_state(
+    path: Path, model: nn.Module, average: nn.Module, optimiser: Optimizer, metadata: dict[str, Any]
+) -> None:
+    """Write model (`model.`), its moving average (`ema.`) and optimiser (`optimiser.`); replaces `path` atomically."""
+    from safetensors.torch import save_file
+
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"ema.{name}": tensor for name, tensor in average.state_dict().items()}
+    for number, values in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{number}.{name}": value for name, value in values.items()}
+    with atomic_write(path, overwrite=True) as temporary:
+        save_file(
+            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
+            temporary,
+            metadata={"nanosam": json.dumps(metadata)},
+        )
+
+
+def load_state(path: Path) -> TrainingState:
+    """Read a file that `save_state` wrote. Raises InputError where it is missing, broken or of another kind."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = (file.metadata() or {}).get("nanosam")
+            if metadata is None:
+                raise InputError(f"{path} is not a checkpoint of this program: its metadata has no 'nanosam' entry")
+            return TrainingState({name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata))  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise InputError(f"no such checkpoint: {path}") from error
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is not a whole safetensors file: {error}", "use an earlier checkpoint") from error
+
+
+def restore(state: TrainingState, model: nn.Module, average: nn.Module, optimiser: Optimizer) -> None:
+    """Put a saved state back where it was; every name must fit."""
+    model.load_state_dict(state.part("model."))
+    average.load_state_dict(state.part("ema."))
+    values: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in state.part("optimiser.").items():
+        number, _, key = name.partition(".")
+        values.setdefault(int(number), {})[key] = tensor
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": values})

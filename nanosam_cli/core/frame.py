@@ -1,0 +1,118 @@
+"""Geometry between a photo and SAM's square input: one object for images, points, boxes and masks.
+
+Three spaces: *original* (the photo's pixels), *input* (S x S, the longest side resized to S, padded at the bottom and
+right), and *frame* (SAM's coordinate square, 1024 whatever S is). Resizing follows segment-anything's
+`ResizeLongestSide` and `postprocess_masks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+COORDINATE_SIZE = 1024  # side of the square that prompt coordinates live in, for every model of this contract
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a photo of `original_hw` pixels lies in a model's square input of side `input_size`."""
+
+    original_hw: tuple[int, int]
+    input_size: int
+    coordinate_size: int = COORDINATE_SIZE
+
+    @property
+    def input_hw(self) -> tuple[int, int]:
+        """Height and width of the resized photo, before padding; rounded as SAM does, never below one pixel."""
+        height, width = self.original_hw
+        scale = self.input_size / max(height, width)
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+    @property
+    def scale_xy(self) -> NDArray[np.float64]:
+        """(2,) factors from original pixels to frame coordinates. The axes differ by the rounding of `input_hw`."""
+        input_to_frame = self.coordinate_size / self.input_size
+        (height, width), (input_height, input_width) = self.original_hw, self.input_hw
+        return np.array([input_width / width, input_height / height]) * input_to_frame
+
+    def points_to_frame(self, points_xy: NDArray[np.floating]) -> Array:
+        """(..., 2) x y in original pixels -> (..., 2) in the frame."""
+        return (points_xy * self.scale_xy).astype(np.float32)
+
+    def points_to_original(self, points_xy: NDArray[np.floating]) -> Array:
+        """The inverse of `points_to_frame`."""
+        return (points_xy / self.scale_xy).astype(np.float32)
+
+    def boxes_to_frame(self, boxes: NDArray[np.floating]) -> Array:
+        """(..., 4) x0 y0 x1 y1 in original pixels -> (..., 4) in the frame."""
+        return self.points_to_frame(boxes.reshape(*boxes.shape[:-1], 2, 2)).reshape(boxes.shape)
+
+    def boxes_to_original(self, boxes: NDArray[np.floating]) -> Array:
+        """The inverse of `boxes_to_frame`."""
+        return self.points_to_original(boxes.reshape(*boxes.shape[:-1], 2, 2)).reshape(boxes.shape)
+
+    def image_to_input(self, image: NDArray[np.uint8], mean: Array, std: Array) -> Array:
+        """(H, W, 3) uint8 RGB -> (1, 3, S, S) float32: resized (antialiased bilinear), normalised, then zero-padded."""
+        height, width = self.input_hw
+        resized = Image.fromarray(image)
+        if resized.size != (width, height):
+            resized = resized.resize((width, height), Image.Resampling.BILINEAR)
+        tensor = np.zeros((1, 3, self.input_size, self.input_size), np.float32)
+        # one fused multiply-add a channel: (x - mean) / std
+        pixels = np.asarray(resized, np.float32) * (1 / std) - mean / std
+        tensor[0, :, :height, :width] = pixels.transpose(2, 0, 1)
+        return tensor
+
+    def masks_to_original(self, low_res: Array) -> Array:
+        """Mask logits (..., h, w) over the whole square -> (..., H, W) over the photo.
+
+        The same numbers as SAM's bilinear upscale to the frame, crop of the padding and bilinear resize to the photo,
+        done as two small matrices because each step is linear and separable.
+        """
+        rows, columns = self._mask_matrices(low_res.shape[-2], low_res.shape[-1])
+        return np.asarray(rows @ (low_res @ columns.T), np.float32)
+
+    def masks_to_frame(self, masks: NDArray[np.bool_], low_res_hw: tuple[int, int] = (256, 256)) -> Array:
+        """Masks (..., H, W) bool over the photo -> share of mask in each low-resolution cell, (..., h, w) in [0, 1]."""
+        height, width = self.original_hw
+        rows = _area_matrix(height, self.input_hw[0] / self.input_size * low_res_hw[0], low_res_hw[0])
+        columns = _area_matrix(width, self.input_hw[1] / self.input_size * low_res_hw[1], low_res_hw[1])
+        return np.asarray(rows @ (masks.astype(np.float32) @ columns.T), np.float32)
+
+    def _mask_matrices(self, low_height: int, low_width: int) -> tuple[Array, Array]:
+        factor = self.coordinate_size / self.input_size
+        (height, width), (input_height, input_width) = self.original_hw, self.input_hw
+        return (
+            _upscale_crop_resize(low_height, self.coordinate_size, max(1, round(input_height * factor)), height),
+            _upscale_crop_resize(low_width, self.coordinate_size, max(1, round(input_width * factor)), width),
+        )
+
+
+@lru_cache(maxsize=16)  # 4 MB each for a 12-megapixel photo
+def _upscale_crop_resize(low: int, full: int, cropped: int, original: int) -> Array:
+    """(original, low) matrix: bilinear low -> full, keep the first `cropped`, bilinear -> original."""
+    return np.asarray(_bilinear(_bilinear(np.eye(low), full)[:cropped], original), np.float32)
+
+
+def _bilinear(rows: NDArray[np.float64], target: int) -> NDArray[np.float64]:
+    """(source, n) -> (target, n): bilinear interpolation with half-pixel centres, without antialiasing (as torch's)."""
+    source = len(rows)
+    positions = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    left = np.minimum(positions.astype(int), max(source - 2, 0))
+    share = (positions - left)[:, None]
+    return np.asarray(rows[left] * (1 - share) + rows[np.minimum(left + 1, source - 1)] * share)
+
+
+@lru_cache(maxsize=16)
+def _area_matrix(source: int, covered: float, target: int) -> Array:
+    """(target, source) matrix of area averages: `source` pixels spread over the first `covered` of `target` cells."""
+    edges = np.linspace(0, covered, source + 1)  # pixel borders, in cells
+    cells = np.arange(target)[:, None]
+    overlap = np.minimum(edges[None, 1:], cells + 1) - np.maximum(edges[None, :-1], cells)
+    return np.asarray(np.clip(overlap, 0, None), np.float32)

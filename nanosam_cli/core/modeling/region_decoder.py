@@ -1,0 +1,270 @@
+"""A mask decoder that works in the frame of each prompt's own box.
+
+SAM's decoder attends from a few tokens to all 4,096 cells of the embedding for every prompt. Here each prompt first
+gets a box (given, or regressed from its points or mask), a window around it is cut out of the embedding onto a fixed
+grid, and a small U-Net decides what in it is the object. Scale and place are then the same for the network whatever the
+photo, so it learns from little data, and a prompt costs a tenth of SAM's. The file contract is SAM's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nanosam_cli.core.modeling.encoder import EMBEDDING_CHANNELS, conv_norm
+from nanosam_cli.core.modeling.prediction import CELL, LOW_RES, MASKS, Prompts, WindowPrediction
+from nanosam_cli.core.modeling.resample import crop_windows, paste_windows
+
+OUTSIDE_LOGIT = -12.0
+
+
+class RegionDecoder(nn.Module):
+    """`image_embeddings`, prompts -> `iou_predictions` (P, 4), `low_res_masks` (P, 4, 256, 256)."""
+
+    def __init__(self, *, context: int = 96, detail: int = 12, width: int = 64, grid: int = 32) -> None:
+        super().__init__()
+        self.grid = grid
+        self.context = nn.Conv2d(EMBEDDING_CHANNELS, context, 1)
+        self.detail = nn.Conv2d(EMBEDDING_CHANNELS, detail * 16, 1)  # folded 4 x 4: unfolded to 256 x 256
+        self.point_box = nn.Sequential(nn.Conv2d(context, 64, 1), nn.ReLU(inplace=True), nn.Conv2d(64, 4, 1))
+        self.key = nn.Conv2d(context, 32, 1)
+        self.prior_scale = nn.Parameter(torch.tensor(2.0))
+
+        wide, deep = 2 * width, 3 * width
+        self.enter = nn.Sequential(conv_norm(context + _PROMPT_CHANNELS + 2, width, 3), conv_norm(width, width, 3))
+        self.down1 = nn.Sequential(conv_norm(width, wide, 3, 2), conv_norm(wide, wide, 3))
+        self.down2 = nn.Sequential(conv_norm(wide, deep, 3, 2), conv_norm(deep, deep, 3))
+        self.attend = GridAttention(deep, heads=4)
+        self.up1 = nn.ConvTranspose2d(deep, wide, 2, 2)
+        self.merge1 = conv_norm(wide, wide, 3)
+        self.up2 = nn.ConvTranspose2d(wide, width, 2, 2)
+        self.merge2 = conv_norm(width, width, 3)
+        self.up3 = nn.ConvTranspose2d(width, width // 2, 2, 2)
+        self.detail_in = nn.Conv2d(detail + 4, width // 2, 1)
+        self.refine = nn.Sequential(conv_norm(width // 2, width // 2, 3), conv_norm(width // 2, width // 2, 3))
+        self.masks = nn.Conv2d(width // 2, MASKS, 1)
+        self.iou = nn.Sequential(nn.Linear(deep + MASKS, 64), nn.ReLU(inplace=True), nn.Linear(64, MASKS))
+        for parameter in self.masks.parameters():
+            nn.init.zeros_(parameter)  # training starts at the prior
+
+    def forward(
+        self,
+        image_embeddings: Tensor,  # (1, 256, h, w)
+        point_coords: Tensor,  # (P, N, 2) frame units
+        point_labels: Tensor,  # (P, N)
+        mask_input: Tensor,  # (P, 1, 4h, 4w)
+        has_mask_input: Tensor,  # (P,)
+    ) -> tuple[Tensor, Tensor]:
+        """The file contract: -> (P, 4), (P, 4, 4h, 4w)."""
+        context, detail = self.prepare(image_embeddings)
+        prediction = self.decode(context, detail, point_coords, point_labels, mask_input, has_mask_input)
+        low_res_hw = (mask_input.shape[-2], mask_input.shape[-1])
+        return prediction.ious, paste_windows(
+            prediction.logits, prediction.windows / LOW_RES, low_res_hw, OUTSIDE_LOGIT
+        )
+
+    def predict_windows(self, image_embeddings: Tensor, prompts: Prompts, focus: Tensor) -> WindowPrediction:
+        """For training: P prompts over B photos' embeddings, on windows of the decoder's own choice (not `focus`)."""
+        context, detail = self.prepare(image_embeddings)
+        return self.decode(
+            context[prompts.owner],
+            detail[prompts.owner],
+            prompts.point_coords,
+            prompts.point_labels,
+            prompts.mask_input,
+            prompts.has_mask_input,
+        )
+
+    def prepare(self, image_embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """What does not depend on the prompt: (B, 256, h, w) -> context (B, C, h, w), detail (B, D, 4h, 4w)."""
+        return self.context(image_embeddings), F.pixel_shuffle(self.detail(image_embeddings), 4)
+
+    def decode(
+        self,
+        context: Tensor,  # (1 or P, C, h, w)
+        detail: Tensor,  # (1 or P, D, 4h, 4w)
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> WindowPrediction:
+        """All prompts at once, each on its own window."""
+        point_boxes = self._point_boxes(context, point_coords)
+        boxes, given = _prompt_boxes(point_coords, point_labels, point_boxes, mask_input, has_mask_input)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        margin = 0.15 * sides + CELL
+        windows = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
+
+        place = _box_relative(boxes, windows, self.grid)  # (P, 2, G, G)
+        prior = 1 - place.square().sum(dim=1, keepdim=True)  # > 0 inside the inscribed ellipse
+        region = crop_windows(context, windows / CELL, self.grid)
+        similar = self._similarity(region, prior, place)
+        prompts = self._prompt_maps(
+            boxes, windows, given, place, prior, point_coords, point_labels, mask_input, has_mask_input
+        )
+
+        fine = self.enter(torch.cat([region, prompts, similar], dim=1).to(region.dtype))  # (P, 64, 32, 32)
+        middle = self.down1(fine)  # (P, 128, 16, 16)
+        coarse = self.attend(self.down2(middle))  # (P, 192, 8, 8)
+        middle = self.merge1(middle + self.up1(coarse))
+        fine = self.merge2(fine + self.up2(middle))
+
+        side = 2 * self.grid
+        place = _box_relative(boxes, windows, side)
+        prior = 1 - place.square().sum(dim=1, keepdim=True)
+        edge = torch.cat([place, prior, (1 - place.abs().amax(dim=1, keepdim=True))], dim=1).clamp(-2, 2)
+        texture = crop_windows(detail, windows * (4 / CELL), side)
+        finest = self.refine(F.relu(self.up3(fine) + self.detail_in(torch.cat([texture, edge.to(texture.dtype)], 1))))
+        logits = self.masks(finest).float() + self.prior_scale * prior.clamp(min=-4)
+
+        share = logits.detach().sigmoid().mean(dim=(2, 3))  # how full each mask is
+        ious = self.iou(torch.cat([coarse.float().mean(dim=(2, 3)), share], dim=1)).float().sigmoid()
+        return WindowPrediction(logits, ious, windows, point_boxes)
+
+    def _point_boxes(self, context: Tensor, point_coords: Tensor) -> Tensor:
+        """The box of the object under each point, from distances to its four sides as FCOS regresses them
+        (Tian et al. 2019, arXiv 1904.01355): (P, N, 2) -> (P, N, 4)."""
+        prompts, points = point_coords.shape[:2]
+        distances = self.point_box(context).float()  # (1 or P, 4, h, w), log cells
+        cells = point_coords.float() / CELL
+        rows = _point_weights(cells[:, :, 1], context.shape[-2])[:, None]  # (P, 1, N, h)
+        columns = _point_weights(cells[:, :, 0], context.shape[-1])[:, None]  # (P, 1, N, w)
+        sampled = ((rows @ distances) * columns).sum(dim=3)  # (P, 4, N)
+        reach = sampled.transpose(1, 2).clamp(-4, 5).exp() * CELL
+        near = point_coords - reach[:, :, :2]
+        return torch.cat([near, point_coords + reach[:, :, 2:]], dim=2).reshape(prompts, points, 4)
+
+    def _similarity(self, region: Tensor, prior: Tensor, place: Tensor) -> Tensor:
+        """How like each cell is to the mean of the prior's inside, and of the box's outside: (P, 2, G, G)."""
+        keys = self.key(region).float()
+        keys = F.normalize(keys.flatten(2), dim=1)  # (P, 32, G * G)
+        inside = (prior * 4).sigmoid().flatten(2)  # (P, 1, G * G)
+        outside = (place.abs().amax(dim=1, keepdim=True) > 1).to(keys.dtype).flatten(2)
+        weights = torch.cat([inside, outside], dim=1)
+        weights = weights / weights.sum(dim=2, keepdim=True).clamp(min=1e-3)
+        means = weights @ keys.transpose(1, 2)  # (P, 2, 32)
+        return (means @ keys).reshape(-1, 2, self.grid, self.grid) * 4
+
+    def _prompt_maps(
+        self,
+        boxes: Tensor,
+        windows: Tensor,
+        given: Tensor,
+        place: Tensor,
+        prior: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> Tensor:
+        """Everything the prompt says, drawn on the window: (P, _PROMPT_CHANNELS, G, G)."""
+        size = ((boxes[:, 2:] - boxes[:, :2]).clamp(min=1) / 128).log()  # (P, 2) about zero for a middling object
+        constants = torch.cat([size, given[:, None], has_mask_input[:, None].to(size.dtype)], dim=1)
+        constants = constants[:, :, None, None].expand(-1, -1, self.grid, self.grid)
+        mask = crop_windows(mask_input, windows / LOW_RES, self.grid).div(4).tanh()
+        mask = mask * has_mask_input.reshape(-1, 1, 1, 1)
+        clicks = _click_maps(boxes, place, point_coords, point_labels)
+        border = 1 - place.abs().amax(dim=1, keepdim=True)  # > 0 inside the box
+        return torch.cat([place.clamp(-2, 2), prior.clamp(-2, 1), border.clamp(-1, 1), constants, mask, clicks], dim=1)
+
+
+_PROMPT_CHANNELS = 2 + 1 + 1 + 4 + 1 + 4
+
+
+class GridAttention(nn.Module):
+    """Self-attention over a small map's cells, so that distant parts of one object can agree."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """(P, C, G, G) -> the same."""
+        prompts, channels, height, width = grid.shape
+        tokens = grid.flatten(2).transpose(1, 2)  # (P, G * G, C)
+        split = self.qkv(self.norm(tokens)).reshape(prompts, height * width, 3, self.heads, channels // self.heads)
+        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)  # (P, heads, G * G, C / heads)
+        scores = (query @ key.transpose(2, 3)) * (channels // self.heads) ** -0.5
+        mixed = (scores.softmax(dim=3) @ value).transpose(1, 2).reshape(prompts, height * width, channels)
+        attended: Tensor = self.out(mixed)
+        return grid + attended.transpose(1, 2).reshape(prompts, channels, height, width)
+
+
+def _point_weights(positions: Tensor, side: int) -> Tensor:
+    """(P, N) positions in cells -> (P, N, side) bilinear weights, clamped to the map."""
+    centres = torch.arange(side, device=positions.device, dtype=torch.float32) + 0.5
+    return (1 - (positions.clamp(0.5, side - 0.5)[:, :, None] - centres).abs()).clamp(min=0)
+
+
+def _prompt_boxes(
+    coords: Tensor, labels: Tensor, point_boxes: Tensor, mask_input: Tensor, has_mask_input: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One box a prompt, frame units (P, 4), and whether the user gave it (P,) as 0 or 1.
+
+    The given box; else the mask prompt's extent and the foreground points; else what the points' boxes say together;
+    a prompt of none of these means the whole square.
+    """
+    whole = mask_input.shape[-1] * LOW_RES
+    top_left = (labels == 2).to(coords.dtype)[:, :, None]
+    bottom_right = (labels == 3).to(coords.dtype)[:, :, None]
+    corners = torch.cat([(coords * top_left).sum(dim=1), (coords * bottom_right).sum(dim=1)], dim=1)
+    given = top_left.amax(dim=(1, 2))  # (P,)
+
+    foreground = (labels == 1).to(coords.dtype)[:, :, None]  # (P, N, 1)
+    count = foreground.sum(dim=1)  # (P, 1)
+    lowest = (coords + (1 - foreground) * 1e6).amin(dim=1)
+    highest = (coords - (1 - foreground) * 1e6).amax(dim=1)
+    average = (point_boxes * foreground).sum(dim=1) / count.clamp(min=1)
+    by_points = torch.cat([torch.minimum(average[:, :2], lowest), torch.maximum(average[:, 2:], highest)], dim=1)
+
+    filled = (mask_input > 0).to(coords.dtype)
+    x0, x1 = _extent(filled.amax(dim=2).flatten(1))
+    y0, y1 = _extent(filled.amax(dim=3).flatten(1))
+    extent = torch.stack([x0, y0, x1, y1], dim=1) * LOW_RES
+    by_mask = torch.cat([torch.minimum(extent[:, :2], lowest), torch.maximum(extent[:, 2:], highest)], dim=1)
+
+    by_nothing = coords.new_tensor([0.0, 0.0, 1.0, 1.0]) * whole
+    has_mask = (has_mask_input.reshape(-1).to(coords.dtype) * (x1 > x0).to(coords.dtype))[:, None]
+    has_points = (count > 0).to(coords.dtype)
+    boxes = has_points * by_points + (1 - has_points) * by_nothing
+    boxes = has_mask * by_mask + (1 - has_mask) * boxes
+    boxes = given[:, None] * corners + (1 - given[:, None]) * boxes.clamp(min=0, max=whole)
+    low = boxes[:, :2]
+    return torch.cat([low, torch.maximum(boxes[:, 2:], low + LOW_RES)], dim=1), given
+
+
+def _extent(filled: Tensor) -> tuple[Tensor, Tensor]:
+    """(P, n) of 0 and 1 -> first set position and one past the last, each (P,); 0 and 0 where none is set."""
+    positions = torch.arange(filled.shape[1], device=filled.device, dtype=filled.dtype)
+    last = (filled * (positions + 1)).amax(dim=1)
+    first = filled.shape[1] - (filled * (filled.shape[1] - positions)).amax(dim=1)
+    return torch.minimum(first, last), last
+
+
+def _box_relative(boxes: Tensor, windows: Tensor, side: int) -> Tensor:
+    """Where each window point lies in its box: (P, 2, side, side) of u v, -1 and 1 at the box's sides."""
+    steps = (torch.arange(side, device=boxes.device, dtype=torch.float32) + 0.5) / side
+    points = windows[:, :2, None] + (windows[:, 2:] - windows[:, :2])[:, :, None] * steps  # (P, 2, side)
+    centres, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    relative = (points - centres[:, :, None]) / halves[:, :, None]
+    u = relative[:, 0, None, :].expand(-1, side, -1)
+    v = relative[:, 1, :, None].expand(-1, -1, side)
+    return torch.stack([u, v], dim=1)
+
+
+def _click_maps(boxes: Tensor, place: Tensor, coords: Tensor, labels: Tensor) -> Tensor:
+    """Foreground and background points as bumps, narrow and wide in units of the box: (P, 4, G, G)."""
+    centres, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    points = (coords - centres[:, None]) / halves[:, None]  # (P, N, 2)
+    across = (place[:, None, 0] - points[:, :, 0, None, None]).square()
+    down = (place[:, None, 1] - points[:, :, 1, None, None]).square()
+    squared = across + down  # (P, N, G, G)
+    maps = []
+    for label in (1, 0):
+        there = (labels == label).to(coords.dtype)[:, :, None, None]
+        maps += [((-squared / spread).exp() * there).amax(dim=1) for spread in (0.02, 0.4)]
+    return torch.stack(maps, dim=1)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs the extra `train`")
+
+import torch
+
+from nanosam_cli.core.coco import read_coco
+from nanosam_cli.core.datasets import Crop, TrainingCrops, collate, jitter_box, paste_object, random_point
+from nanosam_cli.core.errors import InputError
+from tests.training_data import save_shapes, tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> TrainingCrops:
+    folder = tmp_path_factory.mktemp("data")
+    save_shapes(folder / "shapes")
+    return TrainingCrops(tiny_recipe(folder, steps=40))
+
+
+def test_samples_are_drawn_by_index(dataset: TrainingCrops) -> None:
+    again = dataset[5]
+    assert all(torch.equal(one, other) for one, other in zip(dataset[5], again))
+    assert not torch.equal(dataset[5].images, dataset[6].images)
+
+
+def test_masks_fill_their_boxes(dataset: TrainingCrops) -> None:
+    """Boxes are in the frame, masks in pixels of the crop: 2 frame units a pixel at 512."""
+    for index in range(20):
+        sample = dataset[index]
+        for mask, box in zip(sample.masks[:, 0], sample.boxes / 2):
+            rows, columns = torch.nonzero(mask > 127, as_tuple=True)
+            found = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            assert (found - box).abs().max() <= 1.5
+
+
+def test_padding_is_zero_as_at_inference(dataset: TrainingCrops) -> None:
+    padded = [dataset[index].images[0] for index in range(20)]
+    padded = [image for image in padded if not image[:, -1].any()]
+    assert padded
+    assert all(image.any() for image in padded)
+
+
+def test_prompts_are_where_they_should_be(dataset: TrainingCrops) -> None:
+    kinds = set()
+    for index in range(40):
+        sample = dataset[index]
+        for mask, coords, labels in zip(sample.masks[:, 0], sample.point_coords, sample.point_labels):
+            kinds.add(tuple(labels.int().tolist()))
+            if labels[0] == 1:
+                x, y = (coords[0] / 2).int().tolist()
+                assert mask[y, x] > 127
+            if labels[1] == 2:
+                assert (coords[2] > coords[1]).all()
+    assert kinds == {(1, -1, -1), (1, 2, 3), (-1, 2, 3)}
+
+
+def test_crowds_are_not_trained_on(dataset: TrainingCrops) -> None:
+    assert all(not target.iscrowd for source in dataset.sources for photo in source for target in photo.objects)
+
+
+def test_batches_have_a_fixed_number_of_prompts(dataset: TrainingCrops) -> None:
+    samples = [dataset[index] for index in range(3)]
+    available = sum(len(sample.owner) for sample in samples)
+    for count in (2, 3, 7):
+        batch = collate(samples, prompts=count)
+        assert len(batch.owner) == len(batch.masks) == len(batch.point_labels) == count
+        assert set(batch.owner.tolist()) == set(range(min(count, 3)))
+        assert len({mask.numpy().tobytes() for mask in batch.masks}) == min(count, available)
+
+
+def test_pasted_objects_hide_what_is_under_them() -> None:
+    ours = np.zeros((64, 64), np.uint8)
+    ours[10:30, 10:30] = 255
+    hidden = np.zeros((64, 64), np.uint8)
+    hidden[40:50, 40:50] = 255
+    theirs = np.zeros((64, 64), np.uint8)
+    theirs[20:60, 20:60] = 255
+    crop = Crop(np.zeros((64, 64, 3), np.uint8), (64, 64), [ours, hidden], [(10, 10, 30, 30), (40, 40, 50, 50)])
+    donor = Crop(np.full((64, 64, 3), 200, np.uint8), (64, 64), [theirs], [(20, 20, 60, 60)])
+    pasted = paste_object(crop, donor, np.random.default_rng(0))
+    assert pasted.image[40, 40, 0] == 200
+    assert pasted.image[5, 5, 0] == 0
+    assert len(pasted.masks) == 2  # the pasted one and ours; the other is wholly covered
+    assert not (pasted.masks[1] & theirs).any()
+    assert pasted.boxes == [(20, 20, 60, 60), (10, 10, 30, 30)]
+
+
+def test_jittered_boxes_keep_half_their_size() -> None:
+    random = np.random.default_rng(0)
+    box = np.array([10, 20, 110, 40], np.float32)
+    for _ in range(200):
+        moved = jitter_box(box, 0.5, random)
+        assert ((moved[2:] - moved[:2]) >= 0.5 * (box[2:] - box[:2]) - 1e-3).all()
+
+
+def test_points_lie_on_thin_and_faint_masks() -> None:
+    thin = np.zeros((20, 20), np.uint8)
+    thin[3, 4:9] = 90  # nowhere more than half covered
+    x, y = random_point(thin, np.random.default_rng(0))
+    assert thin[int(y), int(x)] == 90
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "no such annotation file"),
+        ("{", "is not JSON"),
+        ("[]", "is not a COCO instances file"),
+        ('{"images": [{"id": 1}], "annotations": [{"image_id": 2}]}', "is not a COCO instances file"),
+    ],
+)
+def test_broken_annotation_files(tmp_path: Path, text: str | None, words: str) -> None:
+    path = tmp_path / "instances.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_coco(path)
+
+
+def test_annotations_are_read_in_every_notation(tmp_path: Path) -> None:
+    save_shapes(tmp_path)
+    first, *_ = read_coco(tmp_path / "instances.json")
+    assert [target.iscrowd for target in first.objects] == [False, False, True]  # the bare one is left out
+    assert first.objects[2].mask().sum() == 500
+    assert first.objects[0].box == (10, 12, 50, 42)

@@ -1,0 +1,120 @@
+"""The arrows of the design: which module may import what, and how little `nanosam --help` loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nanosam_cli
+
+PACKAGE = Path(nanosam_cli.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+TRAINING = (
+    "core.modeling",
+    "core.distillation",
+    "core.checkpoint",
+    "core.datasets",
+    "core.losses",
+    "core.export",
+    "core.text_prompt",
+    "core.backends.torch",
+    "core.evaluation",
+)
+ENGINES = ("core.backends.tensorrt", "core.engine", "core.precision")
+
+# heavy package -> the only modules that may import it
+HOMES = {
+    "torch": TRAINING,
+    "torchvision": TRAINING,
+    "timm": TRAINING,
+    "transformers": ("core.text_prompt",),
+    "onnxruntime": ("core.backends.onnxruntime", "core.export", "core.precision"),
+    "tensorrt": ENGINES,
+    "tensorrt_rtx": ENGINES,
+    "polygraphy": ENGINES,
+    "pycocotools": ("core.coco", "core.formats", "core.metrics"),
+    "rich": ("console",),
+    "typer": ("app", "options", "commands"),
+}
+
+# layer -> layers of this package that it may import; what is in no row is a module of its own beside them
+LAYERS = {
+    "app": {"app", "commands", "core", "options", "console"},
+    "commands": {"commands", "core", "options", "console"},
+    "options": {"console"},
+    "console": set(),
+    "core": {"core"},
+}
+
+
+def name_of(path: Path) -> str:
+    """`nanosam_cli/core/image.py` -> `core.image`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of everything a file imports, inside functions too; `from a import b` gives `a.b`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def within(module: str, homes: tuple[str, ...]) -> bool:
+    return any(module == home or module.startswith(f"{home}.") for home in homes)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_heavy_packages_stay_at_home(path: Path) -> None:
+    module = name_of(path)
+    strays = {name for name in imports(path) if not within(module, HOMES.get(name.split(".")[0], (module,)))}
+    assert not strays
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if name_of(path)], ids=name_of)
+def test_imports_run_one_way(path: Path) -> None:
+    layer = name_of(path).split(".")[0]
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("nanosam_cli.")} - {"__version__"}
+    assert used <= LAYERS[layer]
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if name_of(p).startswith("commands")], ids=name_of)
+def test_commands_do_no_arithmetic(path: Path) -> None:
+    assert not {name for name in imports(path) if name.split(".")[0] in ("numpy", "PIL")}
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if name_of(path) != "console"], ids=name_of)
+def test_only_the_console_prints(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        assert called not in ("print", "typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write")
+
+
+@pytest.mark.parametrize(
+    ("program", "unwanted"),
+    [
+        (
+            "import sys; sys.argv = ['nanosam', '--help']\n"
+            "from nanosam_cli.app import main\n"
+            "try: main()\n"
+            "except SystemExit as exit: assert exit.code == 0\n",
+            {"torch", "onnxruntime", "onnx", "pycocotools", "PIL", "numpy", "polygraphy", "tensorrt", "transformers"},
+        ),
+        ("import nanosam_cli\n", {"typer", "rich", "numpy", "PIL", "onnxruntime"}),
+        ("from nanosam_cli import load_predictor\n", {"typer", "rich", "torch", "onnx", "pycocotools"}),
+    ],
+    ids=["nanosam --help", "import nanosam_cli", "load_predictor"],
+)
+def test_what_is_not_loaded(program: str, unwanted: set[str]) -> None:
+    program += "import sys; sys.stderr.write(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not unwanted & {name.split(".")[0] for name in done.stderr.split()}
