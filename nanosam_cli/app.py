@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nanosam_cli import __version__, console
-from nanosam_cli.commands import distill, export, segment
+from nanosam_cli.commands import benchmark, distill, doctor, export, segment
 from nanosam_cli.core.errors import NanosamError
 from nanosam_cli.options import QuietOption, VerboseOption, spelling
 
@@ -20,6 +20,7 @@ EXAMPLES = {
     "segment": "nanosam segment photo.jpg --box 10,20,300,400",
     "distill": "nanosam distill nanosam-b0 --set data.root=photos",
     "export": "nanosam export all runs/nanosam-b0/last.safetensors -o models/",
+    "benchmark": "nanosam benchmark nanosam-b0 nvidia=resnet18_image_encoder.onnx,mobile_sam_mask_decoder.onnx",
 }
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug keeps its plain traceback
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": spelling},
 )
-for command in (segment.segment, distill.distill, export.export):
+for command in (segment.segment, distill.distill, export.export, benchmark.benchmark, doctor.doctor):
     app.command()(command)
 
 

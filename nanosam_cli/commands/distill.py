@@ -62,8 +62,7 @@ def _train(recipe: Recipe, folder: Path, resume: bool) -> None:
         raise MissingExtraError("training", "train", str(error.name)) from error
 
     done = distillation.steps_done(folder) if resume else 0
-    with console.progress("train", recipe.optimiser.steps, "steps") as advance:
-        advance(done)
+    with console.progress("train", recipe.optimiser.steps, "steps", done=done) as advance:
 
         def report(event: StepReport | EvaluationReport) -> None:
             if isinstance(event, distillation.EvaluationReport):

@@ -41,7 +41,7 @@ from nanosam_cli.core.recipe import LossSection, OptimiserSection, Recipe
 CHECKPOINT = "last.safetensors"
 LOG = "log.csv"
 FOCUS_MARGIN = 0.15  # of the box, on each side of the window on which whole-square decoders are trained
-OUTSIDE_LOGIT = -12.0
+OUTSIDE_LOGIT = -5.0  # of a mask that is shown again as prompt
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,20 @@ class Frame:
         rows, columns = self._mask_matrices(low_res.shape[-2], low_res.shape[-1])
         return np.asarray(rows @ (low_res @ columns.T), np.float32)
 
+    def mask_to_original(self, low_res: Array, threshold: float) -> NDArray[np.bool_]:
+        """One mask's logits (h, w) -> `masks_to_original(low_res) > threshold`, (H, W).
+
+        Interpolation never passes the values that it is made of, so only the part of the photo is worked out that some
+        value above the threshold reaches: for most objects a fraction of it.
+        """
+        mask = np.zeros(self.original_hw, np.bool_)
+        above = low_res > threshold
+        if above.any():
+            rows, columns = self._mask_matrices(*low_res.shape)
+            (y, low_y), (x, low_x) = _reach(rows, above.any(axis=1)), _reach(columns, above.any(axis=0))
+            mask[y, x] = rows[y, low_y] @ (low_res[low_y, low_x] @ columns[x, low_x].T) > threshold
+        return mask
+
     def masks_to_frame(self, masks: NDArray[np.bool_], low_res_hw: tuple[int, int] = (256, 256)) -> Array:
         """Masks (..., H, W) bool over the photo -> share of mask in each low-resolution cell, (..., h, w) in [0, 1]."""
         height, width = self.original_hw
@@ -98,6 +112,18 @@ class Frame:
 def _upscale_crop_resize(low: int, full: int, cropped: int, original: int) -> Array:
     """(original, low) matrix: bilinear low -> full, keep the first `cropped`, bilinear -> original."""
     return np.asarray(_bilinear(_bilinear(np.eye(low), full)[:cropped], original), np.float32)
+
+
+def _reach(matrix: Array, chosen: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The span of outputs (rows of `matrix`) that the chosen inputs reach, and the span of inputs that these take."""
+    outputs = _span(matrix[:, _span(chosen)].any(axis=1))
+    return outputs, _span(matrix[outputs].any(axis=0))
+
+
+def _span(flags: NDArray[np.bool_]) -> slice:
+    """From the first to the last that is set; empty where none is."""
+    places = np.flatnonzero(flags)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0)
 
 
 def _bilinear(rows: NDArray[np.float64], target: int) -> NDArray[np.float64]:

@@ -195,7 +195,7 @@ def _ambiguous(rows: Prompt) -> NDArray[np.bool_]:
 
 def _segmentation(frame: Frame, low_res: Array, iou: np.float32, index: int, threshold: float) -> Segmentation:
     # one mask at a time: the photo-sized logits of a 12-megapixel photo are 48 MB. The copy lets the call's output go.
-    return Segmentation(frame.masks_to_original(low_res) > threshold, float(iou), low_res.copy(), index)
+    return Segmentation(frame.mask_to_original(low_res, threshold), float(iou), low_res.copy(), index)
 
 
 def load_predictor(

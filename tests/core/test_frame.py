@@ -55,6 +55,19 @@ def test_image_to_input(original_hw: tuple[int, int]) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("original_hw", [(480, 640), (427, 640), (640, 427), (33, 1000), (1, 1), (1, 500)])
+@pytest.mark.parametrize(
+    "blob", [(0, 4, 0, 4), (100, 130, 40, 41), (60, 256, 0, 256), (250, 256, 250, 256), (0, 0, 0, 0)]
+)
+def test_one_mask_is_worked_out_where_it_is(original_hw: tuple[int, int], blob: tuple[int, int, int, int]) -> None:
+    frame = Frame(original_hw, 512)
+    low_res = np.random.default_rng(0).normal(-9, 1, (256, 256)).astype(np.float32)
+    low_res[blob[0] : blob[1], blob[2] : blob[3]] += 18
+    for threshold in (-8.0, 0.0, 3.0):
+        expected = frame.masks_to_original(low_res) > threshold
+        assert np.count_nonzero(frame.mask_to_original(low_res, threshold) != expected) <= expected.size * 1e-4
+
+
 @pytest.mark.parametrize("input_size", [512, 768, 1024, 2048])
 @pytest.mark.parametrize("original_hw", [(427, 640), (640, 427), (333, 501), (1, 900), (900, 1), (40, 30), (1, 4096)])
 def test_masks_to_original_is_sams_postprocessing(original_hw: tuple[int, int], input_size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,6 +10,7 @@ from nanosam_cli.core.modeling.backbones import create_backbone
 
 EMBEDDING_CHANNELS = 256
 EMBEDDING_SIDE = 64
+COLOUR_GRID = 4  # 256 colours across the whole square, as fine as the low-resolution masks
 
 
 def conv_norm(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, activation: bool = True) -> nn.Sequential:
@@ -24,7 +26,8 @@ class PyramidNeck(nn.Module):
     """Feature maps of several strides -> one map at the embedding's stride.
 
     Coarser maps are upsampled and added top-down (FPN, Lin et al. 2017, arXiv 1612.03144); finer ones are folded into
-    channels (space to depth), so that their detail reaches the decoder through the 64 x 64 embedding.
+    channels (space to depth), so that their detail reaches the decoder through the 64 x 64 embedding. So are the
+    photo's own colours, COLOUR_GRID x COLOUR_GRID a cell: what contrast and edges need is then there from the start.
     """
 
     def __init__(self, channels: list[int], strides: list[int], embedding_stride: int, width: int) -> None:
@@ -34,10 +37,11 @@ class PyramidNeck(nn.Module):
             nn.Conv2d(count * fold * fold, width, 1) for count, fold in zip(channels, self.folds, strict=True)
         )
         self.smooth = conv_norm(width, width, 3)
-        self.project = conv_norm(width, EMBEDDING_CHANNELS, activation=False)
+        self.fold_image = embedding_stride // COLOUR_GRID
+        self.project = conv_norm(width + 3 * COLOUR_GRID**2, EMBEDDING_CHANNELS, activation=False)
 
-    def forward(self, features: list[Tensor]) -> Tensor:
-        """Maps from fine to coarse -> (B, 256, H / stride, W / stride)."""
+    def forward(self, image: Tensor, features: list[Tensor]) -> Tensor:
+        """The photo and its maps from fine to coarse -> (B, 256, H / stride, W / stride)."""
         merged: Tensor | None = None
         for lateral, fold, feature in reversed(list(zip(self.laterals, self.folds, features, strict=True))):
             level = lateral(F.pixel_unshuffle(feature, fold) if fold > 1 else feature)
@@ -47,7 +51,9 @@ class PyramidNeck(nn.Module):
                 level = level + merged
             merged = F.relu(level)
         assert merged is not None
-        out: Tensor = self.project(self.smooth(merged))
+        colours = F.pixel_unshuffle(F.avg_pool2d(image, self.fold_image), COLOUR_GRID)
+        smooth = self.smooth(merged)
+        out: Tensor = self.project(torch.cat([smooth, colours.to(smooth.dtype)], dim=1))
         return out
 
 
@@ -68,5 +74,5 @@ class ImageEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 256, H / stride, W / stride)."""
-        out: Tensor = self.neck(list(self.backbone(image)))
+        out: Tensor = self.neck(image, list(self.backbone(image)))
         return out

@@ -16,23 +16,26 @@ from nanosam_cli.core.modeling.encoder import EMBEDDING_CHANNELS, conv_norm
 from nanosam_cli.core.modeling.prediction import CELL, LOW_RES, MASKS, Prompts, WindowPrediction
 from nanosam_cli.core.modeling.resample import crop_windows, paste_windows
 
-OUTSIDE_LOGIT = -12.0
+MAX_LOGIT = 5.0  # masks are averaged when they are pasted: a side that is surer than the other would grow
 
 
 class RegionDecoder(nn.Module):
     """`image_embeddings`, prompts -> `iou_predictions` (P, 4), `low_res_masks` (P, 4, 256, 256)."""
 
-    def __init__(self, *, context: int = 96, detail: int = 12, width: int = 64, grid: int = 32) -> None:
+    def __init__(self, *, context: int = 96, detail: int = 12, width: int = 64, grid: int = 24) -> None:
         super().__init__()
         self.grid = grid
         self.context = nn.Conv2d(EMBEDDING_CHANNELS, context, 1)
         self.detail = nn.Conv2d(EMBEDDING_CHANNELS, detail * 16, 1)  # folded 4 x 4: unfolded to 256 x 256
         self.point_box = nn.Sequential(nn.Conv2d(context, 64, 1), nn.ReLU(inplace=True), nn.Conv2d(64, 4, 1))
-        self.key = nn.Conv2d(context, 32, 1)
-        self.prior_scale = nn.Parameter(torch.tensor(2.0))
+        self.prior_scale = nn.Parameter(torch.tensor(3.0))
 
         wide, deep = 2 * width, 3 * width
-        self.enter = nn.Sequential(conv_norm(context + _PROMPT_CHANNELS + 2, width, 3), conv_norm(width, width, 3))
+        self.texture = conv_norm(detail + _EDGE_CHANNELS, width // 2, 3)
+        self.down0 = conv_norm(width // 2, width, 3, 2, activation=False)
+        self.enter = conv_norm(context + _PROMPT_CHANNELS, width, 3, activation=False)
+        self.key = nn.Conv2d(width, 32, 1)
+        self.mix = conv_norm(width + 2, width, 3)
         self.down1 = nn.Sequential(conv_norm(width, wide, 3, 2), conv_norm(wide, wide, 3))
         self.down2 = nn.Sequential(conv_norm(wide, deep, 3, 2), conv_norm(deep, deep, 3))
         self.attend = GridAttention(deep, heads=4)
@@ -41,7 +44,6 @@ class RegionDecoder(nn.Module):
         self.up2 = nn.ConvTranspose2d(wide, width, 2, 2)
         self.merge2 = conv_norm(width, width, 3)
         self.up3 = nn.ConvTranspose2d(width, width // 2, 2, 2)
-        self.detail_in = nn.Conv2d(detail + 4, width // 2, 1)
         self.refine = nn.Sequential(conv_norm(width // 2, width // 2, 3), conv_norm(width // 2, width // 2, 3))
         self.masks = nn.Conv2d(width // 2, MASKS, 1)
         self.iou = nn.Sequential(nn.Linear(deep + MASKS, 64), nn.ReLU(inplace=True), nn.Linear(64, MASKS))
@@ -61,20 +63,17 @@ class RegionDecoder(nn.Module):
         prediction = self.decode(context, detail, point_coords, point_labels, mask_input, has_mask_input)
         low_res_hw = (mask_input.shape[-2], mask_input.shape[-1])
         return prediction.ious, paste_windows(
-            prediction.logits, prediction.windows / LOW_RES, low_res_hw, OUTSIDE_LOGIT
+            prediction.logits, prediction.windows / LOW_RES, low_res_hw, -MAX_LOGIT
         )
 
     def predict_windows(self, image_embeddings: Tensor, prompts: Prompts, focus: Tensor) -> WindowPrediction:
         """For training: P prompts over B photos' embeddings, on windows of the decoder's own choice (not `focus`)."""
         context, detail = self.prepare(image_embeddings)
-        return self.decode(
-            context[prompts.owner],
-            detail[prompts.owner],
-            prompts.point_coords,
-            prompts.point_labels,
-            prompts.mask_input,
-            prompts.has_mask_input,
-        )
+        found = self.decode(context[prompts.owner], detail[prompts.owner], *prompts[1:])
+        # losses see what users get, which is all that is left of a small object after the low-resolution masks
+        low_res_hw = (prompts.mask_input.shape[-2], prompts.mask_input.shape[-1])
+        low_res = paste_windows(found.logits, found.windows / LOW_RES, low_res_hw, -MAX_LOGIT)
+        return found._replace(logits=crop_windows(low_res, found.windows / LOW_RES, found.logits.shape[-1]))
 
     def prepare(self, image_embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """What does not depend on the prompt: (B, 256, h, w) -> context (B, C, h, w), detail (B, D, 4h, 4w)."""
@@ -96,27 +95,30 @@ class RegionDecoder(nn.Module):
         margin = 0.15 * sides + CELL
         windows = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
 
+        side = 2 * self.grid
+        place2 = _box_relative(boxes, windows, side)  # (P, 2, 2G, 2G)
+        prior2 = _ellipse(place2)
+        pixels = crop_windows(detail, windows * (4 / CELL), side)
+        edge = torch.cat([place2, prior2, _border(place2)], dim=1).clamp(-2, 2)
+        finest = self.texture(torch.cat([pixels, edge.to(pixels.dtype)], dim=1))  # (P, 32, 2G, 2G)
+
         place = _box_relative(boxes, windows, self.grid)  # (P, 2, G, G)
-        prior = 1 - place.square().sum(dim=1, keepdim=True)  # > 0 inside the inscribed ellipse
+        prior = _ellipse(place)
         region = crop_windows(context, windows / CELL, self.grid)
-        similar = self._similarity(region, prior, place)
         prompts = self._prompt_maps(
             boxes, windows, given, place, prior, point_coords, point_labels, mask_input, has_mask_input
         )
-
-        fine = self.enter(torch.cat([region, prompts, similar], dim=1).to(region.dtype))  # (P, 64, 32, 32)
-        middle = self.down1(fine)  # (P, 128, 16, 16)
-        coarse = self.attend(self.down2(middle))  # (P, 192, 8, 8)
+        entered = self.enter(torch.cat([region, prompts.to(region.dtype)], dim=1))
+        fine = F.relu(entered + self.down0(finest))  # (P, 64, G, G)
+        fine = self.mix(torch.cat([fine, self._similarity(fine, prior, place).to(fine.dtype)], dim=1))
+        middle = self.down1(fine)  # (P, 128, G / 2, G / 2)
+        coarse = self.attend(self.down2(middle))  # (P, 192, G / 4, G / 4)
         middle = self.merge1(middle + self.up1(coarse))
         fine = self.merge2(fine + self.up2(middle))
 
-        side = 2 * self.grid
-        place = _box_relative(boxes, windows, side)
-        prior = 1 - place.square().sum(dim=1, keepdim=True)
-        edge = torch.cat([place, prior, (1 - place.abs().amax(dim=1, keepdim=True))], dim=1).clamp(-2, 2)
-        texture = crop_windows(detail, windows * (4 / CELL), side)
-        finest = self.refine(F.relu(self.up3(fine) + self.detail_in(torch.cat([texture, edge.to(texture.dtype)], 1))))
-        logits = self.masks(finest).float() + self.prior_scale * prior.clamp(min=-4)
+        finest = self.refine(finest + self.up3(fine))
+        raw = self.masks(finest).float() + self.prior_scale * prior2.clamp(min=-1)
+        logits = MAX_LOGIT * (raw / MAX_LOGIT).tanh()
 
         share = logits.detach().sigmoid().mean(dim=(2, 3))  # how full each mask is
         ious = self.iou(torch.cat([coarse.float().mean(dim=(2, 3)), share], dim=1)).float().sigmoid()
@@ -140,7 +142,7 @@ class RegionDecoder(nn.Module):
         keys = self.key(region).float()
         keys = F.normalize(keys.flatten(2), dim=1)  # (P, 32, G * G)
         inside = (prior * 4).sigmoid().flatten(2)  # (P, 1, G * G)
-        outside = (place.abs().amax(dim=1, keepdim=True) > 1).to(keys.dtype).flatten(2)
+        outside = (_border(place) < 0).to(keys.dtype).flatten(2)
         weights = torch.cat([inside, outside], dim=1)
         weights = weights / weights.sum(dim=2, keepdim=True).clamp(min=1e-3)
         means = weights @ keys.transpose(1, 2)  # (P, 2, 32)
@@ -165,11 +167,12 @@ class RegionDecoder(nn.Module):
         mask = crop_windows(mask_input, windows / LOW_RES, self.grid).div(4).tanh()
         mask = mask * has_mask_input.reshape(-1, 1, 1, 1)
         clicks = _click_maps(boxes, place, point_coords, point_labels)
-        border = 1 - place.abs().amax(dim=1, keepdim=True)  # > 0 inside the box
-        return torch.cat([place.clamp(-2, 2), prior.clamp(-2, 1), border.clamp(-1, 1), constants, mask, clicks], dim=1)
+        shape = torch.cat([place.clamp(-2, 2), prior.clamp(-2, 1), _border(place).clamp(-1, 1)], dim=1)
+        return torch.cat([shape, constants, mask, clicks], dim=1)
 
 
-_PROMPT_CHANNELS = 2 + 1 + 1 + 4 + 1 + 4
+_EDGE_CHANNELS = 2 + 1 + 1  # place, ellipse, border
+_PROMPT_CHANNELS = _EDGE_CHANNELS + 4 + 1 + 4  # constants, mask, clicks
 
 
 class GridAttention(nn.Module):
@@ -254,6 +257,16 @@ def _box_relative(boxes: Tensor, windows: Tensor, side: int) -> Tensor:
     u = relative[:, 0, None, :].expand(-1, side, -1)
     v = relative[:, 1, :, None].expand(-1, -1, side)
     return torch.stack([u, v], dim=1)
+
+
+def _ellipse(place: Tensor) -> Tensor:
+    """> 0 inside the box's inscribed ellipse, 1 at its centre: (P, 2, G, G) -> (P, 1, G, G)."""
+    return 1 - place.square().sum(dim=1, keepdim=True)
+
+
+def _border(place: Tensor) -> Tensor:
+    """> 0 inside the box, 1 at its centre: (P, 2, G, G) -> (P, 1, G, G)."""
+    return 1 - place.abs().amax(dim=1, keepdim=True)
 
 
 def _click_maps(boxes: Tensor, place: Tensor, coords: Tensor, labels: Tensor) -> Tensor:

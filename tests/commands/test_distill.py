@@ -1,0 +1,127 @@
+"""`nanosam distill` and `nanosam export`: from a recipe to files that segment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch", reason="training needs the extra `train`")
+
+from tests.command_line import run_nanosam
+from tests.training_data import save_shapes, tiny_recipe
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    save_shapes(tmp_path / "shapes")
+    tiny_recipe(tmp_path, steps=2)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_from_recipe_to_mask() -> None:
+    trained = run_nanosam("distill", "tiny.toml", "--set", "run.evaluate_on=shapes")
+    assert trained.code == 0, trained.err
+    assert trained.out.strip() == str(Path("runs/tiny/last.safetensors"))
+    assert "mIoU all 0." in trained.err
+    assert sorted(path.name for path in Path("runs/tiny").iterdir()) == [
+        *("evaluation.jsonl", "last.safetensors", "log.csv", "loss.png", "recipe.json")
+    ]
+    with Image.open("runs/tiny/loss.png") as plot:
+        assert plot.size[0] > 500
+    assert json.loads(Path("runs/tiny/recipe.json").read_text())["photos_per_source"] == {"shapes": 3}
+
+    exported = run_nanosam("export", "all", "runs/tiny/last.safetensors", "-o", "files", "--json")
+    assert exported.code == 0, exported.err
+    records = [json.loads(line) for line in exported.out.splitlines()]
+    assert [record["part"] for record in records] == ["encoder", "decoder"]
+    assert all(record["schema_version"] == 1 for record in records)
+
+    pair = ("--encoder", "files/encoder.onnx", "--decoder", "files/decoder.onnx")
+    segmented = run_nanosam("segment", "shapes/images/0.png", "--box", "10,12,50,42", *pair)
+    assert segmented.code == 0, segmented.err
+    assert np.asarray(Image.open("0_mask.png")).shape == (100, 120)
+
+
+def test_resume_says_what_is_done() -> None:
+    assert run_nanosam("distill", "tiny.toml").code == 0
+    again = run_nanosam("distill", "tiny.toml")
+    assert again.code == 1
+    assert "holds a run already" in again.words
+    assert run_nanosam("distill", "tiny.toml", "--resume").code == 0  # nothing is left to do
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
+def test_kill_and_resume(root: Path) -> None:
+    tiny_recipe(root, steps=400, checkpoint_every=2)
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from nanosam_cli.app import main; main()", "distill", "tiny.toml", "-q"]
+    )
+    checkpoint = Path("runs/tiny/last.safetensors")
+    try:
+        deadline = time.monotonic() + 60
+        while not checkpoint.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert checkpoint.exists()
+    tiny_recipe(root, steps=400, checkpoint_every=100)
+    resumed = subprocess.Popen(
+        [sys.executable, "-c", "from nanosam_cli.app import main; main()", "distill", "tiny.toml", "-q", "--resume"]
+    )
+    before = checkpoint.stat().st_mtime_ns
+    try:
+        deadline = time.monotonic() + 90
+        while checkpoint.stat().st_mtime_ns == before and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        resumed.send_signal(signal.SIGKILL)
+        resumed.wait()
+    steps = [int(line.split(",")[0]) for line in Path("runs/tiny/log.csv").read_text().splitlines()[1:] if line]
+    assert steps == list(range(1, len(steps) + 1))  # no step is missing, none is there twice
+    assert len(steps) >= 100
+
+
+def test_list() -> None:
+    listed = run_nanosam("distill", "--list")
+    assert listed.code == 0
+    assert "nanosam-b0" in listed.out
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        ("distill", 2, "no recipe given"),
+        ("distill nanosam-b1", 1, "did you mean nanosam-b0"),
+        ("distill nothing.toml", 1, "no such recipe: nothing.toml"),
+        ("distill tiny.toml --set optimiser.stepps=1", 1, "did you mean steps?"),
+        ("distill tiny.toml --set model.backbone=resnet81", 1, "nearest: "),
+        ("distill tiny.toml --set data.root=elsewhere", 1, "no such annotation file: elsewhere"),
+        ("export all nothing.safetensors", 1, "no such checkpoint"),
+        ("export all tiny.toml", 1, "not a whole safetensors file"),
+        ("export teeth nothing.safetensors", 2, "teeth"),
+    ],
+)
+def test_bad_inputs(line: str, code: int, words: str) -> None:
+    ran = run_nanosam(*line.split())
+    assert ran.code == code
+    assert words in ran.words
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("line", ["distill tiny.toml", "export all runs/tiny/last.safetensors"])
+def test_without_torch(line: str) -> None:
+    code = "import sys; sys.modules['torch'] = None; from nanosam_cli.app import main; main()"
+    ran = subprocess.run([sys.executable, "-c", code, *line.split()], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "pip install 'nanosam-cli[train]'" in ran.stderr

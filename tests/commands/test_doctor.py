@@ -1,0 +1,53 @@
+"""`nanosam doctor` from the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nanosam_cli.core import paths
+from nanosam_cli.core.zoo import DEFAULT_MODEL
+from tests.command_line import run_nanosam
+
+
+@pytest.fixture
+def box(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_files: tuple[Path, Path]) -> Path:
+    monkeypatch.setattr(paths, "_PACKAGE", tmp_path / "package")
+    monkeypatch.setenv("NANOSAM_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "package" / "data" / "models" / DEFAULT_MODEL
+    folder.mkdir(parents=True)
+    for file in own_files:
+        shutil.copy(file, folder)
+    return folder
+
+
+def test_table(box: Path) -> None:
+    ran = run_nanosam("doctor")
+    assert (ran.code, ran.err) == (0, "")
+    for words in ("Python", "CPU features", "onnxruntime", "tensorrt_rtx", "NANOSAM_HOME", "default model"):
+        assert words in ran.out
+
+
+def test_json(box: Path) -> None:
+    ran = run_nanosam("doctor", "--json")
+    assert ran.code == 0
+    record = json.loads(ran.out)
+    assert (record["schema_version"], record["ok"]) == (1, True)
+    assert {check["status"] for check in record["checks"]} <= {"ok", "missing", "broken"}
+    assert all(list(check) == ["section", "name", "status", "detail", "fix"] for check in record["checks"])
+
+
+@pytest.mark.parametrize("json_option", [(), ("--json",)])
+def test_the_default_model_cannot_run(box: Path, json_option: tuple[str, ...]) -> None:
+    (box / "encoder.onnx").unlink()
+    ran = run_nanosam("doctor", *json_option)
+    assert ran.code == 1
+    assert "error: the default model cannot run: the encoder of model nanosam-b0 is missing" in ran.words
+    assert ran.words.endswith("pip install --force-reinstall nanosam-cli")
+    if json_option:
+        assert json.loads(ran.out)["ok"] is False
+    else:  # the whole command on one line
+        assert "default model is missing: pip install --force-reinstall nanosam-cli" in ran.out.splitlines()
