@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +89,10 @@ class Frame:
         above = low_res > threshold
         if above.any():
             rows, columns = self._mask_matrices(*low_res.shape)
-            (y, low_y), (x, low_x) = _reach(rows, above.any(axis=1)), _reach(columns, above.any(axis=0))
+            (y, low_y), (x, low_x) = (
+                _reach(rows, np.count_nonzero(above, axis=1)),
+                _reach(columns, np.count_nonzero(above, axis=0)),
+            )
             mask[y, x] = rows[y, low_y] @ (low_res[low_y, low_x] @ columns[x, low_x].T) > threshold
         return mask
 
@@ -114,15 +118,15 @@ def _upscale_crop_resize(low: int, full: int, cropped: int, original: int) -> Ar
     return np.asarray(_bilinear(_bilinear(np.eye(low), full)[:cropped], original), np.float32)
 
 
-def _reach(matrix: Array, chosen: NDArray[np.bool_]) -> tuple[slice, slice]:
+def _reach(matrix: Array, chosen: NDArray[Any]) -> tuple[slice, slice]:
     """The span of outputs (rows of `matrix`) that the chosen inputs reach, and the span of inputs that these take."""
-    outputs = _span(matrix[:, _span(chosen)].any(axis=1))
-    return outputs, _span(matrix[outputs].any(axis=0))
+    outputs = _span(np.count_nonzero(matrix[:, _span(chosen)], axis=1))
+    return outputs, _span(np.count_nonzero(matrix[outputs], axis=0))
 
 
-def _span(flags: NDArray[np.bool_]) -> slice:
-    """From the first to the last that is set; empty where none is."""
-    places = np.flatnonzero(flags)
+def _span(weights: NDArray[Any]) -> slice:
+    """From the first to the last that is not zero; empty where all are."""
+    places = np.flatnonzero(weights)
     return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0)
 
 
