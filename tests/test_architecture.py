@@ -21,10 +21,10 @@ TRAINING = (
     "core.checkpoint",
     "core.datasets",
     "core.losses",
+    "core.supervision",
     "core.export",
     "core.text_prompt",
     "core.backends.torch",
-    "core.evaluation",
 )
 ENGINES = ("core.backends.tensorrt", "core.engine", "core.precision")
 

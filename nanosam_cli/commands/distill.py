@@ -12,8 +12,8 @@ from nanosam_cli.core.errors import MissingExtraError, UsageError
 from nanosam_cli.options import QuietOption, VerboseOption
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.distillation import EvaluationReport, StepReport
     from nanosam_cli.core.recipe import Recipe
+    from nanosam_cli.core.run_log import StepReport
 
 
 def distill(
@@ -61,11 +61,13 @@ def _train(recipe: Recipe, folder: Path, resume: bool) -> None:
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train", str(error.name)) from error
 
+    from nanosam_cli.core.run_log import EvaluationReport
+
     done = distillation.steps_done(folder) if resume else 0
     with console.progress("train", recipe.optimiser.steps, "steps", done=done) as advance:
 
         def report(event: StepReport | EvaluationReport) -> None:
-            if isinstance(event, distillation.EvaluationReport):
+            if isinstance(event, EvaluationReport):
                 console.info(f"step {event.step}: mIoU {_by_size(event.mean_iou)}")
                 return
             advance(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 
 from nanosam_cli.core.files import atomic_write
+from nanosam_cli.core.run_log import read_evaluations, read_steps
 
 
 def plot_run(folder: Path) -> Path:
@@ -14,19 +13,16 @@ def plot_run(folder: Path) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with (folder / "log.csv").open(newline="") as file:
-        rows = [(int(row["step"]), float(row["loss"]), float(row["iou"])) for row in csv.DictReader(file)]
+    rows = [(int(row["step"]), float(row["loss"]), float(row["iou"])) for row in read_steps(folder)]
     steps = [row[0] for row in rows]
     figure = Figure(figsize=(9, 4), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     left.plot(steps, _smoothed([row[1] for row in rows]), label="training loss")
     right.plot(steps, _smoothed([row[2] for row in rows]), label="training IoU, clear prompts")
-    evaluations = folder / "evaluation.jsonl"
-    if evaluations.exists():
-        records = [json.loads(line) for line in evaluations.read_text().splitlines()]
-        for size in ("all", "small", "medium", "large"):
-            right.plot([record["step"] for record in records], [record[size] for record in records], ".-", label=size)
+    records = read_evaluations(folder)
+    for size in [key for key in records[0] if key != "step"] if records else ():
+        right.plot([record["step"] for record in records], [record[size] for record in records], ".-", label=size)
     for axes in (left, right):
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)

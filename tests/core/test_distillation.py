@@ -12,10 +12,11 @@ import torch
 from nanosam_cli.core import distillation
 from nanosam_cli.core.checkpoint import load_state
 from nanosam_cli.core.datasets import TrainingCrops, collate
-from nanosam_cli.core.distillation import EvaluationReport, StepReport, learning_rate, train
+from nanosam_cli.core.distillation import learning_rate, train
 from nanosam_cli.core.errors import BackendError, InputError, NanosamError, OutputError, RecipeError
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.recipe import load_recipe
+from nanosam_cli.core.run_log import EvaluationReport, StepReport
 from tests.training_data import save_shapes, tiny_recipe
 
 

@@ -62,9 +62,7 @@ class RegionDecoder(nn.Module):
         context, detail = self.prepare(image_embeddings)
         prediction = self.decode(context, detail, point_coords, point_labels, mask_input, has_mask_input)
         low_res_hw = (mask_input.shape[-2], mask_input.shape[-1])
-        return prediction.ious, paste_windows(
-            prediction.logits, prediction.windows / LOW_RES, low_res_hw, -MAX_LOGIT
-        )
+        return prediction.ious, paste_windows(prediction.logits, prediction.windows / LOW_RES, low_res_hw, -MAX_LOGIT)
 
     def predict_windows(self, image_embeddings: Tensor, prompts: Prompts, focus: Tensor) -> WindowPrediction:
         """For training: P prompts over B photos' embeddings, on windows of the decoder's own choice (not `focus`)."""

@@ -1,0 +1,101 @@
+"""What a training run tells while it runs: events for whoever watches, and files that outlive it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanosam_cli.core.files import atomic_write, write_text
+
+LOG = "log.csv"
+EVALUATIONS = "evaluation.jsonl"
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step did, for whoever watches."""
+
+    step: int  # steps done, from 1
+    loss: float
+    iou: float  # of the chosen masks, clear prompts
+    learning_rate: float
+    images_per_second: float
+    waiting: float  # share of the time spent waiting for data
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """mIoU of the averaged weights on the evaluation folder."""
+
+    step: int
+    mean_iou: dict[str, float]  # by size: all, small, medium, large
+
+
+class RunLog:
+    """`log.csv`, a line a step, and `evaluation.jsonl`; on resumption, lines after the checkpoint are dropped."""
+
+    HEADER = ("step", "loss", "iou", "learning_rate", "images_per_second", "waiting")
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        rows = [row for row in read_steps(folder) if int(row["step"]) <= keep]
+        records = [record for record in read_evaluations(folder) if record["step"] <= keep]
+        with atomic_write(folder / LOG, overwrite=True) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.HEADER)
+            writer.writeheader()
+            writer.writerows(rows)
+        write_text(folder / EVALUATIONS, "".join(json.dumps(record) + "\n" for record in records), overwrite=True)
+        self._steps = (folder / LOG).open("a", newline="")
+        self._writer = csv.DictWriter(self._steps, self.HEADER)
+        self._evaluations = (folder / EVALUATIONS).open("a")
+
+    def step(self, report: StepReport) -> None:
+        """Add one step."""
+        values = {name: f"{getattr(report, name):.6g}" for name in self.HEADER[1:]}
+        self._writer.writerow({"step": report.step, **values})
+        self._steps.flush()
+
+    def evaluation(self, report: EvaluationReport) -> None:
+        """Add one evaluation."""
+        self._evaluations.write(json.dumps({"step": report.step, **report.mean_iou}) + "\n")
+        self._evaluations.flush()
+
+    def close(self) -> None:
+        """Close both files."""
+        self._steps.close()
+        self._evaluations.close()
+
+
+def read_steps(folder: Path) -> list[dict[str, str]]:
+    """The whole lines of `log.csv`; none where there is no such file."""
+    if not (folder / LOG).exists():
+        return []
+    with (folder / LOG).open(newline="") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values()]
+
+
+def read_evaluations(folder: Path) -> list[dict[str, float]]:
+    """The whole lines of `evaluation.jsonl`; a half-written last one is left out."""
+    path = folder / EVALUATIONS
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+class Stopwatch:
+    """Splits the loop's time into waiting for data and working."""
+
+    def __init__(self) -> None:
+        self._begin = self._data = time.perf_counter()
+
+    def waited(self) -> None:
+        """Call when a batch has arrived."""
+        self._data = time.perf_counter()
+
+    def worked(self) -> tuple[float, float]:
+        """Call when the step is done -> seconds of the whole step, share of them spent waiting."""
+        now = time.perf_counter()
+        seconds, waited = now - self._begin, self._data - self._begin
+        self._begin = now
+        return seconds, waited / seconds
