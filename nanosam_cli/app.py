@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nanosam_cli import __version__, console
-from nanosam_cli.commands import benchmark, distill, doctor, export, segment
+from nanosam_cli.commands import benchmark, distill, doctor, eval, export, metrics, segment
 from nanosam_cli.core.errors import NanosamError
 from nanosam_cli.options import QuietOption, VerboseOption, spelling
 
@@ -18,6 +18,8 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 # shown after Typer's own usage errors, which know what is wrong but not what would be right
 EXAMPLES = {
     "segment": "nanosam segment photo.jpg --box 10,20,300,400",
+    "eval": "nanosam eval coco --limit 100",
+    "metrics": "nanosam metrics results.json --size small",
     "distill": "nanosam distill nanosam-b0 --set data.root=photos",
     "export": "nanosam export all runs/nanosam-b0/last.safetensors -o models/",
     "benchmark": "nanosam benchmark nanosam-b0 nvidia=resnet18_image_encoder.onnx,mobile_sam_mask_decoder.onnx",
@@ -29,8 +31,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug keeps its plain traceback
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": spelling},
 )
-for command in (segment.segment, distill.distill, export.export, benchmark.benchmark, doctor.doctor):
+for command in (
+    *(segment.segment, metrics.metrics, benchmark.benchmark),
+    *(distill.distill, export.export, doctor.doctor),
+):
     app.command()(command)
+app.add_typer(eval.app, name="eval")
 
 
 def _show_version(value: bool) -> None:

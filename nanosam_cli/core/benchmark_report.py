@@ -22,8 +22,8 @@ from nanosam_cli.core.benchmark import (
 )
 from nanosam_cli.core.cold_start import ColdStart
 from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.evaluation import SIZES
 from nanosam_cli.core.machine import Load, Machine, Settings
+from nanosam_cli.core.metrics import SIZES
 
 SCHEMA_VERSION = 1
 

@@ -26,8 +26,9 @@ from nanosam_cli.core.checkpoint import load_state, restore, save_state
 from nanosam_cli.core.coco import AnnotatedPhoto, read_coco
 from nanosam_cli.core.datasets import Batch, ResumableOrder, TrainingCrops, collate
 from nanosam_cli.core.errors import BackendError, NanosamError, OutputError
-from nanosam_cli.core.evaluation import evaluate, mean_iou_by_size
+from nanosam_cli.core.evaluation import evaluate_boxes
 from nanosam_cli.core.files import write_text
+from nanosam_cli.core.metrics import mean_iou_by_size
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.recipe import OptimiserSection, Recipe
 from nanosam_cli.core.run_log import EvaluationReport, RunLog, StepReport, Stopwatch
@@ -158,7 +159,7 @@ def read_evaluation(recipe: Recipe) -> list[AnnotatedPhoto]:
 def evaluate_model(model: nn.Module, photos: Sequence[AnnotatedPhoto]) -> dict[str, float]:
     """mIoU by size of box prompts, through the same predictor that users run."""
     with model_predictor(cast(PromptableModel, model)) as predictor:
-        return mean_iou_by_size([result for results in evaluate(predictor, photos) for result in results])
+        return mean_iou_by_size(evaluate_boxes(predictor, photos))
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,104 +1,104 @@
-"""Ground-truth prompts in, IoU of each object out."""
+"""The one evaluation loop: annotated photos and prompts made from them in, IoU of each object out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from nanosam_cli.core.coco import AnnotatedObject, AnnotatedPhoto
+from nanosam_cli.core.annotated_prompts import Prompting
+from nanosam_cli.core.coco import AnnotatedPhoto
+from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.image import read_image
-from nanosam_cli.core.predictor import Predictor, Select
+from nanosam_cli.core.predictor import Predictor
+from nanosam_cli.core.protocols import PROTOCOLS, select_objects
+from nanosam_cli.core.results import ObjectResult
+from nanosam_cli.core.segmenters import ModelSegmenter, ReadImage, Ready, ScoredMask, Segmenter
+from nanosam_cli.core.truth import Truth
 from nanosam_cli.core.types import Prompt
 
-# COCO's size classes by annotated area in square pixels, each [low, high): no object is in two of them
-SIZES: Mapping[str, tuple[float, float]] = {
-    "all": (0, float("inf")),
-    "small": (0, 32**2),
-    "medium": (32**2, 96**2),
-    "large": (96**2, float("inf")),
-}
+T = TypeVar("T")
+R = TypeVar("R")
+
+AHEAD = 2  # photos that are prepared before it is their turn
+
+Failed = Callable[[AnnotatedPhoto, InputError], None]
 
 
-@dataclass(frozen=True)
-class ObjectResult:
-    """One object's result. Names are those of NVIDIA NanoSAM's result files."""
+@dataclass(frozen=True, eq=False)
+class PhotoResult:
+    """One photo's objects, in the order of their annotations."""
 
-    id: int
-    area: float
-    category_id: int
-    iscrowd: int
-    image_id: int
-    box: tuple[float, float, float, float]  # x0 y0 x1 y1
-    iou: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-
-def box_prompt(objects: Sequence[AnnotatedObject]) -> Prompt:
-    """Each object's annotated box."""
-    return Prompt.from_boxes([target.box for target in objects])
-
-
-def centre_prompt(objects: Sequence[AnnotatedObject]) -> Prompt:
-    """One click an object, on the mask's pixel nearest to its centre of mass."""
-    return Prompt(
-        points=np.array([[_centre(target.mask())] for target in objects], np.float32),
-        labels=np.ones((len(objects), 1), np.float32),
-    )
+    photo: AnnotatedPhoto
+    results: Sequence[ObjectResult]
+    masks: Sequence[ScoredMask]
+    empty: int  # objects whose annotated mask has no pixel: nothing can be right about them, their IoU is 0
 
 
 def evaluate(
-    predictor: Predictor,
+    segmenter: Segmenter,
     photos: Iterable[AnnotatedPhoto],
     *,
-    prompt: Callable[[Sequence[AnnotatedObject]], Prompt] = box_prompt,
-    select: Select = "auto",
-    crowd: bool = False,
-) -> Iterator[list[ObjectResult]]:
-    """Segment every object -> results, photo by photo. Crowd regions are left out unless asked for."""
-    for photo in photos:
-        objects = [target for target in photo.objects if crowd or not target.iscrowd]
-        if not objects:
-            yield []
+    prompting: Prompting | None = None,
+    read: ReadImage = read_image,
+    failed: Failed | None = None,
+) -> Iterator[PhotoResult]:
+    """Segment every object -> results, photo by photo in their order. Without `prompting`, by the annotated box.
+
+    Photos are read and prepared in a thread of their own while the ones before them are segmented. A photo whose image
+    or masks cannot be read is told to `failed` and left out; without it, InputError is raised.
+    """
+    ask = prompting or Prompting()
+    segmenter.check(ask)
+
+    def prepare(photo: AnnotatedPhoto) -> tuple[list[Truth], Prompt, Ready]:
+        truths = [Truth.of(target) for target in photo.objects]
+        return truths, ask(photo.original_hw, truths), segmenter.prepare(photo, read)
+
+    for photo, prepared in _ahead(prepare, photos):
+        try:
+            truths, prompt, segment = prepared.result()
+            masks = segment(prompt)
+        except InputError as error:
+            if failed is None:
+                raise
+            failed(photo, error)
             continue
-        embedding = predictor.encode_image(read_image(photo.path))
-        found = predictor.predict(embedding, prompt(objects), select=select)
-        yield [
-            ObjectResult(
-                id=target.id,
-                area=target.area,
-                category_id=target.category_id,
-                iscrowd=int(target.iscrowd),
-                image_id=photo.id,
-                box=target.box,
-                iou=mask_iou(segmentation.mask, target.mask()),
-            )
-            for target, segmentation in zip(objects, found, strict=True)
-        ]
+        results = [_result(photo, truth, found) for truth, found in zip(truths, masks, strict=True)]
+        yield PhotoResult(photo, results, masks, sum(truth.area == 0 for truth in truths))
 
 
-def mask_iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Intersection over union; two empty masks agree (1.0)."""
-    union = np.count_nonzero(one | other)
-    return float(np.count_nonzero(one & other) / union) if union else 1.0
+def evaluate_boxes(predictor: Predictor, photos: Sequence[AnnotatedPhoto]) -> list[ObjectResult]:
+    """Results of every object but crowds, prompted with its box: how training follows a model."""
+    done = evaluate(ModelSegmenter(predictor), select_objects(photos, PROTOCOLS["edgesam"]))
+    return [result for photo in done for result in photo.results]
 
 
-def mean_iou_by_size(results: Sequence[ObjectResult]) -> dict[str, float]:
-    """Mean over objects, for all and for each of COCO's size classes; NaN where a class has none."""
-    means = {}
-    for name, (low, high) in SIZES.items():
-        ious = [result.iou for result in results if low <= result.area < high]
-        means[name] = float(np.mean(ious)) if ious else float("nan")
-    return means
+def _result(photo: AnnotatedPhoto, truth: Truth, found: ScoredMask) -> ObjectResult:
+    target = truth.target
+    return ObjectResult(
+        id=target.id,
+        area=target.area,
+        category_id=target.category_id,
+        iscrowd=int(target.iscrowd),
+        image_id=photo.id,
+        box=target.box,
+        iou=truth.iou(found.mask),
+    )
 
 
-def _centre(mask: NDArray[np.bool_]) -> tuple[float, float]:
-    rows, columns = np.nonzero(mask)
-    nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
-    return float(columns[nearest]) + 0.5, float(rows[nearest]) + 0.5
+def _ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, Future[R]]]:
+    """Each item with what `function` makes of it, one after the other in a second thread, a few items ahead."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(function, item)))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,23 +76,21 @@ class Frame:
         done as two small matrices because each step is linear and separable.
         """
         rows, columns = self._mask_matrices(low_res.shape[-2], low_res.shape[-1])
-        return np.asarray(rows @ (low_res @ columns.T), np.float32)
+        masks = [rows.times(columns.times(mask.T).T) for mask in low_res.reshape(-1, *low_res.shape[-2:])]
+        return np.reshape(masks, (*low_res.shape[:-2], *self.original_hw)).astype(np.float32, copy=False)
 
     def mask_to_original(self, low_res: Array, threshold: float) -> NDArray[np.bool_]:
-        """One mask's logits (h, w) -> `masks_to_original(low_res) > threshold`, (H, W).
+        """One mask's logits (h, w) -> where `masks_to_original` has more than `threshold`, (H, W).
 
-        Interpolation never passes the values that it is made of, so only the part of the photo is worked out that some
-        value above the threshold reaches: for most objects a fraction of it.
+        Only the part of the photo is computed that can have it: bilinear interpolation never exceeds what it mixes.
         """
+        rows, columns = self._mask_matrices(*low_res.shape)
+        above = np.asarray(low_res > threshold)
         mask = np.zeros(self.original_hw, np.bool_)
-        above = low_res > threshold
-        if above.any():
-            rows, columns = self._mask_matrices(*low_res.shape)
-            (y, low_y), (x, low_x) = (
-                _reach(rows, np.count_nonzero(above, axis=1)),
-                _reach(columns, np.count_nonzero(above, axis=0)),
-            )
-            mask[y, x] = rows[y, low_y] @ (low_res[low_y, low_x] @ columns[x, low_x].T) > threshold
+        down, across = rows.touching(np.any(above, axis=1)), columns.touching(np.any(above, axis=0))
+        if down and across:
+            logits = down.times(across.times(low_res.T).T)
+            mask[down.window, across.window] = logits > threshold
         return mask
 
     def masks_to_frame(self, masks: NDArray[np.bool_], low_res_hw: tuple[int, int] = (256, 256)) -> Array:
@@ -103,7 +100,7 @@ class Frame:
         columns = _area_matrix(width, self.input_hw[1] / self.input_size * low_res_hw[1], low_res_hw[1])
         return np.asarray(rows @ (masks.astype(np.float32) @ columns.T), np.float32)
 
-    def _mask_matrices(self, low_height: int, low_width: int) -> tuple[Array, Array]:
+    def _mask_matrices(self, low_height: int, low_width: int) -> tuple[Banded, Banded]:
         factor = self.coordinate_size / self.input_size
         (height, width), (input_height, input_width) = self.original_hw, self.input_hw
         return (
@@ -112,22 +109,50 @@ class Frame:
         )
 
 
-@lru_cache(maxsize=16)  # 4 MB each for a 12-megapixel photo
-def _upscale_crop_resize(low: int, full: int, cropped: int, original: int) -> Array:
+@dataclass(frozen=True, eq=False)
+class Banded:
+    """A matrix whose rows have their few entries side by side, as blocks of rows without most of the zeros.
+
+    A dense product is a hundred times the work. And a product of one block is small enough for BLAS to stay in one
+    thread; its threads would wait for those of the model's runtime, and these for them.
+    """
+
+    blocks: tuple[tuple[slice, slice, Array], ...]  # rows, columns, entries; in the order of the rows
+
+    @staticmethod
+    def of(matrix: Array, height: int = 16) -> Banded:
+        """Cut a matrix into blocks of `height` rows."""
+        blocks = []
+        for start in range(0, len(matrix), height):
+            rows = slice(start, min(start + height, len(matrix)))
+            used = np.flatnonzero(matrix[rows].any(axis=0))
+            columns = slice(int(used[0]), int(used[-1]) + 1)
+            blocks.append((rows, columns, matrix[rows, columns].copy()))
+        return Banded(tuple(blocks))
+
+    def touching(self, used: NDArray[np.bool_]) -> Banded | None:
+        """The blocks from the first to the last that have entries in the `used` columns, or None."""
+        touched = [number for number, (_, columns, _) in enumerate(self.blocks) if used[columns].any()]
+        return Banded(self.blocks[touched[0] : touched[-1] + 1]) if touched else None
+
+    @property
+    def window(self) -> slice:
+        """The rows that its blocks cover."""
+        return slice(self.blocks[0][0].start, self.blocks[-1][0].stop)
+
+    def times(self, other: Array) -> Array:
+        """The product with (columns, n), of the rows in `window`."""
+        first = self.window.start
+        product = np.empty((self.window.stop - first, other.shape[1]), np.float32)
+        for rows, columns, entries in self.blocks:
+            np.matmul(entries, other[columns], out=product[rows.start - first : rows.stop - first])
+        return product
+
+
+@lru_cache(maxsize=16)
+def _upscale_crop_resize(low: int, full: int, cropped: int, original: int) -> Banded:
     """(original, low) matrix: bilinear low -> full, keep the first `cropped`, bilinear -> original."""
-    return np.asarray(_bilinear(_bilinear(np.eye(low), full)[:cropped], original), np.float32)
-
-
-def _reach(matrix: Array, chosen: NDArray[Any]) -> tuple[slice, slice]:
-    """The span of outputs (rows of `matrix`) that the chosen inputs reach, and the span of inputs that these take."""
-    outputs = _span(np.count_nonzero(matrix[:, _span(chosen)], axis=1))
-    return outputs, _span(np.count_nonzero(matrix[outputs], axis=0))
-
-
-def _span(weights: NDArray[Any]) -> slice:
-    """From the first to the last that is not zero; empty where all are."""
-    places = np.flatnonzero(weights)
-    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0)
+    return Banded.of(np.asarray(_bilinear(_bilinear(np.eye(low), full)[:cropped], original), np.float32))
 
 
 def _bilinear(rows: NDArray[np.float64], target: int) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from nanosam_cli.core.zoo import DECODER, DEFAULT_MODEL, ENCODER, SAM_MEAN, SAM_
 MAX_PROMPTS = 64  # in one decoder call: bounds memory at 64 MB of logits
 
 Array = NDArray[np.float32]
-Select = Literal["auto", "single", "argmax"]
+Select = Literal["auto", "single", "argmax", "multimask"]
 
 
 @dataclass
@@ -40,6 +40,14 @@ class Timings:
         start = perf_counter()
         yield
         setattr(self, f"{name}_ms", getattr(self, f"{name}_ms") + (perf_counter() - start) * 1000)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """A photo as the image encoder takes it."""
+
+    tensor: Array  # (1, 3, S, S), normalised
+    frame: Frame
 
 
 class Predictor:
@@ -75,13 +83,17 @@ class Predictor:
         self.encoder.close()
         self.decoder.close()
 
-    def encode_image(self, image: NDArray[np.uint8], timings: Timings | None = None) -> ImageEmbedding:
-        """(H, W, 3) uint8 RGB -> features for any number of prompts."""
+    def prepare_image(self, image: NDArray[np.uint8]) -> PreparedImage:
+        """(H, W, 3) uint8 RGB -> the encoder's input, to be made in a thread of its own while the encoder runs."""
         _check_image(image)
+        frame = Frame(image.shape[:2], self.contract.image_size, self.contract.coordinate_size)
+        return PreparedImage(frame.image_to_input(image, self._mean, self._std), frame)
+
+    def encode_image(self, image: NDArray[np.uint8] | PreparedImage, timings: Timings | None = None) -> ImageEmbedding:
+        """(H, W, 3) uint8 RGB, or what `prepare_image` made of it -> features for any number of prompts."""
         with (timings or Timings()).stage("encode"):
-            frame = Frame(image.shape[:2], self.contract.image_size, self.contract.coordinate_size)
-            tensor = frame.image_to_input(image, self._mean, self._std)
-            return ImageEmbedding(self.encoder.run({"image": tensor})["image_embeddings"], frame)
+            prepared = image if isinstance(image, PreparedImage) else self.prepare_image(image)
+            return ImageEmbedding(self.encoder.run({"image": prepared.tensor})["image_embeddings"], prepared.frame)
 
     def predict(
         self,
@@ -98,6 +110,7 @@ class Predictor:
 
         - single: mask 0, as SAM's `multimask_output=False`;
         - argmax: the best predicted IoU of all, as NanoSAM;
+        - multimask: the best of masks 1 to 3 where K = 4, else of all, as with SAM's `multimask_output=True`;
         - auto: as SAM advises, the best of masks 1 to 3 for a single point, which is ambiguous, mask 0 for the rest.
           A file with K < 4 has no separate mask for unambiguous prompts: the best of those it has.
 
@@ -181,7 +194,7 @@ def _choose(rows: Prompt, ious: Array, select: Select) -> list[int]:
         return [0] * len(rows)
     first = 0 if select == "argmax" else _first_reading(ious)
     best = first + ious[:, first:].argmax(1)
-    if first == 1:
+    if first == 1 and select == "auto":
         best = np.where(_ambiguous(rows), best, 0)
     return [int(index) for index in best]
 

@@ -1,0 +1,263 @@
+"""`nanosam eval`: a model and annotated data in, the IoU of every object out."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from nanosam_cli import console
+from nanosam_cli.core.errors import InputError
+from nanosam_cli.options import (
+    OUTPUT,
+    PROMPT,
+    BackendOption,
+    DecoderOption,
+    DeviceOption,
+    EncoderOption,
+    ForceOption,
+    JsonOption,
+    ModelOption,
+    QuietOption,
+    ThreadsOption,
+    VerboseOption,
+    parse_number,
+)
+
+if TYPE_CHECKING:
+    from nanosam_cli.core.evaluation_plan import Plan
+    from nanosam_cli.core.evaluation_run import EvaluationRun
+    from nanosam_cli.core.results import Results
+
+DATA = "Data"  # heading of the help
+
+app = typer.Typer(no_args_is_help=True, help="Evaluate a model on annotated data.")
+
+
+class ProtocolName(str, Enum):
+    nanosam = "nanosam"
+    edgesam = "edgesam"
+    efficientvit = "efficientvit"
+
+
+class PromptKind(NamedTuple):
+    """What each object is prompted with."""
+
+    boxes: bool
+    points: int
+
+
+class Shard(NamedTuple):
+    """One of equal parts, from 1."""
+
+    part: int
+    parts: int
+
+
+def parse_prompt(text: str) -> PromptKind:
+    """`box`, `point`, `points:3`, `box+point` or `box+points:3`."""
+    first, _, second = text.partition("+")
+    clicks = re.fullmatch(r"point|points:([1-9]\d{0,2})", second or first)
+    if (first != "box" and second) or (text != "box" and not clicks):
+        raise typer.BadParameter(f"{text!r} is not box, point, points:N or box+point")
+    return PromptKind(first == "box", int(clicks[1] or 1) if clicks else 0)
+
+
+def parse_shard(text: str) -> Shard:
+    """`2/4`: the second of four."""
+    matched = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not matched or not 1 <= int(matched[1]) <= int(matched[2]):
+        raise typer.BadParameter(f"{text!r} is not I/N with I from 1 to N, such as 2/4")
+    return Shard(int(matched[1]), int(matched[2]))
+
+
+@app.command()
+def coco(
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="DIR|ZIP",
+            rich_help_panel=DATA,
+            help="The photos; else COCO val2017, as `nanosam download coco-val2017` leaves it.",
+        ),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            "--annotations",
+            metavar="FILE",
+            rich_help_panel=DATA,
+            help="COCO instances, JSON; else what lies beside the photos. In a zip file: FILE.zip/annotations/x.json.",
+        ),
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option("--category", metavar="NAME|ID", rich_help_panel=DATA, help="Only objects of it. Repeatable."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", rich_help_panel=DATA, help="Only the first N photos.")
+    ] = None,
+    shard: Annotated[
+        Shard | None,
+        typer.Option(
+            "--shard",
+            parser=parse_shard,
+            metavar="I/N",
+            rich_help_panel=DATA,
+            help="Only every N-th photo, from the I-th on; `nanosam metrics --merge` joins the parts.",
+        ),
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", rich_help_panel=DATA, help="Leave out photos that cannot be read.")
+    ] = False,
+    protocol: Annotated[
+        ProtocolName,
+        typer.Option("--protocol", help="Whose way to count: which objects, and which of the decoder's masks."),
+    ] = ProtocolName.nanosam,
+    prompt: Annotated[
+        PromptKind | None,
+        typer.Option(
+            "--prompt",
+            parser=parse_prompt,
+            metavar="KIND",
+            rich_help_panel=PROMPT,
+            help="box (the annotated one; default), point (the object's centre), points:N (and random ones on it), "
+            "box+point.",
+        ),
+    ] = None,
+    box_noise: Annotated[
+        float,
+        typer.Option(
+            "--box-noise",
+            parser=parse_number,
+            metavar="SHARE",
+            rich_help_panel=PROMPT,
+            help="Move each edge by up to this share of the box's side, such as 0.1.",
+        ),
+    ] = 0.0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, metavar="N", rich_help_panel=PROMPT, help="Of random points and noise.")
+    ] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", rich_help_panel=OUTPUT, help="Results, JSON; else results.json."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", rich_help_panel=OUTPUT, help="Go on with a run that was cut off.")
+    ] = False,
+    save_masks: Annotated[
+        bool,
+        typer.Option("--save-masks", rich_help_panel=OUTPUT, help="Also write FILE.masks.json, COCO results."),
+    ] = False,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    model: ModelOption = None,
+    encoder: EncoderOption = None,
+    decoder: DecoderOption = None,
+    device: DeviceOption = None,
+    backend: BackendOption = None,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Prompt with annotated objects of a COCO data set and measure the masks' IoU.
+
+    Results are kept photo by photo: a run that was cut off goes on with --resume and ends with the same file. The
+    baselines --model box and --model ellipse take the prompt itself as the mask; a model has to beat them.
+
+        nanosam eval coco
+
+        nanosam eval coco --images photos/ --annotations instances.json --model ellipse -o ellipse.json
+
+        nanosam eval coco --resume --shard 2/4
+    """
+    from nanosam_cli.core.annotated_prompts import Prompting
+    from nanosam_cli.core.coco import read_annotations
+    from nanosam_cli.core.dataset_files import PhotoFiles, find_data
+    from nanosam_cli.core.evaluation_plan import Choice, plan_evaluation
+    from nanosam_cli.core.evaluation_run import start_run
+    from nanosam_cli.core.protocols import PROTOCOLS
+    from nanosam_cli.core.segmenters import open_segmenter
+
+    kind, part = prompt or PromptKind(True, 0), shard or Shard(1, 1)
+    prompting = Prompting(kind.boxes, kind.points, box_noise, seed)
+    choice = Choice(PROTOCOLS[protocol.value], category or [], limit, part)
+    with ExitStack() as opened:
+        place, file = find_data(images, annotations)
+        files = opened.enter_context(PhotoFiles(place))
+        segmenter = opened.enter_context(
+            open_segmenter(
+                model,
+                select=choice.protocol.select,
+                encoder=encoder,
+                decoder=decoder,
+                device=device.value if device else None,
+                backend=backend,
+                threads=threads,
+            )
+        )
+        truth = read_annotations(file, place)
+        plan = plan_evaluation(truth, files, segmenter, choice, prompting, save_masks=save_masks)
+        _report_plan(plan, allow_missing)
+        target = output or Path("results.json" if shard is None else f"results-{part.part}of{part.parts}.json")
+        run = opened.enter_context(start_run(plan, target, resume=resume, force=force))
+        try:
+            with console.progress("evaluate", run.total, "photos", done=run.done) as advance:
+                for mean in run.steps(segmenter, files):
+                    advance(mIoU=mean)
+        except KeyboardInterrupt:
+            console.info(f"{run.done} of {run.total} photos are done; --resume goes on with them")
+            raise
+        results = run.finish(keep_failed=not allow_missing)
+        _report(run, results, json)
+        if run.failed and not allow_missing:
+            raise InputError(
+                f"no result for {_photos(len(run.failed))}",
+                "--resume tries them again, --allow-missing leaves them out",
+            )
+
+
+def _report_plan(plan: Plan, allow_missing: bool) -> None:
+    console.detail(f"model: {plan.settings['model']}")
+    if plan.missing:
+        some = ", ".join(photo.path.name for photo in plan.missing[:5])
+        message = f"{len(plan.missing)} of {_photos(len(plan.photos))} missing in {plan.images}: {some}"
+        if not allow_missing:
+            raise InputError(message, "--allow-missing leaves them out")
+        console.warn(message)
+    left_out, empty = plan.annotations.without_mask, plan.boxes_without_area
+    if left_out:
+        console.warn(f"{left_out} annotations have no segmentation and are left out")
+    if empty:
+        console.warn(f"{empty} annotated boxes have no area in their photo; each is taken as one pixel")
+
+
+def _report(run: EvaluationRun, results: Results, json: bool) -> None:
+    from nanosam_cli.core.metrics import group_rows, summarise
+    from nanosam_cli.core.protocols import PROTOCOLS
+
+    settings, counts = results.settings, results.meta["counts"]
+    for path, error in run.failed:
+        console.warn(f"{path} is passed over: {error}", error.hint)
+    if counts["empty_masks"]:
+        console.warn(f"{counts['empty_masks']} annotated masks are empty; their IoU is 0")
+    summaries = summarise(results, group_rows(results))
+    if json:
+        made = {key: settings[key] for key in ("protocol", "prompt", "box_noise", "seed")}
+        about = {"schema_version": 1, "output": str(results.path), "model": results.name, **made, "counts": counts}
+        console.json_line({**about, "groups": [summary.record() for summary in summaries]})
+        return
+    rows = [(s.group, s.objects, "-" if s.mean_iou is None else f"{s.mean_iou:.3f}") for s in summaries]
+    console.table(("size", "objects", "mIoU"), rows, f"{results.name}, {settings['prompt']} prompts")
+    console.text(f"protocol {PROTOCOLS[settings['protocol']]} -> {results.path}")
+
+
+def _photos(count: int) -> str:
+    return "1 photo" if count == 1 else f"{count} photos"

@@ -1,0 +1,112 @@
+"""A long run's results as they come: a line of JSON a photo, so that a kill loses the line in hand at most."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from nanosam_cli.core.errors import InputError, OutputError
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """`results.jsonl`: first the run's settings, then a record a photo, each written out at once.
+
+    Closed at the end of a `with` block. Raises OutputError where the file cannot be written.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, keep: int = 0) -> None:
+        """Start anew, or go on after the first `keep` bytes of a file that is there."""
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab")
+            self._file.truncate(keep)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        if not keep:
+            self.write({"settings": settings})
+
+    @classmethod
+    def resume(cls, path: Path, settings: Mapping[str, Any]) -> Journal:
+        """Go on after the last whole line of a run of the same settings; start anew where there is no whole line.
+
+        InputError, with what differs, where the settings are others.
+        """
+        if not path.exists():
+            return cls(path, settings)
+        whole = 0  # bytes
+        with path.open("rb") as file:
+            for number, line in enumerate(file):
+                record = _parse(line)
+                if record is None:
+                    break
+                if number == 0:
+                    check_same(path, record.get("settings"), settings)
+                whole += len(line)
+        return cls(path, settings, keep=whole)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Add one record. Once this returns, killing the process cannot undo it."""
+        try:
+            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def records(self) -> Iterator[Record]:
+        """Everything written so far but the settings."""
+        with self.path.open("rb") as file:
+            next(file)
+            for line in file:
+                yield json.loads(line)
+
+    def remove(self) -> None:
+        """Close and delete the file: what it held is safe elsewhere."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _parse(line: bytes) -> Record | None:
+    """The record of a whole line; None where it was cut off or garbled."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def check_same(path: Path, before: Any, now: Mapping[str, Any]) -> None:
+    """InputError, with what differs, where the settings of the run in `path` are not those of now."""
+    wanted = json.loads(json.dumps(now))  # tuples become lists, as in the file
+    if before == wanted:
+        return
+    if not isinstance(before, dict):
+        raise InputError(f"{path} is not a run's journal", "give another place with `-o`")
+    changed = "; ".join(
+        f"{key} was {json.dumps(before.get(key))}, is {json.dumps(wanted.get(key))}"
+        for key in dict.fromkeys([*before, *wanted])
+        if before.get(key) != wanted.get(key)
+    )
+    raise InputError(
+        f"{path} is a run with other settings: {changed}",
+        "resume with its own options, `--force` to start anew, or give another place with `-o`",
+    )
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {path}: {error.strerror or error}", "give another place with `-o`")
