@@ -21,7 +21,9 @@ class Part(str, Enum):
 
 def export(
     part: Annotated[Part, typer.Argument(help="Which part of the model.")],
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="What `nanosam distill` left.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="What `nanosam distill` left, or mobile_sam.pt.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files.")] = Path(),
     force: ForceOption = False,
     json: JsonOption = False,

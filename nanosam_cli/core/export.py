@@ -22,6 +22,7 @@ from nanosam_cli.core.contract import INPUTS, OUTPUTS
 from nanosam_cli.core.errors import InputError, ModelError
 from nanosam_cli.core.files import atomic_write
 from nanosam_cli.core.frame import COORDINATE_SIZE
+from nanosam_cli.core.modeling.mobile_sam import load_mobile_sam
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.recipe import ModelSection
 from nanosam_cli.core.session import host
@@ -58,28 +59,36 @@ class Exported:
         return {**asdict(self), "path": str(self.path)}
 
 
-def load_model(checkpoint: Path) -> tuple[PromptableModel, dict[str, str]]:
-    """The averaged model of a training checkpoint, in evaluation mode, and the metadata of files made from it."""
+@dataclass(frozen=True)
+class Source:
+    """Two modules in evaluation mode, and what the files made from them say of themselves."""
+
+    name: str
+    encoder: nn.Module
+    decoder: nn.Module
+    image_size: int
+    details: dict[str, str]
+
+
+def load_source(checkpoint: Path) -> Source:
+    """A training checkpoint (safetensors; its averaged weights), or MobileSAM's `mobile_sam.pt`.
+
+    Raises InputError where the file is neither, or holds anything but tensors.
+    """
+    if checkpoint.suffix in (".pt", ".pth"):
+        sam = load_mobile_sam(checkpoint)
+        return Source("mobile-sam", sam.encoder, sam.decoder, sam.encoder.image_size, {})
     state = load_state(checkpoint)
     try:
         section = ModelSection(**state.metadata["recipe"]["model"])
     except (KeyError, TypeError) as error:
         raise InputError(f"{checkpoint} does not say which model it holds: {error}") from error
-    model = PromptableModel(section)
-    weights = state.part("ema.module.")
-    missing, extra = model.load_state_dict(weights, strict=False)
+    model = PromptableModel(section).eval()
+    missing, extra = model.load_state_dict(state.part("ema.module."), strict=False)
     if missing or extra:
         raise InputError(f"{checkpoint} does not fit its model: missing {missing or 'none'}, extra {extra or 'none'}")
-    metadata = {
-        "nanosam.model": section.name,
-        "nanosam.image_size": str(section.image_size),
-        "nanosam.coordinate_size": str(COORDINATE_SIZE),
-        "nanosam.precision": "fp32",
-        "nanosam.source_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
-        "nanosam.steps": str(state.metadata["step"]),
-        "nanosam.exporter": f"nanosam {__version__}, torch {torch.__version__}, opset {OPSET}",
-    }
-    return model.eval(), metadata
+    steps = {"nanosam.steps": str(state.metadata["step"])}
+    return Source(section.name, model.encoder, model.decoder, section.image_size, steps)
 
 
 def export_model(checkpoint: Path, folder: Path, parts: Sequence[str], *, overwrite: bool = False) -> list[Exported]:
@@ -87,11 +96,20 @@ def export_model(checkpoint: Path, folder: Path, parts: Sequence[str], *, overwr
 
     Raises ModelError where a file's outputs differ from torch's by more than TOLERANCE; that file is not kept.
     """
-    model, metadata = load_model(checkpoint)
-    modules: dict[str, nn.Module] = {ENCODER: model.encoder, DECODER: model.decoder}
-    size = model.encoder.image_size
+    source = load_source(checkpoint)
+    modules = {ENCODER: source.encoder, DECODER: source.decoder}
+    metadata = {
+        "nanosam.model": source.name,
+        "nanosam.image_size": str(source.image_size),
+        "nanosam.coordinate_size": str(COORDINATE_SIZE),
+        "nanosam.precision": "fp32",
+        "nanosam.source_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "nanosam.exporter": f"nanosam {__version__}, torch {torch.__version__}, opset {OPSET}",
+        **source.details,
+    }
     return [
-        export_part(part, modules[part], size, folder / f"{part}.onnx", metadata, overwrite=overwrite) for part in parts
+        export_part(part, modules[part], source.image_size, folder / f"{part}.onnx", metadata, overwrite=overwrite)
+        for part in parts
     ]
 
 
