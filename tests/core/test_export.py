@@ -101,3 +101,26 @@ def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, path)
     with pytest.raises(InputError, match="not a checkpoint of this program"):
         export_model(path, tmp_path, ["encoder"])
+
+
+def test_mobile_sam_becomes_files_of_the_contract(tmp_path: Path) -> None:
+    from nanosam_cli.core.modeling.mobile_sam import MobileSam
+
+    torch.manual_seed(0)
+    model = MobileSam()
+    weights = {f"image_encoder.{name}": weight for name, weight in model.encoder.state_dict().items()}
+    torch.save({**weights, **model.decoder.state_dict()}, tmp_path / "mobile_sam.pt")
+    files = export_model(tmp_path / "mobile_sam.pt", tmp_path, ["decoder"])
+    assert max(files[0].max_difference.values()) < 1e-4
+    metadata = {entry.key: entry.value for entry in onnx.load(files[0].path).metadata_props}
+    assert metadata["nanosam.model"] == "mobile-sam"
+    assert metadata["nanosam.image_size"] == "1024"
+
+
+@pytest.mark.slow
+def test_mobile_sams_encoder_exports(tmp_path: Path) -> None:
+    from nanosam_cli.core.modeling.tiny_vit import TinyViTEncoder
+
+    torch.manual_seed(0)
+    file = export_part("encoder", TinyViTEncoder().eval(), 1024, tmp_path / "encoder.onnx", {})
+    assert file.max_difference["image_embeddings"] < 1e-3

@@ -116,7 +116,8 @@ class TinyViTBlock(nn.Module):
         cells = grid.permute(0, 2, 3, 1)  # (B, H, W, C)
         cells = cells + self._attend(cells)
         mixed: Tensor = self.local_conv(cells.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return (mixed + self.mlp(mixed)).permute(0, 3, 1, 2)
+        out: Tensor = self.mlp(mixed)
+        return (mixed + out).permute(0, 3, 1, 2)
 
     def _attend(self, cells: Tensor) -> Tensor:
         """Cut into windows, padded with zeros at the bottom and right, and put together again."""
