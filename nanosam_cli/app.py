@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nanosam_cli import __version__, console
-from nanosam_cli.commands import benchmark, distill, doctor, eval, export, metrics, segment
+from nanosam_cli.commands import benchmark, distill, doctor, download, eval, export, metrics, segment
 from nanosam_cli.core.errors import NanosamError
 from nanosam_cli.options import QuietOption, VerboseOption, spelling
 
@@ -20,6 +20,7 @@ EXAMPLES = {
     "segment": "nanosam segment photo.jpg --box 10,20,300,400",
     "eval": "nanosam eval coco --limit 100",
     "metrics": "nanosam metrics results.json --size small",
+    "download": "nanosam download mobile-sam",
     "distill": "nanosam distill nanosam-b0 --set data.root=photos",
     "export": "nanosam export all runs/nanosam-b0/last.safetensors -o models/",
     "benchmark": "nanosam benchmark nanosam-b0 nvidia=resnet18_image_encoder.onnx,mobile_sam_mask_decoder.onnx",
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 for command in (
     *(segment.segment, metrics.metrics, benchmark.benchmark),
-    *(distill.distill, export.export, doctor.doctor),
+    *(distill.distill, export.export, download.download, doctor.doctor),
 ):
     app.command()(command)
 app.add_typer(eval.app, name="eval")

@@ -39,6 +39,9 @@ HOMES = {
     "tensorrt_rtx": ENGINES,
     "polygraphy": ENGINES,
     "pycocotools": ("core.coco", "core.formats", "core.metrics"),
+    "requests": ("core.transport",),
+    "urllib3": ("core.transport",),
+    "filelock": ("core.fetch",),
     "rich": ("console",),
     "typer": ("app", "options", "commands"),
 }
@@ -107,10 +110,14 @@ def test_only_the_console_prints(path: Path) -> None:
             "from nanosam_cli.app import main\n"
             "try: main()\n"
             "except SystemExit as exit: assert exit.code == 0\n",
-            {"torch", "onnxruntime", "onnx", "pycocotools", "PIL", "numpy", "polygraphy", "tensorrt", "transformers"},
+            {"torch", "onnxruntime", "onnx", "pycocotools", "PIL", "numpy", "polygraphy", "tensorrt", "transformers"}
+            | {"requests", "urllib3", "filelock"},
         ),
         ("import nanosam_cli\n", {"typer", "rich", "numpy", "PIL", "onnxruntime"}),
-        ("from nanosam_cli import load_predictor\n", {"typer", "rich", "torch", "onnx", "pycocotools"}),
+        (
+            "from nanosam_cli import load_predictor\n",
+            {"typer", "rich", "torch", "onnx", "pycocotools", "requests", "filelock"},
+        ),
     ],
     ids=["nanosam --help", "import nanosam_cli", "load_predictor"],
 )

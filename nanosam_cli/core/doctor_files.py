@@ -10,9 +10,9 @@ from pathlib import Path
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.checks import Check
-from nanosam_cli.core.errors import ModelError, NanosamError
+from nanosam_cli.core.errors import NanosamError
 from nanosam_cli.core.session import open_session
-from nanosam_cli.core.zoo import MODELS, ModelSpec, part_file
+from nanosam_cli.core.zoo import CHECKPOINT, MODELS, ModelSpec, file_path
 
 _SAID = ("model", "part", "image_size", "precision", "exporter")  # of a file's metadata
 _BLOCK = 1 << 20  # bytes read at a time: a data set's archive does not fit into memory
@@ -53,19 +53,19 @@ def sha256(path: Path) -> str:
 
 
 def _part(spec: ModelSpec, part: str) -> Check:
-    name = f"{spec.name} {part}"
-    try:
-        path = part_file(spec, part)
-    except ModelError as error:
-        return Check("models", name, "missing", str(error), error.hint)
-    again = "pip install --force-reinstall nanosam-cli" if spec.bundled else f"nanosam download {spec.name}"
+    name, path = f"{spec.name} {part}", file_path(spec, part)
+    again = "pip install --force-reinstall nanosam-cli" if spec.bundled else f"nanosam download {spec.name} --force"
+    if not path.is_file():
+        return Check("models", name, "missing", f"no {path}", again.removesuffix(" --force"))
     published, found = spec.parts[part].sha256, sha256(path)
     if published and found != published:
         detail = f"{path} is not the published file: its sha256 is {found}, not {published}"
         return Check("models", name, "broken", detail, again)
+    said: dict[str, str] = {}
     try:
-        with closing(open_session(path)) as session:
-            said = session.metadata
+        if part != CHECKPOINT:  # which no runtime opens
+            with closing(open_session(path)) as session:
+                said = session.metadata
     except NanosamError as error:
         return Check("models", name, "broken", str(error), error.hint or again)
     origin = "as published" if published else f"{found[:12]}..., none is published"

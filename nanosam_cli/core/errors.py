@@ -27,6 +27,10 @@ class OutputError(NanosamError):
     """A result cannot be written."""
 
 
+class DownloadError(NanosamError):
+    """A file cannot be had from where it is published, or is not what was published."""
+
+
 class ModelError(NanosamError):
     """A model is unknown, broken, or not of the shape the file contract asks for."""
 

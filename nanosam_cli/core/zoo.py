@@ -9,42 +9,73 @@ from pathlib import Path
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import ModelError
+from nanosam_cli.core.remote_file import RemoteFile
 
 # Segment Anything's normalisation, RGB in [0, 255]: ImageNet's times 255.
 SAM_MEAN = (123.675, 116.28, 103.53)
 SAM_STD = (58.395, 57.12, 57.375)
 
-ENCODER, DECODER = "encoder", "decoder"  # the parts of a model
+ENCODER, DECODER = "encoder", "decoder"  # the parts of a model that runs
+CHECKPOINT = "checkpoint"  # the one part of a model that is only weights
 
 
 @dataclass(frozen=True)
-class ModelPart:
-    """One file of a model. A bundled file needs no url."""
+class Accuracy:
+    """Published mIoU on COCO val2017, prompted with ground-truth boxes. Protocols differ by a point or two."""
 
-    file: str  # plain name, in the model's directory and on mirrors
-    url: str | None = None
-    mirrors: tuple[str, ...] = ()
-    size: int | None = None  # bytes
-    sha256: str | None = None
+    all: float
+    small: float
+    medium: float
+    large: float
+    published: str  # the repository on GitHub whose README has it
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model: an image encoder and a mask decoder that understands its embeddings."""
+    """One model: an image encoder and a mask decoder that understands its embeddings, or a checkpoint of both."""
 
     name: str
     description: str
     licence: str
     image_size: int  # side S of the encoder's square input
-    parts: Mapping[str, ModelPart]  # encoder, decoder
+    parts: Mapping[str, RemoteFile]  # encoder and decoder, or checkpoint
     bundled: bool = False  # its files come with the package
     mean: tuple[float, float, float] = SAM_MEAN
     std: tuple[float, float, float] = SAM_STD
+    source: str | None = None  # the publisher's page
+    note: str | None = None  # what to know before downloading it
+    cannot_run: str | None = None  # why its files can be downloaded, but not run
+    accuracy: Accuracy | None = None
     # what an engine is built in where nothing else is asked for
     default_precision: Mapping[str, str] = field(default_factory=lambda: {ENCODER: "fp16", DECODER: "fp32"})
 
 
 DEFAULT_MODEL = "nanosam-b0"
+
+_NVIDIA = "NVIDIA-AI-IOT/nanosam"
+_DRIVE = "https://drive.google.com/uc?export=download&id="
+_BINH = "binh234/nanosam"
+_HGNETV2 = "https://huggingface.co/dragonSwing/nanosam/resolve/e49afdaee2078a826f542929996a14fb0b69a2fa"
+
+
+def _hgnetv2(size: str, accuracy: Accuracy, sha256: str | None) -> ModelSpec:
+    """One of the students of EfficientViT-SAM-L0, all with the same decoder."""
+    encoder, decoder = f"sam_hgv2_{size}_ln_nonorm_image_encoder.onnx", "efficientvit_l0_mask_decoder.onnx"
+    return ModelSpec(
+        name=f"nanosam-hgnetv2-{size}",
+        description=f"HGNetV2-{size.upper()} student of EfficientViT-SAM-L0 at 512 pixels",
+        licence="Apache-2.0",
+        image_size=512,
+        parts={
+            ENCODER: RemoteFile(encoder, url=f"{_HGNETV2}/{encoder}", sha256=sha256),
+            DECODER: RemoteFile(decoder, url=f"{_HGNETV2}/{decoder}"),
+        },
+        source="https://huggingface.co/dragonSwing/nanosam",
+        note=f"Hugging Face's file scan calls {decoder} suspicious",
+        cannot_run="its encoder takes photos that are not normalised, and their scale was not verified",
+        accuracy=accuracy,
+    )
+
 
 MODELS: Mapping[str, ModelSpec] = {
     spec.name: spec
@@ -54,9 +85,53 @@ MODELS: Mapping[str, ModelSpec] = {
             description="Small 512-pixel student of SAM, trained by this project; comes with the package",
             licence="Apache-2.0",
             image_size=512,
-            parts={ENCODER: ModelPart("encoder.onnx"), DECODER: ModelPart("decoder.onnx")},
+            parts={ENCODER: RemoteFile("encoder.onnx"), DECODER: RemoteFile("decoder.onnx")},
             bundled=True,
         ),
+        ModelSpec(
+            name="mobile-sam",
+            description="MobileSAM's checkpoint: TinyViT encoder and SAM's decoder at 1024 pixels, NanoSAM's teacher",
+            licence="Apache-2.0",
+            image_size=1024,
+            parts={
+                CHECKPOINT: RemoteFile(
+                    "mobile_sam.pt",
+                    url="https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
+                    mirrors=("https://huggingface.co/dhkim2810/MobileSAM/resolve/main/mobile_sam.pt",),
+                    size=40_728_226,
+                    sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+                )
+            },
+            source="https://github.com/ChaoningZhang/MobileSAM",
+            cannot_run="it is a checkpoint, of which export makes what --encoder and --decoder take",
+            accuracy=Accuracy(0.728, 0.658, 0.759, 0.804, published=_NVIDIA),
+        ),
+        ModelSpec(
+            name="nanosam-resnet18",
+            description="NVIDIA NanoSAM's own files: ResNet18 encoder at 1024 pixels, MobileSAM's decoder",
+            licence="Apache-2.0",
+            image_size=1024,
+            parts={
+                ENCODER: RemoteFile("resnet18_image_encoder.onnx", url=f"{_DRIVE}14-SsvoaTl-esC3JOzomHDnI9OGgdO2OR"),
+                DECODER: RemoteFile("mobile_sam_mask_decoder.onnx", url=f"{_DRIVE}1jYNvnseTL49SNRx9PDcbkZ9DwsY8up7n"),
+            },
+            source=f"https://github.com/{_NVIDIA}",
+            # issues 30, 31 and 41 of NVIDIA's repository
+            note="users report that NVIDIA's Google Drive links are closed at times; files from elsewhere are taken "
+            "from a directory by --mirror DIR",
+            accuracy=Accuracy(0.706, 0.624, 0.738, 0.796, published=_NVIDIA),
+        ),
+        _hgnetv2(
+            "b1",
+            Accuracy(0.756, 0.708, 0.774, 0.812, published=_BINH),
+            sha256="0001b3349220a86ff6a41819ebdfd9f2a8c0707a90ef3e4f9726d46db09a9a32",
+        ),
+        _hgnetv2(
+            "b2",
+            Accuracy(0.765, 0.715, 0.785, 0.822, published=_BINH),
+            sha256="eb45d87af99d345f8b260527d0566b1eef0af9c35835171b6040c217f94eae08",
+        ),
+        _hgnetv2("b4", Accuracy(0.773, 0.721, 0.797, 0.830, published=_BINH), sha256=None),
     )
 }
 
@@ -65,15 +140,22 @@ def find_model(name: str) -> ModelSpec:
     """The model called `name`. ModelError with the nearest names where there is none."""
     if name in MODELS:
         return MODELS[name]
-    near = get_close_matches(name.lower(), MODELS, n=3)
+    near = get_close_matches(name.lower(), MODELS, n=3, cutoff=0.75)  # all names here are somewhat alike
     hint = f"did you mean {' or '.join(near)}?" if near else f"models: {', '.join(MODELS)}"
     raise ModelError(f"unknown model: {name}", hint)
 
 
-def part_file(spec: ModelSpec, part: str) -> Path:
-    """The file of one part, `encoder` or `decoder`. ModelError where it is not on this machine."""
+def file_path(spec: ModelSpec, part: str) -> Path:
+    """Where the file of one part lies, or would lie."""
     name = spec.parts[part].file
-    path = paths.resource("models", spec.name, name) if spec.bundled else paths.home() / "models" / spec.name / name
+    return paths.resource("models", spec.name, name) if spec.bundled else paths.home() / "models" / spec.name / name
+
+
+def part_file(spec: ModelSpec, part: str) -> Path:
+    """The file of one part. ModelError where the model cannot run, or the file is not on this machine."""
+    if spec.cannot_run:
+        raise ModelError(f"model {spec.name} cannot run: {spec.cannot_run}", _instead(spec))
+    path = file_path(spec, part)
     if not path.is_file():
         hint = "pip install --force-reinstall nanosam-cli" if spec.bundled else f"nanosam download {spec.name}"
         raise ModelError(f"the {part} of model {spec.name} is missing: {path}", hint)
@@ -83,3 +165,12 @@ def part_file(spec: ModelSpec, part: str) -> Path:
 def model_files(spec: ModelSpec) -> tuple[Path, Path]:
     """The encoder's and the decoder's file. ModelError where one is not on this machine."""
     return part_file(spec, ENCODER), part_file(spec, DECODER)
+
+
+def _instead(spec: ModelSpec) -> str:
+    """What to type for a model that cannot run."""
+    if CHECKPOINT in spec.parts:
+        path = file_path(spec, CHECKPOINT)
+        export = f"nanosam export all {path} -o {spec.name}"
+        return export if path.is_file() else f"nanosam download {spec.name}, then {export}"
+    return f"models that run: {', '.join(name for name, model in MODELS.items() if not model.cannot_run)}"

@@ -233,3 +233,18 @@ def test_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["NANOSAM_MIRROR"].detail == "https://***@example.org/models"
     assert (found["NANOSAM_OFFLINE"].status, found["NANOSAM_OFFLINE"].fix) == ("broken", "unset NANOSAM_OFFLINE")
     assert found["NANOSAM_DEVICE"].detail == "empty, so not in force"
+
+
+def test_a_checkpoint_is_hashed_but_not_opened(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = find_model("mobile-sam")
+    (part,) = spec.parts
+    path = home / "models" / spec.name / spec.parts[part].file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no checkpoint")
+    monkeypatch.setattr(doctor_files, "MODELS", {spec.name: spec})
+    (check,) = model_checks()
+    assert (check.status, check.fix) == ("broken", "nanosam download mobile-sam --force")
+    good = replace(spec, parts={part: replace(spec.parts[part], sha256=sha256(path))})
+    monkeypatch.setattr(doctor_files, "MODELS", {spec.name: good})
+    (check,) = model_checks()
+    assert (check.status, check.detail) == ("ok", "0.0 MB, sha256 as published")

@@ -1,3 +1,5 @@
+"""The table of models."""
+
 from __future__ import annotations
 
 import re
@@ -14,17 +16,39 @@ from nanosam_cli.core.zoo import DEFAULT_MODEL, MODELS, ModelSpec, find_model, m
 @pytest.mark.parametrize("spec", MODELS.values(), ids=list(MODELS))
 def test_every_entry_is_complete(spec: ModelSpec) -> None:
     assert MODELS[spec.name] is spec
-    assert spec.parts.keys() == spec.default_precision.keys() == {"encoder", "decoder"}
+    assert spec.parts.keys() == {"checkpoint"} or spec.parts.keys() == spec.default_precision.keys()
+    assert spec.default_precision.keys() == {"encoder", "decoder"}
+    assert spec.cannot_run or "checkpoint" not in spec.parts
     assert set(spec.default_precision.values()) <= {"fp32", "fp16", "bf16", "int8"}
     assert spec.description
     assert spec.licence
     assert spec.image_size % 64 == 0  # embeddings are 64x64
     for part in spec.parts.values():
         assert Path(part.file).name == part.file
-        if not spec.bundled:  # what is fetched must be checkable
-            assert part.url
-            assert part.size
-            assert re.fullmatch("[0-9a-f]{64}", part.sha256 or "")
+        if not spec.bundled:
+            assert part.urls
+            assert all(url.startswith("https://") for url in part.urls)  # a hash may be missing, a certificate not
+            assert part.size is None or part.size > 0
+            assert part.sha256 is None or re.fullmatch("[0-9a-f]{64}", part.sha256)
+            assert spec.source
+    if spec.accuracy:
+        assert 0 < spec.accuracy.small < spec.accuracy.medium < spec.accuracy.large < 1
+        assert spec.accuracy.small < spec.accuracy.all < spec.accuracy.large
+        assert spec.accuracy.published
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("mobile-sam", "nanosam download mobile-sam, then nanosam export all {home}/models/mobile-sam/mobile_sam.pt "),
+        *((f"nanosam-hgnetv2-{size}", "models that run: nanosam-b0, nanosam-resnet18") for size in ("b1", "b2", "b4")),
+    ],
+)
+def test_models_that_cannot_run_say_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, hint: str) -> None:
+    monkeypatch.setenv("NANOSAM_HOME", str(tmp_path))
+    with pytest.raises(ModelError, match=f"model {name} cannot run: it") as caught:
+        model_files(find_model(name))
+    assert (caught.value.hint or "").startswith(hint.format(home=tmp_path))
 
 
 def test_find_model() -> None:

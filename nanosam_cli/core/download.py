@@ -1,0 +1,113 @@
+"""The files of one entry of the catalogue: download, verify and remove them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from nanosam_cli.core import paths
+from nanosam_cli.core.catalogue import Entry, entries
+from nanosam_cli.core.doctor_files import sha256
+from nanosam_cli.core.errors import DownloadError, OutputError, UsageError
+from nanosam_cli.core.fetch import Fetched, Note, Options, Progress, fetch, recorded_hash, side_files
+from nanosam_cli.core.files import write_text
+from nanosam_cli.core.part_file import PartFile
+from nanosam_cli.core.remote_file import RemoteFile
+from nanosam_cli.core.transport import shown
+
+_MIRROR = "give a directory, or an address that begins with file://, http:// or https://"
+
+State = Literal["ok", "unknown", "missing", "broken"]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What a file is, against what it should be. Unknown: there is no hash to hold it against."""
+
+    path: Path
+    state: State
+    detail: str
+
+
+def options(mirror: str | None, offline: bool, overwrite: bool) -> Options:
+    """What was asked for on the command line, else NANOSAM_MIRROR and NANOSAM_OFFLINE.
+
+    UsageError where the mirror is no address.
+    """
+    mirror = mirror or paths.MIRROR.get()
+    try:
+        scheme = urlsplit(mirror or "").scheme
+    except ValueError as error:
+        raise UsageError(f"mirror {mirror} is no address: {error}", _MIRROR) from error
+    if mirror and "://" in mirror and scheme not in ("http", "https", "file"):
+        raise UsageError(f"mirror {shown(mirror)} cannot be read: {scheme}://", _MIRROR)
+    return Options(mirror, offline or paths.OFFLINE.get() or False, overwrite)
+
+
+def kept_bytes(entry: Entry, file: RemoteFile) -> int:
+    """What an earlier download that broke off has left to go on with."""
+    return PartFile(entry.path(file)).size
+
+
+def download(entry: Entry, file: RemoteFile, asked: Options, progress: Progress, note: Note) -> Fetched:
+    """One file of an entry, with its licence beside it as `NAME.licence.txt`. Errors are `fetch`'s."""
+    target = entry.path(file)
+    fetched = fetch(file, target, asked, progress, note)
+    if fetched.url is not None:
+        lines = (
+            f"{file.file}, of {entry.name}",
+            f"licence: {entry.licence}",
+            f"publisher: {entry.source or 'unknown'}",
+            f"downloaded from: {shown(fetched.url)}",
+            f"sha256: {fetched.sha256}, {'as published' if file.sha256 else 'none is published'}",
+        )
+        write_text(target.with_name(f"{target.name}.licence.txt"), "\n".join(lines) + "\n", overwrite=True)
+    return fetched
+
+
+def verify(entry: Entry) -> Iterator[Verified]:
+    """Every file of an entry against its published, else its recorded hash."""
+    for file in entry.files:
+        path = entry.path(file)
+        wanted = file.sha256 or recorded_hash(path)
+        if not path.is_file():
+            kept = PartFile(path).size
+            yield Verified(path, "missing", f"{kept / 1e6:.1f} MB of a download that broke off" if kept else "not here")
+        elif wanted is None:
+            yield Verified(path, "unknown", "no hash is published, and none was recorded")
+        elif (found := sha256(path)) != wanted:
+            yield Verified(path, "broken", f"its sha256 is {found}, not {wanted}")
+        else:
+            yield Verified(path, "ok", f"sha256 as {'published' if file.sha256 else 'recorded by the first download'}")
+
+
+def remove(entry: Entry) -> list[Path]:
+    """Delete an entry's files and what downloading left beside them; what was deleted.
+
+    A file that another downloaded entry needs stays. DownloadError for an entry that comes with the package,
+    OutputError where a file cannot be deleted.
+    """
+    if entry.bundled:
+        raise DownloadError(f"{entry.name} comes with the package", "pip uninstall nanosam-cli")
+    mine = {entry.path(file) for file in entry.files}
+    others = [
+        {other.path(file) for file in other.files}
+        for other in entries().values()
+        if other.name != entry.name and other.is_here
+    ]
+    # an entry that is nothing but a part of this one goes with it
+    needed = {path for files in others if not files <= mine for path in files}
+    removed = []
+    for target in sorted(mine - needed):
+        for path in (target, *side_files(target)):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise OutputError(f"cannot delete {path}: {error.strerror or error}") from error
+            removed.append(path)
+    return [path for path in removed if not path.name.endswith(".lock")]
