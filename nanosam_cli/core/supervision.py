@@ -50,7 +50,7 @@ def prompt_losses(
     total = total + weights.iou * (prediction.ious.float() - ious).square().mean(dim=1)
     if prediction.point_boxes is not None:
         clicked = batch.point_labels[:, 0] == 1
-        boxes = losses.box_loss(prediction.point_boxes[:, 0], batch.boxes)
+        boxes = losses.point_box_loss(prediction.point_boxes[:, 0], batch.boxes, batch.point_coords[:, 0])
         total = total + weights.box * boxes * clicked
     return total, ious
 

@@ -83,7 +83,7 @@ MODELS: Mapping[str, ModelSpec] = {
         ModelSpec(
             name=DEFAULT_MODEL,
             description="Small 512-pixel student of SAM, trained by this project; comes with the package",
-            licence="Apache-2.0",
+            licence="see its card",
             image_size=512,
             parts={ENCODER: RemoteFile("encoder.onnx"), DECODER: RemoteFile("decoder.onnx")},
             bundled=True,
