@@ -8,8 +8,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# the cat's box in examples/instances.json, as corners
-CAT := 0,0,399,300
+# the raccoon's box in examples/instances.json, as corners
+RACCOON := 0,0,588,417
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -19,7 +19,7 @@ help:
 	@sed -n 's/^# make /make /p' Makefile
 
 demo: $(VENV)/.base
-	$(BIN)/nanosam segment examples/cat.jpg --box $(CAT) --format overlay -o demo.png --force
+	$(BIN)/nanosam segment examples/raccoon.jpg --box $(RACCOON) --format overlay -o demo.png --force
 	@echo "The picture is $(CURDIR)/demo.png"
 
 test: lint

@@ -53,6 +53,7 @@ def test_it_has_a_card() -> None:
         assert heading in card
 
 
+@pytest.mark.xfail(strict=True, reason="nanosam-b0 learned boxes: it takes a click for a tiny object, see its card")
 def test_three_readings_of_a_click_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     photo = resource("examples", "astronaut.jpg")
