@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 
 import torch
@@ -48,7 +49,9 @@ def load_mobile_sam(path: Path) -> MobileSam:
         InputError: the file is missing, no checkpoint, holds anything but tensors, or another model's weights.
     """
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickles; what they are is said below
+            weights = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"no such checkpoint: {path}") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
