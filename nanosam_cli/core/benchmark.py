@@ -5,7 +5,6 @@ Every repeat runs every stage of every model, so that a machine that slows down 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from nanosam_cli import __version__
 from nanosam_cli.core.cold_start import ColdStart, cold_start
 from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.machine import Load, Machine, Settings, read_gpus, read_load, read_machine, read_settings
 from nanosam_cli.core.predictor import Predictor, Timings, load_predictor
@@ -269,7 +269,7 @@ def _facts(session: Session) -> FileFacts:
     return FileFacts(
         file=session.path.name,  # a whole path would tell others about this machine's user
         bytes=session.path.stat().st_size,
-        sha256=hashlib.sha256(session.path.read_bytes()).hexdigest(),
+        sha256=file_sha256(session.path),
         precision=session.metadata.get("nanosam.precision"),
         backend=session.backend,
     )

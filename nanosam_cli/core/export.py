@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import warnings
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from nanosam_cli.core.backends.onnxruntime import open_file
 from nanosam_cli.core.checkpoint import load_state
 from nanosam_cli.core.contract import INPUTS, OUTPUTS
 from nanosam_cli.core.errors import InputError, ModelError
-from nanosam_cli.core.files import atomic_write
+from nanosam_cli.core.files import atomic_write, file_sha256
 from nanosam_cli.core.frame import COORDINATE_SIZE
 from nanosam_cli.core.modeling.mobile_sam import load_mobile_sam
 from nanosam_cli.core.modeling.model import PromptableModel
@@ -103,7 +102,7 @@ def export_model(checkpoint: Path, folder: Path, parts: Sequence[str], *, overwr
         "nanosam.image_size": str(source.image_size),
         "nanosam.coordinate_size": str(COORDINATE_SIZE),
         "nanosam.precision": "fp32",
-        "nanosam.source_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "nanosam.source_sha256": file_sha256(checkpoint),
         "nanosam.exporter": f"nanosam {__version__}, torch {torch.__version__}, opset {OPSET}",
         **source.details,
     }

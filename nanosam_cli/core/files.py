@@ -6,6 +6,7 @@ import errno
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 from nanosam_cli.core.errors import OutputError
@@ -55,6 +56,15 @@ def write_bytes(path: Path, data: bytes, overwrite: bool = False) -> None:
 def write_text(path: Path, text: str, overwrite: bool = False) -> None:
     """Write UTF-8 text with the line ends it has, on every platform, as `atomic_write` does."""
     write_bytes(path, text.encode(), overwrite)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file of any size, in hexadecimal."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _refuse(target: Path, path: Path, overwrite: bool) -> None:

@@ -31,8 +31,6 @@ class EvaluationProtocol:
         return f"{self.name} ({self.description})"
 
 
-DEFAULT_PROTOCOL = "nanosam"
-
 PROTOCOLS: Mapping[str, EvaluationProtocol] = {
     protocol.name: protocol
     for protocol in (

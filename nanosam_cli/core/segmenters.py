@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from nanosam_cli.core.annotated_prompts import Prompting
 from nanosam_cli.core.coco import AnnotatedPhoto
 from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.predictor import Predictor, PreparedImage, Select, load_predictor
 from nanosam_cli.core.render import Mask
 from nanosam_cli.core.types import Prompt
@@ -84,7 +84,7 @@ class ModelSegmenter:
         name = self._name or parts["encoder"].metadata.get("nanosam.model") or files["encoder"].stem
         return {
             "name": name,
-            **{part: {"file": path.name, "sha256": _sha256(path)} for part, path in files.items()},
+            **{part: {"file": path.name, "sha256": file_sha256(path)} for part, path in files.items()},
             "backend": sorted({session.backend for session in parts.values()}),
         }
 
@@ -161,11 +161,3 @@ def open_segmenter(
         model, encoder=encoder, decoder=decoder, backend=backend, device=device, threads=threads
     ) as predictor:
         yield ModelSegmenter(predictor, select, None if encoder or decoder else model or DEFAULT_MODEL)
-
-
-def _sha256(path: Path) -> str:
-    digest = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
 from nanosam_cli.core.errors import OutputError
-from nanosam_cli.core.files import atomic_write, write_bytes, write_text
+from nanosam_cli.core.files import atomic_write, file_sha256, write_bytes, write_text
 
 
 def names(directory: Path) -> list[str]:
@@ -132,3 +133,9 @@ def test_a_new_file_has_the_usual_permissions(tmp_path: Path) -> None:
     (tmp_path / "usual").touch()
     write_bytes(tmp_path / "ours", b"")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+@pytest.mark.parametrize("data", [b"", b"abc", bytes(3 << 20)], ids=["empty", "short", "several blocks"])
+def test_the_hash_of_a_file(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "file").write_bytes(data)
+    assert file_sha256(tmp_path / "file") == hashlib.sha256(data).hexdigest()
