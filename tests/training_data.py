@@ -23,9 +23,10 @@ decoder = "{decoder}"
 
 [data]
 root = "{root}"
-crop = 64
+crop = {crop}
 scale = [0.3, 0.8]
 whole = 0.3
+full = {full}
 objects = 2
 copy_paste = 0.3
 colour = 0.2
@@ -44,7 +45,7 @@ refine = 0.5
 bce = 1.0
 dice = 1.0
 iou = 0.5
-box = 0.5
+click = 0.5
 
 [optimiser]
 steps = {steps}
@@ -113,6 +114,8 @@ def tiny_recipe(
     workers: int = 0,
     checkpoint_every: int = 2,
     evaluate_on: str = "",
+    crop: int = 64,
+    full: float = 0.0,
 ) -> Recipe:
     """A recipe over `root/shapes`, which `save_shapes` made."""
     text = TINY.format(
@@ -122,6 +125,8 @@ def tiny_recipe(
         workers=workers,
         checkpoint_every=checkpoint_every,
         evaluate_on=evaluate_on,
+        crop=crop,
+        full=full,
     )
     path = root / "tiny.toml"
     path.write_text(text)

@@ -23,11 +23,13 @@ from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.frame import COORDINATE_SIZE
 from nanosam_cli.core.image import read_image
 from nanosam_cli.core.recipe import DataSection, PromptSection, Recipe
-from nanosam_cli.core.types import BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND, PADDING
+from nanosam_cli.core.types import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND, PADDING
 from nanosam_cli.core.zoo import SAM_MEAN, SAM_STD
 
 MIN_SIDE = 3.0  # pixels of the crop: smaller objects say nothing
 MIN_VISIBLE = 0.3  # share of an object that a crop must show
+FULL_SCALE = (0.75, 1.25)  # of whole photos at the model's own size; 1 = as at inference
+MORE_POINTS = (0.7, 0.2, 0.1)  # how often a prompt of points has none, one or two besides the first
 
 
 class Batch(NamedTuple):
@@ -64,24 +66,37 @@ class TrainingCrops(Dataset[Batch]):
         self.prompts: PromptSection = recipe.prompts
         self.seed = recipe.run.seed
         self.image_size = recipe.model.image_size
-        self.length = recipe.optimiser.steps * recipe.optimiser.batch
+        self.steps, self.batch = recipe.optimiser.steps, recipe.optimiser.batch
+        self.crops_a_photo = (recipe.model.image_size // recipe.data.crop) ** 2
         self.sources = [_load_source(Path(recipe.data.root) / source.path) for source in recipe.data.sources]
         weights = np.array([source.weight for source in recipe.data.sources])
         self.shares = weights / weights.sum()
         self.units = COORDINATE_SIZE / self.image_size  # frame units a pixel
 
     def __len__(self) -> int:
-        return self.length
+        return self.steps * self.batch
+
+    def is_full(self, step: int) -> bool:
+        """Whether a step (from 0) shows whole photos at the model's own size."""
+        return bool(np.random.default_rng((self.seed, step, 1)).random() < self.data.full)
+
+    def samples_of(self, step: int) -> range:
+        """Indices of a step's samples: a batch of crops, or as many whole photos as have the same area."""
+        count = max(1, self.batch // self.crops_a_photo) if self.is_full(step) else self.batch
+        return range(step * self.batch, step * self.batch + count)
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng((self.seed, index))
-        crop = self._crop(rng)
+        full = self.is_full(index // self.batch)
+        crop = self._crop(rng, full)
         while not crop.masks:  # no object fits this crop: draw another
-            crop = self._crop(rng)
+            crop = self._crop(rng, full)
         if rng.random() < self.data.copy_paste:
-            crop = paste_object(crop, self._crop(rng), rng)
+            crop = paste_object(crop, self._crop(rng, full), rng)
         image = change_colours(crop.image, rng, self.data.colour, self.data.grey)
         chosen = rng.permutation(len(crop.masks))[: 2 * self.data.objects]  # more than its share: others may have few
+        if full:  # a photo stands for several crops, so its objects are prompted several times
+            chosen = np.resize(chosen, self.crops_a_photo * len(chosen))
         masks = np.stack([crop.masks[i] for i in chosen])
         boxes = np.array([crop.boxes[i] for i in chosen], np.float32)
         coords, labels = self._prompt(masks, boxes, rng)
@@ -95,39 +110,50 @@ class TrainingCrops(Dataset[Batch]):
             ambiguous=torch.from_numpy(labels[:, 1] == PADDING),
         )
 
-    def _crop(self, rng: np.random.Generator) -> Crop:
+    def _crop(self, rng: np.random.Generator, full: bool) -> Crop:
         photos = self.sources[rng.choice(len(self.sources), p=self.shares)]
         photo = photos[rng.integers(len(photos))]
-        return crop_photo(photo, rng, self.data, self.image_size)
+        if full:
+            return crop_photo(photo, rng, self.image_size, self.image_size * rng.uniform(*FULL_SCALE))
+        if rng.random() < self.data.whole:
+            return crop_photo(photo, rng, self.data.crop, self.data.crop * rng.uniform(0.75, 1))
+        return crop_photo(photo, rng, self.data.crop, self.image_size * np.exp(rng.uniform(*np.log(self.data.scale))))
 
     def _prompt(
         self, masks: NDArray[np.uint8], boxes: NDArray[np.float32], rng: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """-> (P, 3, 2) coordinates in crop pixels, (P, 3) labels: a point, then a box's corners, either missing."""
+        """-> (P, 3, 2) coordinates in crop pixels, (P, 3) labels: a point, then a box's corners or more points.
+
+        Every object has its point, labelled as padding where the prompt is a box alone.
+        """
         count = len(masks)
         coords, labels = np.zeros((count, 3, 2), np.float32), np.full((count, 3), PADDING, np.float32)
         for row, (mask, box) in enumerate(zip(masks, boxes)):
             draw = rng.random()
+            coords[row, 0] = random_point(mask, rng)
             if draw < self.prompts.point + self.prompts.box_and_point:
-                coords[row, 0], labels[row, 0] = random_point(mask, rng), FOREGROUND
-            if draw >= self.prompts.point:
+                labels[row, 0] = FOREGROUND
+            if draw < self.prompts.point:
+                for slot in range(1, 1 + rng.choice(3, p=MORE_POINTS)):
+                    coords[row, slot], labels[row, slot] = further_point(mask, box, rng)
+            else:
                 rough = 5 if rng.random() < self.prompts.rough_boxes else 1
                 coords[row, 1:] = jitter_box(box, self.prompts.box_jitter * rough, rng).reshape(2, 2)
                 labels[row, 1:] = BOX_TOP_LEFT, BOX_BOTTOM_RIGHT
         return coords, labels
 
 
-class ResumableOrder(Sampler[int]):
-    """Indices from `start` to `end`: the dataset itself is random access, so this is all a resumption needs."""
+class ResumableSteps(Sampler[list[int]]):
+    """Sample indices of the steps after `done`: the dataset is random access, so this is all a resumption needs."""
 
-    def __init__(self, start: int, end: int) -> None:
-        self.start, self.end = start, end
+    def __init__(self, dataset: TrainingCrops, done: int) -> None:
+        self.dataset, self.done = dataset, done
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.start, self.end))
+    def __iter__(self) -> Iterator[list[int]]:
+        return (list(self.dataset.samples_of(step)) for step in range(self.done, self.dataset.steps))
 
     def __len__(self) -> int:
-        return self.end - self.start
+        return self.dataset.steps - self.done
 
 
 def collate(samples: Sequence[Batch], prompts: int) -> Batch:
@@ -154,20 +180,19 @@ def normalise(image: NDArray[np.uint8], valid_hw: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-def crop_photo(photo: AnnotatedPhoto, rng: np.random.Generator, data: DataSection, image_size: int) -> Crop:
-    """A random crop around a random object, or the whole photo, resized, mirrored half the time."""
+def crop_photo(photo: AnnotatedPhoto, rng: np.random.Generator, crop: int, longest: float) -> Crop:
+    """The photo with its longest side resized to `longest`, mirrored half the time, and `crop` pixels square cut out
+    around a random object: all of the photo where it is not larger than that."""
     height, width = photo.original_hw
-    scale = image_size / max(height, width) * np.exp(rng.uniform(*np.log(data.scale)))
-    if rng.random() < data.whole:
-        scale = data.crop / max(height, width) * rng.uniform(0.75, 1)
-    side = data.crop / scale  # of the crop, original pixels
+    scale = longest / max(height, width)
+    side = crop / scale  # of the crop, original pixels
     anchor = photo.objects[rng.integers(len(photo.objects))].box
     x0 = _crop_start(anchor[0], anchor[2], side, width, rng)
     y0 = _crop_start(anchor[1], anchor[3], side, height, rng)
     window = (x0, y0, min(x0 + side, width), min(y0 + side, height))
     mirror = bool(rng.random() < 0.5)
-    pixels = _resize_window(_cached_image(photo.path), window, scale, data.crop, mirror)
-    valid_hw = _resized_hw(window, scale, data.crop)
+    pixels = _resize_window(_cached_image(photo.path), window, scale, crop, mirror)
+    valid_hw = _resized_hw(window, scale, crop)
 
     masks, boxes = [], []
     for target in photo.objects:
@@ -180,7 +205,7 @@ def crop_photo(photo: AnnotatedPhoto, rng: np.random.Generator, data: DataSectio
             continue
         if mirror:
             box = (valid_hw[1] - box[2], box[1], valid_hw[1] - box[0], box[3])
-        masks.append(_resize_window(mask.astype(np.uint8) * 255, window, scale, data.crop, mirror))
+        masks.append(_resize_window(mask.astype(np.uint8) * 255, window, scale, crop, mirror))
         boxes.append(box)
     return Crop(pixels, valid_hw, masks, boxes)
 
@@ -290,6 +315,20 @@ def random_point(mask: NDArray[np.uint8], rng: np.random.Generator) -> tuple[flo
     if rng.random() < 0.5:
         pick = int(np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2))
     return float(columns[pick]) + 0.5, float(rows[pick]) + 0.5
+
+
+def further_point(
+    mask: NDArray[np.uint8], box: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[tuple[float, float], int]:
+    """Another click: x y and label, half the time on the object, else beside it, at most half a box away."""
+    if rng.random() < 0.5:
+        return random_point(mask, rng), FOREGROUND
+    reach = (box[2:] - box[:2]) / 2
+    low, high = np.maximum(box[:2] - reach, 0), np.minimum(box[2:] + reach, mask.shape[0]) - 1
+    for x, y in np.floor(rng.uniform(low, high, (8, 2))).astype(int):
+        if mask[y, x] == 0:
+            return (float(x) + 0.5, float(y) + 0.5), BACKGROUND
+    return random_point(mask, rng), FOREGROUND
 
 
 def jitter_box(box: NDArray[np.float32], share: float, rng: np.random.Generator) -> NDArray[np.float32]:

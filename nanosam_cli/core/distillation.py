@@ -24,7 +24,7 @@ from nanosam_cli import __version__
 from nanosam_cli.core.backends.torch import model_predictor
 from nanosam_cli.core.checkpoint import load_state, restore, save_state
 from nanosam_cli.core.coco import AnnotatedPhoto, read_coco
-from nanosam_cli.core.datasets import Batch, ResumableOrder, TrainingCrops, collate
+from nanosam_cli.core.datasets import Batch, ResumableSteps, TrainingCrops, collate
 from nanosam_cli.core.errors import BackendError, NanosamError, OutputError
 from nanosam_cli.core.evaluation import evaluate_boxes
 from nanosam_cli.core.files import write_text
@@ -37,6 +37,7 @@ from nanosam_cli.core.supervision import (
     first_prompts,
     focus_windows,
     prompt_losses,
+    reading_loss,
     refined_rows,
     window_targets,
 )
@@ -122,9 +123,13 @@ def train_step(
         prompts = first_prompts(batch, recipe.model.image_size)
         focus = focus_windows(batch.boxes)
         prediction = model.decoder.predict_windows(embeddings, prompts, focus)
-    target, covered = window_targets(batch, prediction.windows, prediction.logits.shape[-1], recipe.model.image_size)
+    truth, image_size = batch.masks.float() / 255, recipe.model.image_size
+    target, covered = window_targets(truth, prediction.windows, prediction.logits.shape[-1], image_size)
     per_prompt, ious = prompt_losses(prediction, target, covered, batch, recipe.loss)
     loss = per_prompt.mean()
+    if prediction.reading is not None:
+        read = reading_loss(prediction.reading, truth, batch.boxes, image_size)
+        loss = loss + recipe.loss.click * read.mean()
 
     rows = refined_rows(len(batch.owner), recipe.prompts.refine, recipe.run.seed + step).to(batch.owner.device)
     if len(rows):
@@ -134,7 +139,7 @@ def train_step(
             second = model.decoder.predict_windows(embeddings, again, focus[rows])
         subset = Batch(batch.images, *(part[rows] for part in batch[1:]))
         subset = subset._replace(ambiguous=torch.zeros_like(subset.ambiguous))
-        target2, covered2 = window_targets(subset, second.windows, second.logits.shape[-1], recipe.model.image_size)
+        target2, covered2 = window_targets(truth[rows], second.windows, second.logits.shape[-1], image_size)
         per_prompt2, _ = prompt_losses(second, target2, covered2, subset, recipe.loss)
         loss = loss + per_prompt2.mean() * (len(rows) / len(batch.owner))
 
@@ -188,11 +193,9 @@ def learning_rate(step: int, section: OptimiserSection) -> float:
 def _batches(dataset: TrainingCrops, recipe: Recipe, done: int) -> Iterator[Batch]:
     """Batches of the steps that are left."""
     size, workers = recipe.optimiser.batch, recipe.data.workers
-    order = ResumableOrder(done * size, len(dataset))
     loader = DataLoader(
         dataset,
-        batch_size=size,
-        sampler=order,
+        batch_sampler=ResumableSteps(dataset, done),
         num_workers=workers,
         collate_fn=partial(collate, prompts=size * recipe.data.objects),
         persistent_workers=workers > 0,

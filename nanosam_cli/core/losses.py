@@ -33,18 +33,27 @@ def window_iou(logits: Tensor, target: Tensor, covered: Tensor) -> Tensor:
     return shared / ((predicted | truth).sum(dim=(2, 3)) + missed).clamp(min=1)
 
 
-def point_box_loss(predicted: Tensor, target: Tensor, points_xy: Tensor) -> Tensor:
-    """Boxes (P, 4) x0 y0 x1 y1 that were regressed at points (P, 2), against the true ones -> (P,).
+def reach_loss(predicted: Tensor, target: Tensor, points_xy: Tensor) -> Tensor:
+    """Boxes (..., 4) x0 y0 x1 y1 that were guessed from points (..., 2), against the true ones -> (...).
 
     Difference of the logarithms of the distances from the point to the four sides: a box that is ten times too small
-    costs the same at every size. Overlap alone (GIoU was tried) hardly pulls at a small box in a large object.
+    costs the same at every size. Overlap alone (GIoU was tried) hardly pulls at a small box in a large object. A tenth
+    of the object is added to every distance, so that a click on its edge does not outweigh all others.
     """
-    return (_log_reach(predicted, points_xy) - _log_reach(target, points_xy)).abs().mean(dim=1)
+    floor = 0.1 * (target[..., 2:] - target[..., :2]).amax(dim=-1, keepdim=True)
+    return (_log_reach(predicted, points_xy, floor) - _log_reach(target, points_xy, floor)).abs().mean(dim=-1)
 
 
-def _log_reach(boxes: Tensor, points_xy: Tensor) -> Tensor:
-    """(P, 4) logarithms of the distances, of one frame unit at least."""
-    return torch.cat([points_xy - boxes[:, :2], boxes[:, 2:] - points_xy], dim=1).clamp(min=1).log()
+def _log_reach(boxes: Tensor, points_xy: Tensor, floor: Tensor) -> Tensor:
+    return (torch.cat([points_xy - boxes[..., :2], boxes[..., 2:] - points_xy], dim=-1).clamp(min=0) + floor).log()
+
+
+def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """IoU of boxes (..., 4) x0 y0 x1 y1, pair by pair -> (...)."""
+    shared = torch.minimum(boxes[..., 2:], others[..., 2:]) - torch.maximum(boxes[..., :2], others[..., :2])
+    shared = shared.clamp(min=0).prod(dim=-1)
+    areas = [(box[..., 2:] - box[..., :2]).clamp(min=0).prod(dim=-1) for box in (boxes, others)]
+    return shared / (areas[0] + areas[1] - shared).clamp(min=1e-6)
 
 
 def choose_masks(losses: Tensor, ambiguous: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ class DataSection:
     crop: Annotated[int, Range(64)]  # side of a training crop, pixels
     scale: tuple[float, float]  # range of sizes, 1 = the size at inference; drawn log-uniformly
     whole: Share  # share of whole photos, letterboxed into the crop
+    full: Share  # share of steps on whole photos at model.image_size, fewer a step
     objects: Count  # prompts a crop, on average
     copy_paste: Share  # share of crops with an object of another photo pasted in
     colour: Share  # strength of brightness, contrast and saturation changes
@@ -90,7 +91,7 @@ class DataSection:
 class PromptSection:
     """How objects are prompted."""
 
-    point: Share  # share of single points; the rest are boxes
+    point: Share  # share of points alone, one or a few; the rest are boxes
     box_and_point: Share  # share of boxes with a point
     box_jitter: Annotated[float, Range(0, 0.5)]  # standard deviation, share of the box's side
     rough_boxes: Share  # share of boxes with five times that jitter
@@ -104,7 +105,7 @@ class LossSection:
     bce: Amount
     dice: Amount
     iou: Amount  # the predicted IoU
-    box: Amount  # the box regressed at a point
+    click: Amount  # masks, boxes and scores read under clicks
 
 
 @dataclass(frozen=True)

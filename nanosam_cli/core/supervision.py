@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from nanosam_cli.core import losses
 from nanosam_cli.core.datasets import Batch
 from nanosam_cli.core.frame import COORDINATE_SIZE
-from nanosam_cli.core.modeling.prediction import LOW_RES, Prompts, WindowPrediction
+from nanosam_cli.core.modeling.prediction import LOW_RES, ClickReading, Prompts, WindowPrediction
 from nanosam_cli.core.modeling.resample import crop_windows, paste_windows
 from nanosam_cli.core.recipe import LossSection
 
 FOCUS_MARGIN = 0.15  # of the box, on each side of the window on which whole-square decoders are trained
+LEAST_POINTS = 2.5  # of a reading's grid that an object must be long for its mask to be asked for
 OUTSIDE_LOGIT = -5.0  # of a mask that is shown again as prompt
 
 
@@ -30,10 +32,10 @@ def focus_windows(boxes: Tensor) -> Tensor:
     return torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
 
 
-def window_targets(batch: Batch, windows: Tensor, side: int, image_size: int) -> tuple[Tensor, Tensor]:
-    """True masks on the windows (P, 1, side, side) in [0, 1], and the share of each object that its window holds."""
+def window_targets(truth: Tensor, windows: Tensor, side: int, image_size: int) -> tuple[Tensor, Tensor]:
+    """True masks (P, 1, C, C) on windows (P, 4), frame units -> (P, 1, side, side), both in [0, 1], and the share of
+    each object that its window holds (P,)."""
     pixels = windows * (image_size / COORDINATE_SIZE)
-    truth = batch.masks.float() / 255
     target = crop_windows(truth, pixels, side)
     window_area = (pixels[:, 2:] - pixels[:, :2]).prod(dim=1)
     held = target.mean(dim=(1, 2, 3)) * window_area
@@ -48,11 +50,31 @@ def prompt_losses(
     ious = losses.window_iou(prediction.logits, target, covered)
     total = losses.choose_masks(by_mask, batch.ambiguous)
     total = total + weights.iou * (prediction.ious.float() - ious).square().mean(dim=1)
-    if prediction.point_boxes is not None:
-        clicked = batch.point_labels[:, 0] == 1
-        boxes = losses.point_box_loss(prediction.point_boxes[:, 0], batch.boxes, batch.point_coords[:, 0])
-        total = total + weights.box * boxes * clicked
     return total, ious
+
+
+def reading_loss(reading: ClickReading, truth: Tensor, boxes: Tensor, image_size: int) -> Tensor:
+    """What was read under each object's click, against true masks (P, 1, C, C) and boxes (P, 4) -> (P,).
+
+    Masks and boxes are asked of the scales that can show the object (all of it, and larger than a few points); every
+    scale must know how well its box fits.
+    """
+    prompts, scales, side = reading.logits.shape[:3]
+    boxes = boxes[:, None].expand(-1, scales, -1)  # (P, S, 4)
+    per_scale = [window_targets(truth, reading.windows[:, scale], side, image_size) for scale in range(scales)]
+    target, covered = (torch.stack(parts, dim=1) for parts in zip(*per_scale))  # (P, S, 1, g, g), (P, S)
+    by_mask = losses.mask_loss(reading.logits.flatten(0, 1)[:, None], target.flatten(0, 1), bce=1, dice=1)
+    reach = losses.reach_loss(reading.boxes, boxes, reading.centres[:, None])
+
+    longest = (boxes[..., 2:] - boxes[..., :2]).amax(dim=2)
+    points = longest / (reading.windows[..., 2] - reading.windows[..., 0]) * side  # that the object is long
+    fit = covered * (points / LEAST_POINTS).clamp(max=1)
+    shown = ((fit > 0.7) | (fit >= fit.amax(dim=1, keepdim=True))).float()
+    seen = (by_mask.reshape(prompts, scales) + reach) * shown
+
+    ious = losses.box_iou(reading.boxes.detach(), boxes)
+    scores = F.binary_cross_entropy_with_logits(reading.scores, ious, reduction="none")
+    return seen.sum(dim=1) / shown.sum(dim=1) + scores.mean(dim=1)
 
 
 def refined_rows(count: int, share: float, seed: int) -> Tensor:

@@ -10,7 +10,16 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 import torch
 
 from nanosam_cli.core.coco import read_coco
-from nanosam_cli.core.datasets import Crop, TrainingCrops, collate, jitter_box, paste_object, random_point
+from nanosam_cli.core.datasets import (
+    Crop,
+    ResumableSteps,
+    TrainingCrops,
+    collate,
+    further_point,
+    jitter_box,
+    paste_object,
+    random_point,
+)
 from nanosam_cli.core.errors import InputError
 from tests.training_data import save_shapes, tiny_recipe
 
@@ -19,7 +28,7 @@ from tests.training_data import save_shapes, tiny_recipe
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> TrainingCrops:
     folder = tmp_path_factory.mktemp("data")
     save_shapes(folder / "shapes")
-    return TrainingCrops(tiny_recipe(folder, steps=40))
+    return TrainingCrops(tiny_recipe(folder, steps=80))
 
 
 def test_samples_are_drawn_by_index(dataset: TrainingCrops) -> None:
@@ -47,16 +56,52 @@ def test_padding_is_zero_as_at_inference(dataset: TrainingCrops) -> None:
 
 def test_prompts_are_where_they_should_be(dataset: TrainingCrops) -> None:
     kinds = set()
-    for index in range(40):
+    for index in range(160):
         sample = dataset[index]
         for mask, coords, labels in zip(sample.masks[:, 0], sample.point_coords, sample.point_labels):
             kinds.add(tuple(labels.int().tolist()))
-            if labels[0] == 1:
-                x, y = (coords[0] / 2).int().tolist()
-                assert mask[y, x] > 127
+            x, y = (coords[0] / 2).int().tolist()
+            assert mask[y, x] > 127  # every object has its point, whatever the prompt
+            for point, label in zip(coords[1:], labels[1:]):
+                if label in (0, 1):
+                    x, y = (point / 2).int().tolist()
+                    assert (mask[y, x] > 127) == (label == 1)
             if labels[1] == 2:
                 assert (coords[2] > coords[1]).all()
-    assert kinds == {(1, -1, -1), (1, 2, 3), (-1, 2, 3)}
+    assert {(1, -1, -1), (1, 2, 3), (-1, 2, 3), (1, 0, -1), (1, 1, -1)} < kinds
+    assert {kind[0] for kind in kinds} == {1, -1}
+
+
+def test_full_steps_show_whole_photos_and_prompt_their_objects_again(tmp_path: Path) -> None:
+    save_shapes(tmp_path / "shapes")
+    dataset = TrainingCrops(tiny_recipe(tmp_path, steps=80, crop=256, full=0.3))
+    full = [step for step in range(dataset.steps) if dataset.is_full(step)]
+    assert 0.1 < len(full) / dataset.steps < 0.5
+    assert len(dataset.samples_of(full[0])) == 1  # a photo has the area of four crops, a batch has two
+    sample = dataset[dataset.samples_of(full[0])[0]]
+    assert sample.images.shape[2:] == (512, 512)
+    objects = len({mask.numpy().tobytes() for mask in sample.masks})
+    assert len(sample.owner) == 4 * objects
+
+
+def test_steps_go_on_where_they_stopped(dataset: TrainingCrops) -> None:
+    whole = list(ResumableSteps(dataset, 0))
+    assert len(whole) == len(ResumableSteps(dataset, 0)) == 80
+    assert list(ResumableSteps(dataset, 33)) == whole[33:]
+
+
+def test_further_clicks_say_what_is_under_them() -> None:
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:20, 10:30] = 255
+    random = np.random.default_rng(0)
+    box = np.array([10, 10, 30, 20], np.float32)
+    clicks = [further_point(mask, box, random) for _ in range(60)]
+    assert {label for _, label in clicks} == {0, 1}
+    for (x, y), label in clicks:
+        assert (mask[int(y), int(x)] > 0) == (label == 1)
+        assert 0 <= x <= 40
+        assert 5 <= y <= 25
+    assert all(label == 1 for _, label in [further_point(np.full((40, 40), 255, np.uint8), box, random) for _ in "abc"])
 
 
 def test_crowds_are_not_trained_on(dataset: TrainingCrops) -> None:

@@ -6,7 +6,7 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 
 import torch
 
-from nanosam_cli.core.losses import choose_masks, mask_loss, point_box_loss, window_iou
+from nanosam_cli.core.losses import box_iou, choose_masks, mask_loss, reach_loss, window_iou
 
 HALF = torch.zeros(1, 1, 8, 8)
 HALF[..., :4] = 1
@@ -36,12 +36,20 @@ def test_what_the_window_misses_counts_against_the_mask(covered: float, iou: flo
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0])
-def test_a_box_ten_times_too_small_costs_the_same_at_every_size(scale: float) -> None:
+def test_a_box_too_small_costs_the_same_at_every_size(scale: float) -> None:
     point = torch.tensor([[200.0, 200.0]])
     true = torch.cat([point - 10 * scale, point + 10 * scale], dim=1)
     small = torch.cat([point - scale, point + scale], dim=1)
-    assert point_box_loss(small, true, point).item() == pytest.approx(2.3026, abs=1e-3)
-    assert point_box_loss(true, true, point).item() == 0
+    assert reach_loss(small, true, point).item() == pytest.approx(1.3863, abs=1e-3)  # log (10 + 2) / (1 + 2)
+    assert reach_loss(true, true, point).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("box", "iou"), [((0, 0, 10, 10), 1.0), ((5, 0, 15, 10), 1 / 3), ((10, 0, 20, 10), 0.0), ((2, 2, 2, 2), 0.0)]
+)
+def test_overlap_of_boxes(box: tuple[float, ...], iou: float) -> None:
+    found = box_iou(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([box], dtype=torch.float32))
+    assert found.tolist() == pytest.approx([iou])
 
 
 def test_clear_prompts_train_mask_0_and_clicks_the_best_of_the_others() -> None:

@@ -25,10 +25,27 @@ class Prompts(NamedTuple):
         return Prompts(*(part[chosen] for part in self))
 
 
+class ClickReading(NamedTuple):
+    """What was found under the clicks of P prompts, at each of S scales."""
+
+    logits: Tensor  # (P, S, g, g) coarse masks
+    scores: Tensor  # (P, S) logits of the IoU that each box is believed to have with the true one
+    windows: Tensor  # (P, S, 4) x0 y0 x1 y1, frame units
+    boxes: Tensor  # (P, S, 4) frame units
+    centres: Tensor  # (P, 2) the clicks' middle, frame units
+
+    def best(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Box (P, 4), coarse logits (P, 1, g, g) and window (P, 4) of the reading with the best score."""
+        best = (self.scores >= self.scores.amax(dim=1, keepdim=True)).to(self.scores.dtype)
+        best = (best / best.sum(dim=1, keepdim=True))[:, :, None]  # (P, S, 1), one-hot: no gather in the graph
+        logits = (self.logits * best[:, :, :, None]).sum(dim=1, keepdim=True)
+        return (self.boxes * best).sum(dim=1), logits, (self.windows * best).sum(dim=1)
+
+
 class WindowPrediction(NamedTuple):
     """Masks on windows of the square: losses are taken there, so that each object weighs the same."""
 
     logits: Tensor  # (P, K, G, G)
     ious: Tensor  # (P, K)
     windows: Tensor  # (P, 4) x0 y0 x1 y1, frame units
-    point_boxes: Tensor | None  # (P, N, 4) the box regressed at each point, frame units
+    reading: ClickReading | None  # what a decoder that guesses boxes found under the clicks

@@ -1,22 +1,35 @@
 """A mask decoder that works in the frame of each prompt's own box.
 
 SAM's decoder attends from a few tokens to all 4,096 cells of the embedding for every prompt. Here each prompt first
-gets a box (given, or regressed from its points or mask), a window around it is cut out of the embedding onto a fixed
+gets a box (given, or read from its mask or its clicks), a window around it is cut out of the embedding onto a fixed
 grid, and a small U-Net decides what in it is the object. Scale and place are then the same for the network whatever the
 photo, so it learns from little data, and a prompt costs a tenth of SAM's. The file contract is SAM's.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nanosam_cli.core.modeling.click_reader import ClickReader
 from nanosam_cli.core.modeling.encoder import EMBEDDING_CHANNELS, conv_norm
 from nanosam_cli.core.modeling.prediction import CELL, LOW_RES, MASKS, Prompts, WindowPrediction
 from nanosam_cli.core.modeling.resample import crop_windows, paste_windows
 
+MARGIN = 0.15  # of the box, on each side of the window
+GUESS_MARGIN = 0.4  # the same around a box that was read under clicks, and may be too small
 MAX_LOGIT = 5.0  # masks are averaged when they are pasted: a side that is surer than the other would grow
+
+
+class ImageMaps(NamedTuple):
+    """What the decoder makes of an embedding once, whatever the prompts."""
+
+    context: Tensor  # (1 or P, C, h, w)
+    detail: Tensor  # (1 or P, D, 4h, 4w)
+    clicks: Tensor  # (1 or P, E, h, w) for the click reader
 
 
 class RegionDecoder(nn.Module):
@@ -27,8 +40,9 @@ class RegionDecoder(nn.Module):
         self.grid = grid
         self.context = nn.Conv2d(EMBEDDING_CHANNELS, context, 1)
         self.detail = nn.Conv2d(EMBEDDING_CHANNELS, detail * 16, 1)  # folded 4 x 4: unfolded to 256 x 256
-        self.point_box = nn.Sequential(nn.Conv2d(context, 64, 1), nn.ReLU(inplace=True), nn.Conv2d(64, 4, 1))
+        self.clicks = ClickReader()
         self.prior_scale = nn.Parameter(torch.tensor(3.0))
+        self.click_prior_scale = nn.Parameter(torch.tensor(1.0))  # a box that was only guessed says less
 
         wide, deep = 2 * width, 3 * width
         self.texture = conv_norm(detail + _EDGE_CHANNELS, width // 2, 3)
@@ -59,52 +73,55 @@ class RegionDecoder(nn.Module):
         has_mask_input: Tensor,  # (P,)
     ) -> tuple[Tensor, Tensor]:
         """The file contract: -> (P, 4), (P, 4, 4h, 4w)."""
-        context, detail = self.prepare(image_embeddings)
-        prediction = self.decode(context, detail, point_coords, point_labels, mask_input, has_mask_input)
+        maps = self.prepare(image_embeddings)
+        prediction = self.decode(maps, point_coords, point_labels, mask_input, has_mask_input)
         low_res_hw = (mask_input.shape[-2], mask_input.shape[-1])
         return prediction.ious, paste_windows(prediction.logits, prediction.windows / LOW_RES, low_res_hw, -MAX_LOGIT)
 
     def predict_windows(self, image_embeddings: Tensor, prompts: Prompts, focus: Tensor) -> WindowPrediction:
         """For training: P prompts over B photos' embeddings, on windows of the decoder's own choice (not `focus`)."""
-        context, detail = self.prepare(image_embeddings)
-        found = self.decode(context[prompts.owner], detail[prompts.owner], *prompts[1:])
+        maps = ImageMaps(*(part[prompts.owner] for part in self.prepare(image_embeddings)))
+        found = self.decode(maps, *prompts[1:])
         # losses see what users get, which is all that is left of a small object after the low-resolution masks
         low_res_hw = (prompts.mask_input.shape[-2], prompts.mask_input.shape[-1])
         low_res = paste_windows(found.logits, found.windows / LOW_RES, low_res_hw, -MAX_LOGIT)
         return found._replace(logits=crop_windows(low_res, found.windows / LOW_RES, found.logits.shape[-1]))
 
-    def prepare(self, image_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """What does not depend on the prompt: (B, 256, h, w) -> context (B, C, h, w), detail (B, D, 4h, 4w)."""
-        return self.context(image_embeddings), F.pixel_shuffle(self.detail(image_embeddings), 4)
+    def prepare(self, image_embeddings: Tensor) -> ImageMaps:
+        """What does not depend on the prompt, of embeddings (B, 256, h, w)."""
+        detail = F.pixel_shuffle(self.detail(image_embeddings), 4)
+        return ImageMaps(self.context(image_embeddings), detail, self.clicks.context(image_embeddings))
 
     def decode(
         self,
-        context: Tensor,  # (1 or P, C, h, w)
-        detail: Tensor,  # (1 or P, D, 4h, 4w)
+        maps: ImageMaps,  # of one photo, or of each prompt's
         point_coords: Tensor,
         point_labels: Tensor,
         mask_input: Tensor,
         has_mask_input: Tensor,
     ) -> WindowPrediction:
         """All prompts at once, each on its own window."""
-        point_boxes = self._point_boxes(context, point_coords)
-        boxes, given = _prompt_boxes(point_coords, point_labels, point_boxes, mask_input, has_mask_input)
+        reading = self.clicks(maps.clicks, point_coords, point_labels)
+        click_box, click_logits, click_window = (part.detach() for part in reading.best())
+        boxes, given, guessed = _prompt_boxes(point_coords, point_labels, click_box, mask_input, has_mask_input)
         sides = boxes[:, 2:] - boxes[:, :2]
-        margin = 0.15 * sides + CELL
+        margin = (MARGIN + (GUESS_MARGIN - MARGIN) * guessed[:, None]) * sides + CELL
         windows = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
 
         side = 2 * self.grid
         place2 = _box_relative(boxes, windows, side)  # (P, 2, 2G, 2G)
         prior2 = _ellipse(place2)
-        pixels = crop_windows(detail, windows * (4 / CELL), side)
+        pixels = crop_windows(maps.detail, windows * (4 / CELL), side)
         edge = torch.cat([place2, prior2, _border(place2)], dim=1).clamp(-2, 2)
         finest = self.texture(torch.cat([pixels, edge.to(pixels.dtype)], dim=1))  # (P, 32, 2G, 2G)
 
         place = _box_relative(boxes, windows, self.grid)  # (P, 2, G, G)
         prior = _ellipse(place)
-        region = crop_windows(context, windows / CELL, self.grid)
+        region = crop_windows(maps.context, windows / CELL, self.grid)
+        hint = guessed.reshape(-1, 1, 1, 1) * _laid_over(click_logits, click_window, windows, self.grid)
+        hint = hint + has_mask_input.reshape(-1, 1, 1, 1) * crop_windows(mask_input, windows / LOW_RES, self.grid)
         prompts = self._prompt_maps(
-            boxes, windows, given, place, prior, point_coords, point_labels, mask_input, has_mask_input
+            boxes, given, place, prior, hint.div(4).tanh(), point_coords, point_labels, has_mask_input
         )
         entered = self.enter(torch.cat([region, prompts.to(region.dtype)], dim=1))
         fine = F.relu(entered + self.down0(finest))  # (P, 64, G, G)
@@ -115,25 +132,13 @@ class RegionDecoder(nn.Module):
         fine = self.merge2(fine + self.up2(middle))
 
         finest = self.refine(finest + self.up3(fine))
-        raw = self.masks(finest).float() + self.prior_scale * prior2.clamp(min=-1)
+        prior_scale = self.prior_scale + (self.click_prior_scale - self.prior_scale) * guessed
+        raw = self.masks(finest).float() + prior_scale.reshape(-1, 1, 1, 1) * prior2.clamp(min=-1)
         logits = MAX_LOGIT * (raw / MAX_LOGIT).tanh()
 
         share = logits.detach().sigmoid().mean(dim=(2, 3))  # how full each mask is
         ious = self.iou(torch.cat([coarse.float().mean(dim=(2, 3)), share], dim=1)).float().sigmoid()
-        return WindowPrediction(logits, ious, windows, point_boxes)
-
-    def _point_boxes(self, context: Tensor, point_coords: Tensor) -> Tensor:
-        """The box of the object under each point, from distances to its four sides as FCOS regresses them
-        (Tian et al. 2019, arXiv 1904.01355): (P, N, 2) -> (P, N, 4)."""
-        prompts, points = point_coords.shape[:2]
-        distances = self.point_box(context).float()  # (1 or P, 4, h, w), log cells
-        cells = point_coords.float() / CELL
-        rows = _point_weights(cells[:, :, 1], context.shape[-2])[:, None]  # (P, 1, N, h)
-        columns = _point_weights(cells[:, :, 0], context.shape[-1])[:, None]  # (P, 1, N, w)
-        sampled = ((rows @ distances) * columns).sum(dim=3)  # (P, 4, N)
-        reach = sampled.transpose(1, 2).clamp(-4, 5).exp() * CELL
-        near = point_coords - reach[:, :, :2]
-        return torch.cat([near, point_coords + reach[:, :, 2:]], dim=2).reshape(prompts, points, 4)
+        return WindowPrediction(logits, ious, windows, reading)
 
     def _similarity(self, region: Tensor, prior: Tensor, place: Tensor) -> Tensor:
         """How like each cell is to the mean of the prior's inside, and of the box's outside: (P, 2, G, G)."""
@@ -149,28 +154,25 @@ class RegionDecoder(nn.Module):
     def _prompt_maps(
         self,
         boxes: Tensor,
-        windows: Tensor,
         given: Tensor,
         place: Tensor,
         prior: Tensor,
+        hint: Tensor,
         point_coords: Tensor,
         point_labels: Tensor,
-        mask_input: Tensor,
         has_mask_input: Tensor,
     ) -> Tensor:
         """Everything the prompt says, drawn on the window: (P, _PROMPT_CHANNELS, G, G)."""
         size = ((boxes[:, 2:] - boxes[:, :2]).clamp(min=1) / 128).log()  # (P, 2) about zero for a middling object
         constants = torch.cat([size, given[:, None], has_mask_input[:, None].to(size.dtype)], dim=1)
         constants = constants[:, :, None, None].expand(-1, -1, self.grid, self.grid)
-        mask = crop_windows(mask_input, windows / LOW_RES, self.grid).div(4).tanh()
-        mask = mask * has_mask_input.reshape(-1, 1, 1, 1)
         clicks = _click_maps(boxes, place, point_coords, point_labels)
         shape = torch.cat([place.clamp(-2, 2), prior.clamp(-2, 1), _border(place).clamp(-1, 1)], dim=1)
-        return torch.cat([shape, constants, mask, clicks], dim=1)
+        return torch.cat([shape, constants, hint, clicks], dim=1)
 
 
 _EDGE_CHANNELS = 2 + 1 + 1  # place, ellipse, border
-_PROMPT_CHANNELS = _EDGE_CHANNELS + 4 + 1 + 4  # constants, mask, clicks
+_PROMPT_CHANNELS = _EDGE_CHANNELS + 4 + 1 + 4  # constants, hint, clicks
 
 
 class GridAttention(nn.Module):
@@ -195,19 +197,19 @@ class GridAttention(nn.Module):
         return grid + attended.transpose(1, 2).reshape(prompts, channels, height, width)
 
 
-def _point_weights(positions: Tensor, side: int) -> Tensor:
-    """(P, N) positions in cells -> (P, N, side) bilinear weights, clamped to the map."""
-    centres = torch.arange(side, device=positions.device, dtype=torch.float32) + 0.5
-    return (1 - (positions.clamp(0.5, side - 0.5)[:, :, None] - centres).abs()).clamp(min=0)
+def _laid_over(logits: Tensor, window: Tensor, windows: Tensor, side: int) -> Tensor:
+    """Coarse logits (P, 1, g, g) on `window` (P, 4), sampled on `windows` (P, 4): (P, 1, side, side), 0 outside."""
+    points = (window[:, 2:] - window[:, :2]).repeat(1, 2) / logits.shape[-1]  # frame units a coarse point
+    return crop_windows(logits, (windows - window[:, :2].repeat(1, 2)) / points, side)
 
 
 def _prompt_boxes(
-    coords: Tensor, labels: Tensor, point_boxes: Tensor, mask_input: Tensor, has_mask_input: Tensor
-) -> tuple[Tensor, Tensor]:
-    """One box a prompt, frame units (P, 4), and whether the user gave it (P,) as 0 or 1.
+    coords: Tensor, labels: Tensor, click_box: Tensor, mask_input: Tensor, has_mask_input: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One box a prompt, frame units (P, 4); whether the user gave it and whether clicks alone did, (P,) as 0 or 1.
 
-    The given box; else the mask prompt's extent and the foreground points; else what the points' boxes say together;
-    a prompt of none of these means the whole square.
+    The given box; else the mask prompt's extent and the foreground points; else what was read under the clicks, and
+    their extent; a prompt of none of these means the whole square.
     """
     whole = mask_input.shape[-1] * LOW_RES
     top_left = (labels == 2).to(coords.dtype)[:, :, None]
@@ -219,8 +221,7 @@ def _prompt_boxes(
     count = foreground.sum(dim=1)  # (P, 1)
     lowest = (coords + (1 - foreground) * 1e6).amin(dim=1)
     highest = (coords - (1 - foreground) * 1e6).amax(dim=1)
-    average = (point_boxes * foreground).sum(dim=1) / count.clamp(min=1)
-    by_points = torch.cat([torch.minimum(average[:, :2], lowest), torch.maximum(average[:, 2:], highest)], dim=1)
+    by_points = torch.cat([torch.minimum(click_box[:, :2], lowest), torch.maximum(click_box[:, 2:], highest)], dim=1)
 
     filled = (mask_input > 0).to(coords.dtype)
     x0, x1 = _extent(filled.amax(dim=2).flatten(1))
@@ -235,7 +236,8 @@ def _prompt_boxes(
     boxes = has_mask * by_mask + (1 - has_mask) * boxes
     boxes = given[:, None] * corners + (1 - given[:, None]) * boxes.clamp(min=0, max=whole)
     low = boxes[:, :2]
-    return torch.cat([low, torch.maximum(boxes[:, 2:], low + LOW_RES)], dim=1), given
+    guessed = (has_points * (1 - has_mask))[:, 0] * (1 - given)
+    return torch.cat([low, torch.maximum(boxes[:, 2:], low + LOW_RES)], dim=1), given, guessed
 
 
 def _extent(filled: Tensor) -> tuple[Tensor, Tensor]:
