@@ -1,0 +1,162 @@
+"""An ONNX model made ready for surgery: constants in one place, every node named, the type of every value known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import AttributeProto, NodeProto, TensorProto, helper, inliner, numpy_helper, shape_inference
+
+from nanosam_cli.core.errors import ModelError
+
+Shape = tuple[int | None, ...]  # None where a side is dynamic
+
+_PROBLEMS = (onnx.checker.ValidationError, shape_inference.InferenceError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A model without local functions and Constant nodes; its node names are unique. It owns the model."""
+
+    model: onnx.ModelProto
+    types: dict[str, int]  # TensorProto's element type of each tensor; what is not known or no tensor is left out
+    shapes: dict[str, Shape]  # of each tensor whose rank is known
+    constants: dict[str, TensorProto]
+
+    @property
+    def opset(self) -> int:
+        return opset_of(self.model)
+
+    @property
+    def nodes(self) -> list[NodeProto]:
+        return list(self.model.graph.node)
+
+    def is_float(self, name: str) -> bool:
+        return self.types.get(name) == TensorProto.FLOAT
+
+
+def read_graph(model: onnx.ModelProto) -> Graph:
+    """A copy of the model, made ready. ModelError where it is no valid ONNX."""
+    try:
+        copy = inliner.inline_local_functions(model) if model.functions else _copied(model)
+        _gather_constants(copy.graph)
+        _name_nodes(copy.graph)
+        inferred = shape_inference.infer_shapes(copy, data_prop=True).graph
+    except _PROBLEMS as error:
+        raise ModelError(f"not a valid ONNX graph: {_first_line(error)}", "export it again") from error
+    constants = {tensor.name: tensor for tensor in copy.graph.initializer}
+    types = {name: tensor.data_type for name, tensor in constants.items()}
+    shapes: dict[str, Shape] = {name: tuple(tensor.dims) for name, tensor in constants.items()}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        if value.type.HasField("tensor_type"):
+            tensor = value.type.tensor_type
+            types.setdefault(value.name, tensor.elem_type)
+            if tensor.HasField("shape"):
+                shapes.setdefault(value.name, tuple(side.dim_value or None for side in tensor.shape.dim))
+    return Graph(copy, {name: kind for name, kind in types.items() if kind}, shapes, constants)
+
+
+def check_model(model: onnx.ModelProto) -> None:
+    """ModelError where operators, types or shapes of the graph do not fit together."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except _PROBLEMS as error:
+        raise ModelError(f"not a valid ONNX graph: {_first_line(error)}") from error
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that the model was written for."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+
+
+def set_metadata(model: onnx.ModelProto, **entries: str) -> None:
+    """Put `nanosam.*` entries beside those that the model has."""
+    kept = {entry.key: entry.value for entry in model.metadata_props}
+    helper.set_model_props(model, {**kept, **{f"nanosam.{key}": value for key, value in entries.items()}})
+
+
+def subgraphs(node: NodeProto) -> Iterator[onnx.GraphProto]:
+    """The bodies of If, Loop and Scan, with those within them."""
+    for attribute in node.attribute:
+        for body in (*([attribute.g] if attribute.type == AttributeProto.GRAPH else []), *attribute.graphs):
+            yield body
+            for inner in body.node:
+                yield from subgraphs(inner)
+
+
+def array_of(tensor: TensorProto) -> NDArray[np.float32]:
+    """A constant's numbers."""
+    return np.asarray(numpy_helper.to_array(tensor))
+
+
+def free_name(wanted: str, taken: Collection[str]) -> str:
+    """`wanted`, with a number after it where it is taken."""
+    name, number = wanted, 1
+    while name in taken:
+        name, number = f"{wanted}_{number}", number + 1
+    return name
+
+
+def _copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _gather_constants(graph: onnx.GraphProto) -> None:
+    """Constant nodes become initialisers; what Identity makes of a constant is the constant itself.
+
+    Exporters store equal weights once and hand them on through Identity.
+    """
+    constants = {tensor.name for tensor in graph.initializer}
+    aliases: dict[str, str] = {}
+    outputs = {value.name for value in graph.output}
+    captured = {name for node in graph.node for body in subgraphs(node) for n in body.node for name in n.input}
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        for index, name in enumerate(node.input):
+            node.input[index] = aliases.get(name, name)
+        if node.op_type == "Constant" and node.output[0] not in outputs and (tensor := _constant(node)) is not None:
+            graph.initializer.append(tensor)
+            constants.add(tensor.name)
+        elif node.op_type == "Identity" and node.input[0] in constants and not {*node.output} & (outputs | captured):
+            aliases[node.output[0]] = node.input[0]
+        else:
+            graph.node.append(node)
+
+
+_NUMBERS: dict[str, Callable[[AttributeProto], object]] = {
+    "value_float": lambda attribute: np.float32(attribute.f),
+    "value_floats": lambda attribute: np.array(attribute.floats, np.float32),
+    "value_int": lambda attribute: np.int64(attribute.i),
+    "value_ints": lambda attribute: np.array(attribute.ints, np.int64),
+}
+
+
+def _constant(node: NodeProto) -> TensorProto | None:
+    """What a Constant node gives; None for strings and sparse tensors."""
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        tensor = TensorProto()
+        tensor.CopyFrom(attribute.t)
+    elif attribute.name in _NUMBERS:
+        tensor = numpy_helper.from_array(np.asarray(_NUMBERS[attribute.name](attribute)))
+    else:
+        return None
+    tensor.name = node.output[0]
+    return tensor
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    taken: set[str] = set()
+    for node in graph.node:
+        node.name = free_name(node.name or next(filter(None, node.output), node.op_type), taken)
+        taken.add(node.name)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
