@@ -4,27 +4,75 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nanosam_cli import console
-from nanosam_cli.core.errors import MissingExtraError
+from nanosam_cli.core.errors import MissingExtraError, UsageError
 from nanosam_cli.options import ForceOption, JsonOption, QuietOption, VerboseOption
 
+if TYPE_CHECKING:
+    from nanosam_cli.core.export import Exported
 
-class Part(str, Enum):
+SHAPES = "Shapes and precision"  # heading of the help
+TEACHER = "mobile-sam"
+
+
+class What(str, Enum):
     encoder = "encoder"
     decoder = "decoder"
+    teacher = "teacher"
     all = "all"
 
 
+class Precision(str, Enum):
+    fp32 = "fp32"
+    fp16 = "fp16"
+
+
 def export(
-    part: Annotated[Part, typer.Argument(help="Which part of the model.")],
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="What `nanosam distill` left, or mobile_sam.pt.")
+    what: Annotated[
+        What, typer.Argument(help="Which part of the model; teacher is the image encoder that others learn from.")
     ],
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="What `nanosam distill` left, mobile_sam.pt, or the name of a downloaded model. The teacher is "
+            "mobile-sam unless another is given.",
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files.")] = Path(),
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            "--precision", rich_help_panel=SHAPES, help="Of weights and values; float32 goes in and comes out."
+        ),
+    ] = Precision.fp32,
+    opset: Annotated[
+        int,
+        typer.Option("--opset", min=17, max=20, rich_help_panel=SHAPES, help="17 is read by the most runtimes."),
+    ] = 17,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch", min=1, metavar="N", rich_help_panel=SHAPES, help="Images a run of the encoder; else any number."
+        ),
+    ] = None,
+    max_points: Annotated[
+        int | None,
+        typer.Option(
+            "--max-points",
+            min=2,
+            metavar="N",
+            rich_help_panel=SHAPES,
+            help="Points a prompt, of which a box takes two, for runtimes without free shapes; else any number.",
+        ),
+    ] = None,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", rich_help_panel=SHAPES, help="One file from photo and prompts to masks.")
+    ] = False,
     force: ForceOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -32,24 +80,44 @@ def export(
 ) -> None:
     """Export a trained model to ONNX.
 
-    Each file is run on ONNX Runtime beside the torch module it was made of; where they differ, no file is kept.
+    Each file is run on ONNX Runtime beside the torch module it was made of, on made-up inputs and on photos; where they
+    differ, no file is kept. A model card is written beside each file.
 
         nanosam export all runs/nanosam-b0/last.safetensors -o models/
+
+        nanosam export teacher --batch 16
+
+        nanosam export all mobile-sam --single-file --precision fp16
     """
     try:
         from nanosam_cli.core.export import export_model
+        from nanosam_cli.core.export_parts import ExportOptions
+        from nanosam_cli.core.export_source import find_checkpoint
     except ModuleNotFoundError as error:
         raise MissingExtraError("export", "train", str(error.name)) from error
 
-    parts = ["encoder", "decoder"] if part is Part.all else [part.value]
-    files = export_model(checkpoint, output, parts, overwrite=force)
-    for file in files:
-        if json:
+    if source is None and what is not What.teacher:
+        raise UsageError("no checkpoint given", f"nanosam export {what.value} runs/nanosam-b0/last.safetensors")
+    options = ExportOptions(precision.value, opset, batch, max_points, single_file)
+    options.names(what.value)  # a usage error comes before a missing file
+    checkpoint = find_checkpoint(source or TEACHER)
+    files = export_model(checkpoint, output, what.value, options, overwrite=force, note=console.info)
+    _report(files, json)
+
+
+def _report(files: list[Exported], json: bool) -> None:
+    if json:
+        for file in files:
             console.json_line({"schema_version": 1, **file.record()})
-    if not json:
-        rows = [
-            (file.part, file.path, f"{file.bytes / 1e6:.1f} MB", name, f"{difference:.1e}")
-            for file in files
-            for name, difference in file.max_difference.items()
-        ]
-        console.table(("part", "file", "size", "output", "max |torch - ONNX Runtime|"), rows)
+        return
+    rows = [
+        (file.part, f"{file.bytes / 1e6:.1f} MB", name, f"{difference:.1e}")
+        for file in files
+        for name, difference in file.proof.max_difference.items()
+    ]
+    console.table(("file", "size", "output", "max |torch - ONNX Runtime|"), rows)
+    for file in files:
+        masks = file.proof.mask_iou
+        console.text(f"{file.path}: mask IoU with torch {masks.mean:.4f}, worst {masks.worst:.4f} of {masks.objects}")
+        if file.proof.remark:
+            console.text(file.proof.remark)

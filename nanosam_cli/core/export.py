@@ -1,47 +1,36 @@
-"""Checkpoint to ONNX files of the two-file contract, each proved against torch before it gets its name."""
+"""Checkpoint to ONNX files, each proved against torch before it gets its name, each with a model card beside it."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
 
 from nanosam_cli import __version__
 from nanosam_cli.core.backends.onnxruntime import open_file
-from nanosam_cli.core.checkpoint import load_state
-from nanosam_cli.core.contract import INPUTS, OUTPUTS
-from nanosam_cli.core.errors import InputError, ModelError
-from nanosam_cli.core.files import atomic_write, file_sha256
+from nanosam_cli.core.contract import OUTPUTS
+from nanosam_cli.core.errors import OutputError
+from nanosam_cli.core.export_parts import WHOLE, ExportOptions, Part, Precision, make_part
+from nanosam_cli.core.export_proof import LIMITS, Note, PhotoProof, Proof, prove_half
+from nanosam_cli.core.export_source import Source, load_source
+from nanosam_cli.core.files import atomic_write, file_sha256, write_text
 from nanosam_cli.core.frame import COORDINATE_SIZE
-from nanosam_cli.core.modeling.mobile_sam import load_mobile_sam
-from nanosam_cli.core.modeling.model import PromptableModel
-from nanosam_cli.core.recipe import ModelSection
-from nanosam_cli.core.session import host
+from nanosam_cli.core.half import convert_to_fp16
+from nanosam_cli.core.half_emulation import emulate_half
+from nanosam_cli.core.half_plan import FP16
+from nanosam_cli.core.model_card import CardFacts, card_text
+from nanosam_cli.core.session import Session, TensorInfo
 from nanosam_cli.core.zoo import DECODER, ENCODER
 
-OPSET = 17  # the first with LayerNormalization; the TorchScript exporter's graphs ran fastest at it
-TOLERANCE = 1e-4  # largest difference between torch and ONNX Runtime, as a share of the largest value
-
-# Which axes stay free in the exported files; the encoder's batch too, for teachers that run in batches.
-_FREE_AXES = {
-    ENCODER: {"image": {0: "B"}, "image_embeddings": {0: "B"}},
-    DECODER: {
-        "point_coords": {0: "P", 1: "N"},
-        "point_labels": {0: "P", 1: "N"},
-        "mask_input": {0: "P"},
-        "has_mask_input": {0: "P"},
-        "iou_predictions": {0: "P"},
-        "low_res_masks": {0: "P"},
-    },
-}
+_TITLES = {ENCODER: "image encoder", DECODER: "mask decoder", WHOLE: "photo and prompts to masks, in one file"}
 
 
 @dataclass(frozen=True)
@@ -50,139 +39,177 @@ class Exported:
 
     part: str
     path: Path
-    max_difference: dict[str, float]  # by output: largest absolute difference over all proof inputs
+    card: Path
     bytes: int
+    precision: Precision
+    proof: Proof
 
     def record(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "path": str(self.path)}
+        about = {"part": self.part, "path": str(self.path), "card": str(self.card)}
+        return {**about, "bytes": self.bytes, "precision": self.precision, **asdict(self.proof)}
 
 
-@dataclass(frozen=True)
-class Source:
-    """Two modules in evaluation mode, and what the files made from them say of themselves."""
+def export_model(
+    checkpoint: Path,
+    folder: Path,
+    what: str,
+    options: ExportOptions | None = None,
+    *,
+    overwrite: bool = False,
+    note: Note = lambda _: None,
+) -> list[Exported]:
+    """Write `encoder.onnx`, `decoder.onnx`, `teacher.onnx` or `model.onnx` into `folder`, and a card beside each.
 
-    name: str
-    encoder: nn.Module
-    decoder: nn.Module
-    image_size: int
-    details: dict[str, str]
+    `what` is one of WHATS. `note` is told what is being done.
 
-
-def load_source(checkpoint: Path) -> Source:
-    """A training checkpoint (safetensors; its averaged weights), or MobileSAM's `mobile_sam.pt`.
-
-    Raises InputError where the file is neither, or holds anything but tensors.
+    Raises:
+        InputError: the checkpoint is missing, broken, or another model's.
+        ModelError: a file does not compute what torch does; that file is not kept.
+        OutputError: a file exists already, or cannot be written.
+        UsageError: an option has no use for `what`.
     """
-    if checkpoint.suffix in (".pt", ".pth"):
-        sam = load_mobile_sam(checkpoint)
-        return Source("mobile-sam", sam.encoder, sam.decoder, sam.encoder.image_size, {})
-    state = load_state(checkpoint)
-    try:
-        section = ModelSection(**state.metadata["recipe"]["model"])
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{checkpoint} does not say which model it holds: {error}") from error
-    model = PromptableModel(section).eval()
-    missing, extra = model.load_state_dict(state.part("ema.module."), strict=False)
-    if missing or extra:
-        raise InputError(f"{checkpoint} does not fit its model: missing {missing or 'none'}, extra {extra or 'none'}")
-    steps = {"nanosam.steps": str(state.metadata["step"])}
-    return Source(section.name, model.encoder, model.decoder, section.image_size, steps)
-
-
-def export_model(checkpoint: Path, folder: Path, parts: Sequence[str], *, overwrite: bool = False) -> list[Exported]:
-    """Write `encoder.onnx` and/or `decoder.onnx` into `folder`.
-
-    Raises ModelError where a file's outputs differ from torch's by more than TOLERANCE; that file is not kept.
-    """
+    options = options or ExportOptions()
+    places = {name: folder / f"{name}.onnx" for name in options.names(what)}
+    if not overwrite:  # known before minutes are spent
+        for path in (*places.values(), *map(_card_path, places.values())):
+            if path.exists():
+                raise OutputError(f"{path} exists already", "add `--force` to overwrite it, or give another folder")
+    note(f"reading {checkpoint}")
     source = load_source(checkpoint)
-    modules = {ENCODER: source.encoder, DECODER: source.decoder}
-    metadata = {
-        "nanosam.model": source.name,
-        "nanosam.image_size": str(source.image_size),
-        "nanosam.coordinate_size": str(COORDINATE_SIZE),
-        "nanosam.precision": "fp32",
-        "nanosam.source_sha256": file_sha256(checkpoint),
-        "nanosam.exporter": f"nanosam {__version__}, torch {torch.__version__}, opset {OPSET}",
-        **source.details,
-    }
+    note("torch's own masks of the example photos")
+    photos = PhotoProof(source.encoder, source.decoder, source.image_size, options.max_points)
     return [
-        export_part(part, modules[part], source.image_size, folder / f"{part}.onnx", metadata, overwrite=overwrite)
-        for part in parts
+        export_part(make_part(name, source, options), source, path, options, photos, overwrite=overwrite, note=note)
+        for name, path in places.items()
     ]
 
 
 def export_part(
-    part: str, module: nn.Module, image_size: int, path: Path, metadata: dict[str, str], *, overwrite: bool = False
+    part: Part,
+    source: Source,
+    path: Path,
+    options: ExportOptions,
+    photos: PhotoProof,
+    *,
+    overwrite: bool = False,
+    note: Note = lambda _: None,
 ) -> Exported:
-    """Write and prove one file of the contract."""
-    proofs = proof_inputs(part, image_size)
-    graph = to_onnx(part, module, proofs[-1])
-    onnx.helper.set_model_props(graph, {**metadata, "nanosam.part": part})
+    """Write and prove one file. `photos` are of the same source and options."""
+    note(f"tracing {part.name}")
+    traced = to_onnx(part, options.opset)
+    onnx.helper.set_model_props(traced, _metadata(part, source, options))
     with atomic_write(path, overwrite) as temporary:
-        onnx.save(graph, temporary)
-        differences = prove(part, module, temporary, proofs)
-    return Exported(part, path, differences, path.stat().st_size)
+        onnx.save(convert_to_fp16(traced) if options.precision == "fp16" else traced, temporary)
+        with _opened(temporary) as session:
+            inputs, outputs = session.inputs, session.outputs
+            if options.precision == "fp16":
+                proof = _prove_half(part, traced, session, photos, note)
+            else:
+                proof = Proof.of(part, session, photos, LIMITS["fp32"], note)
+    exported = Exported(part.name, path, _card_path(path), path.stat().st_size, options.precision, proof)
+    facts = _card_facts(part, source, options, exported, inputs, outputs)
+    write_text(exported.card, card_text(facts), overwrite)
+    return exported
 
 
-def to_onnx(part: str, module: nn.Module, example: Sequence[Tensor]) -> onnx.ModelProto:
-    """Trace a module of the contract."""
+def _prove_half(part: Part, traced: onnx.ModelProto, file: Session, photos: PhotoProof, note: Note) -> Proof:
+    emulation = emulate_half(traced, FP16)
+    with TemporaryDirectory(prefix="nanosam-") as folder:
+        path = Path(folder, f"{part.name}.onnx")
+        onnx.save(emulation.model, path)
+        with _opened(path) as session:
+            return prove_half(part, file, session, emulation.checks, photos, note)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Session]:
+    session = open_file(path, "cpu", None)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def to_onnx(part: Part, opset: int) -> onnx.ModelProto:
+    """Trace a part's module."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # the TorchScript exporter is deprecated, and tracing remarks on shapes that are constants; the proof tells
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module,
-            tuple(example),
+            part.module,
+            part.examples[-1],
             buffer,  # type: ignore[arg-type]  # the TorchScript exporter takes streams
-            input_names=list(INPUTS[part]),
-            output_names=list(OUTPUTS[part]),
-            dynamic_axes=_FREE_AXES[part],
-            opset_version=OPSET,
+            input_names=list(part.inputs),
+            output_names=list(part.outputs),
+            dynamic_axes={name: dict(axes) for name, axes in part.free_axes.items()},
+            opset_version=opset,
             dynamo=False,
         )
-    graph = onnx.load_from_string(buffer.getvalue())
-    onnx.checker.check_model(graph)
-    return graph
+    model = onnx.load_from_string(buffer.getvalue())
+    _declare_sides(model)
+    onnx.checker.check_model(model)
+    return model
 
 
-def proof_inputs(part: str, image_size: int) -> list[tuple[Tensor, ...]]:
-    """Inputs on which torch and the file are compared: several batch sizes, prompts of every kind."""
-    random = torch.Generator().manual_seed(0)
-    if part == ENCODER:
-        return [(torch.randn(count, 3, image_size, image_size, generator=random),) for count in (1, 2)]
-    # one prompt a row: box; box and point; foreground point; foreground and background points; mask alone
-    labels = torch.tensor([[2, 3, -1], [1, 2, 3], [1, -1, -1], [1, 0, -1], [-1, -1, -1]]).float()
-    coords = torch.rand(len(labels), 3, 2, generator=random) * 400 + 100
-    coords[0, 1] = coords[0, 0] + 200
-    coords[1, 2] = coords[1, 1] + torch.tensor([300.0, 90.0])
-    masks = torch.full((len(labels), 1, 256, 256), -4.0)
-    masks[4, 0, 60:120, 80:200] = 4
-    has_mask = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0])
-    embeddings = torch.randn(1, 256, 64, 64, generator=random)
-    box_alone = (embeddings, coords[:1, :2], labels[:1, :2], masks[:1], has_mask[:1])
-    return [box_alone, (embeddings, coords, labels, masks, has_mask)]
+def _declare_sides(model: onnx.ModelProto) -> None:
+    """Sides of outputs that the contract fixes, where the exporter could not tell them."""
+    known = {**OUTPUTS[ENCODER], **OUTPUTS[DECODER]}
+    for value in model.graph.output:
+        for dimension, side in zip(value.type.tensor_type.shape.dim, known.get(value.name, ())):
+            if side is not None:
+                dimension.dim_value = side
 
 
-def prove(part: str, module: nn.Module, path: Path, proofs: Sequence[tuple[Tensor, ...]]) -> dict[str, float]:
-    """Largest |torch - ONNX Runtime| of each output. Raises ModelError above TOLERANCE."""
-    session = open_file(path, "cpu", None)
-    differences = dict.fromkeys(OUTPUTS[part], 0.0)
-    try:
-        for inputs in proofs:
-            with torch.no_grad():
-                expected = module(*inputs)
-            found = session.run({name: tensor.numpy() for name, tensor in zip(INPUTS[part], inputs, strict=True)})
-            for name, tensor in zip(OUTPUTS[part], expected if isinstance(expected, tuple) else (expected,)):
-                if host(found[name]).dtype != np.float32:
-                    raise ModelError(f"the exported {part} gives {name} as {host(found[name]).dtype}, not float32")
-                difference = float(np.abs(host(found[name]) - tensor.numpy()).max())
-                differences[name] = max(differences[name], difference)
-                if not difference <= TOLERANCE * max(1.0, float(tensor.abs().max())):  # also catches NaN
-                    raise ModelError(
-                        f"the exported {part} does not compute what torch does: {name} is off by {difference:.3g}",
-                        "no file was kept; this is a fault of the exporter or of the model's code",
-                    )
-    finally:
-        session.close()
-    return differences
+def _metadata(part: Part, source: Source, options: ExportOptions) -> dict[str, str]:
+    return {
+        "nanosam.model": source.name,
+        "nanosam.part": part.kind,
+        "nanosam.image_size": str(source.image_size),
+        "nanosam.coordinate_size": str(COORDINATE_SIZE),
+        "nanosam.precision": options.precision,
+        "nanosam.source_sha256": source.sha256,
+        "nanosam.exporter": _exporter(options),
+        "nanosam.licence": source.licence,
+        **({} if source.steps is None else {"nanosam.steps": str(source.steps)}),
+    }
+
+
+def _exporter(options: ExportOptions) -> str:
+    return f"nanosam {__version__}, torch {torch.__version__}, opset {options.opset}"
+
+
+def _card_path(path: Path) -> Path:
+    return path.with_suffix(".md")
+
+
+def _card_facts(
+    part: Part,
+    source: Source,
+    options: ExportOptions,
+    exported: Exported,
+    inputs: Sequence[TensorInfo],
+    outputs: Sequence[TensorInfo],
+) -> CardFacts:
+    differences, masks = exported.proof.max_difference, exported.proof.mask_iou
+    return CardFacts(
+        title=f"{source.name}: {_TITLES[part.kind]}",
+        kind=part.kind,
+        file=exported.path.name,
+        sha256=file_sha256(exported.path),
+        made_from=source.checkpoint.name,
+        source_sha256=source.sha256,
+        licence=source.licence,
+        exporter=_exporter(options),
+        precision=options.precision,
+        image_size=source.image_size,
+        inputs=inputs,
+        outputs=outputs,
+        proof={
+            **{f"largest difference of `{name}`": f"{value:.1e}" for name, value in differences.items()},
+            f"mask IoU, {masks.objects} boxes on {masks.photos} photos": f"mean {masks.mean:.4f}, "
+            f"worst {masks.worst:.4f}",
+        },
+        remark=exported.proof.remark,
+    )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nanosam_cli.core.contract import INPUTS, OUTPUTS
+from nanosam_cli.core.contract import INPUTS, OUTPUTS, Shape
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.predictor import Predictor
 from nanosam_cli.core.session import Tensor, TensorInfo, host
@@ -19,16 +19,20 @@ from nanosam_cli.core.zoo import DECODER, ENCODER
 class TorchSession:
     """Runs a module whose positional arguments are the contract's inputs of its part, in the contract's order.
 
-    The module is in evaluation mode until `close`, which puts its mode back.
+    The module is in evaluation mode until `close`, which puts its mode back. `shapes` are those of inputs that a file
+    would have fixed; modules take any.
     """
 
-    def __init__(self, module: nn.Module, part: str, metadata: Mapping[str, str]) -> None:
+    def __init__(
+        self, module: nn.Module, part: str, metadata: Mapping[str, str], shapes: Mapping[str, Shape] | None = None
+    ) -> None:
         self._module = module
         self._was_training = module.training
         self._device = next(module.parameters()).device
         module.eval()
         self.path = Path(type(module).__name__)
-        self.inputs = tuple(TensorInfo(name, shape, "float32") for name, shape in INPUTS[part].items())
+        inputs = INPUTS[part] if shapes is None else {**INPUTS[part], **shapes}
+        self.inputs = tuple(TensorInfo(name, shape, "float32") for name, shape in inputs.items())
         self.outputs = tuple(TensorInfo(name, shape, "float32") for name, shape in OUTPUTS[part].items())
         self.metadata = dict(metadata)
         self.backend = f"torch {torch.__version__} on {self._device}"

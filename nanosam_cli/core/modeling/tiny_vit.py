@@ -122,13 +122,14 @@ class TinyViTBlock(nn.Module):
     def _attend(self, cells: Tensor) -> Tensor:
         """Cut into windows, padded with zeros at the bottom and right, and put together again."""
         side = self.window
-        batch, height, width, channels = cells.shape
-        padded = F.pad(cells, (0, 0, 0, -width % side, 0, -height % side))
-        down, across = padded.shape[1] // side, padded.shape[2] // side
-        windows = padded.reshape(batch, down, side, across, side, channels).transpose(2, 3)
+        # plain numbers, so that an exported graph computes no shapes: only the batch stays free
+        height, width, channels = map(int, cells.shape[1:])
+        down, across = -(-height // side), -(-width // side)
+        padded = F.pad(cells, (0, 0, 0, across * side - width, 0, down * side - height))
+        windows = padded.reshape(-1, down, side, across, side, channels).transpose(2, 3)
         attended: Tensor = self.attn(windows.reshape(-1, side * side, channels))
-        whole = attended.reshape(batch, down, across, side, side, channels).transpose(2, 3)
-        return whole.reshape(batch, down * side, across * side, channels)[:, :height, :width]
+        whole = attended.reshape(-1, down, across, side, side, channels).transpose(2, 3)
+        return whole.reshape(-1, down * side, across * side, channels)[:, :height, :width]
 
 
 class Stage(nn.Module):
