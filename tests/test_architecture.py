@@ -23,6 +23,9 @@ TRAINING = (
     "core.losses",
     "core.supervision",
     "core.export",
+    "core.export_parts",
+    "core.export_proof",
+    "core.export_source",
     "core.text_prompt",
     "core.backends.torch",
 )
@@ -41,7 +44,7 @@ HOMES = {
     "pycocotools": ("core.coco", "core.formats", "core.metrics"),
     "requests": ("core.transport",),
     "urllib3": ("core.transport",),
-    "filelock": ("core.fetch",),
+    "filelock": ("core.cache",),
     "rich": ("console",),
     "typer": ("app", "options", "commands"),
 }

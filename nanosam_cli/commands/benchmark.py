@@ -115,7 +115,7 @@ def _candidates(models: list[str], encoder: Path | None, decoder: Path | None) -
     for text in models:
         name, equals, files = text.partition("=")
         if not equals:
-            found.append(find_candidate(name))
+            found.append(find_candidate(name, console.info))
             continue
         first, comma, second = files.partition(",")
         if not (name and first and comma and second):
@@ -125,7 +125,7 @@ def _candidates(models: list[str], encoder: Path | None, decoder: Path | None) -
         found.append(Candidate(str(encoder), encoder, decoder))
     elif encoder or decoder:
         raise UsageError("--encoder and --decoder go together", "nanosam benchmark NAME=ENCODER,DECODER")
-    return found or [find_candidate(DEFAULT_MODEL)]
+    return found or [find_candidate(DEFAULT_MODEL, console.info)]
 
 
 def _measure(

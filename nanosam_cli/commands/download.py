@@ -13,6 +13,8 @@ from nanosam_cli.core.errors import DownloadError, UsageError
 from nanosam_cli.options import ForceOption, JsonOption, QuietOption, VerboseOption
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nanosam_cli.core.catalogue import Entry
     from nanosam_cli.core.fetch import Options
     from nanosam_cli.core.remote_file import RemoteFile
@@ -31,6 +33,14 @@ def download(
         bool, typer.Option("--verify", rich_help_panel=WHAT, help="Check files that are here against their hashes.")
     ] = False,
     rm: Annotated[bool, typer.Option("--rm", rich_help_panel=WHAT, help="Delete what was downloaded.")] = False,
+    extract: Annotated[
+        bool,
+        typer.Option(
+            "--extract",
+            rich_help_panel=WHAT,
+            help="Unpack archives of data sets and delete them; without it they are read as they are.",
+        ),
+    ] = False,
     mirror: Annotated[
         str | None,
         typer.Option(
@@ -59,7 +69,7 @@ def download(
 
         nanosam download mobile-sam
 
-        nanosam download coco-val2017
+        nanosam download coco-val2017 --extract
 
         nanosam download --verify
     """
@@ -80,10 +90,10 @@ def download(
     else:
         asked = options(mirror, offline, force)
         for entry in chosen:
-            _download(entry, asked, json)
+            _download(entry, asked, extract, json)
 
 
-def _download(entry: Entry, asked: Options, json: bool) -> None:
+def _download(entry: Entry, asked: Options, extract: bool, json: bool) -> None:
     from nanosam_cli.core.download import download, kept_bytes
 
     if entry.bundled:
@@ -101,14 +111,24 @@ def _download(entry: Entry, asked: Options, json: bool) -> None:
             except KeyboardInterrupt:
                 console.info(f"{kept_bytes(entry, file) / 1e6:.1f} MB are kept; the same command goes on with them")
                 raise
-        status = "here already" if fetched.url is None else "downloaded"
-        records.append({"path": str(fetched.path), "status": status, "sha256": fetched.sha256})
+        path, status = fetched.path, "here already" if fetched.url is None else "downloaded"
+        if extract and path.is_file():
+            unpacked = _unpack(entry, file, asked.overwrite)
+            path, status = (unpacked, f"{status}, unpacked") if unpacked else (path, status)
+        records.append({"path": str(path), "status": status, "sha256": fetched.sha256})
         if not json:
-            console.text(f"{fetched.path}: {status}")
+            console.text(f"{path}: {status}")
         if fetched.sha256 and not file.sha256:
             console.detail(f"{file.file}: no hash is published; {fetched.sha256} is recorded")
     if json:
         console.json_line({"schema_version": 1, "name": entry.name, "licence": entry.licence, "files": records})
+
+
+def _unpack(entry: Entry, file: RemoteFile, overwrite: bool) -> Path | None:
+    from nanosam_cli.core.download import unpack_file
+
+    with console.progress(f"unpack {file.file}", None, "B") as advance:
+        return unpack_file(entry, file, _Speed(advance, 0), console.info, overwrite=overwrite)
 
 
 class _Speed:

@@ -201,6 +201,7 @@ def coco(
                 device=device.value if device else None,
                 backend=backend,
                 threads=threads,
+                note=console.info,
             )
         )
         truth = read_annotations(file, place)

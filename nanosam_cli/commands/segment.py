@@ -135,6 +135,7 @@ def segment(
             backend=backend,
             device=device.value if device else None,
             threads=threads,
+            note=console.info,
         ) as predictor,
         _closing_line(tally),
         console.progress("segment", len(photos), "photos") as advance,

@@ -125,9 +125,12 @@ class Run:
     models: tuple[ModelReport, ...]
 
 
-def find_candidate(name: str) -> Candidate:
-    """A model of the zoo. ModelError where there is none of that name, or its files are not here."""
-    encoder, decoder = model_files(find_model(name))
+def find_candidate(name: str, note: Callable[[str], object] = lambda _: None) -> Candidate:
+    """A model of the zoo. ModelError where there is none of that name, or its files are not here.
+
+    `note` is told where a checkpoint must be exported first.
+    """
+    encoder, decoder = model_files(find_model(name), note)
     return Candidate(name, encoder, decoder, name)
 
 

@@ -34,6 +34,15 @@ class Entry:
             return paths.resource(*self.folder, file.file)
         return paths.home().joinpath(*self.folder, file.file)
 
+    def folder_of(self, file: RemoteFile) -> Path | None:
+        """Where an archive of this entry is unpacked to; None for other files."""
+        return None if file.unpacks_to is None else self.path(file).with_name(file.unpacks_to)
+
+    def has(self, file: RemoteFile) -> bool:
+        """Whether a file is on this machine, as it was downloaded or unpacked."""
+        folder = self.folder_of(file)
+        return self.path(file).is_file() or (folder is not None and folder.is_dir())
+
     @property
     def size(self) -> int | None:
         """Bytes of all files, as published or else as they lie here; None where that is not known."""
@@ -43,10 +52,10 @@ class Entry:
     @property
     def is_here(self) -> bool:
         """Whether every file is on this machine; whether they are right, `--verify` says."""
-        return all(self.path(file).is_file() for file in self.files)
+        return all(map(self.has, self.files))
 
 
-# Where `eval coco` looks for them; it reads zip files in place, so nothing is unpacked.
+# Where `eval coco` looks for them. It reads zip files in place, so nothing needs to be unpacked.
 _COCO = ("datasets", "coco")
 _COCO_PAGE = "https://cocodataset.org/#termsofuse"
 # Sizes and hashes: not published by COCO, but the same in every public project that records them.
@@ -55,18 +64,21 @@ _VAL = RemoteFile(
     url="http://images.cocodataset.org/zips/val2017.zip",
     size=815_585_330,
     sha256="4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+    unpacks_to="val2017",
 )
 _TRAIN = RemoteFile(
     "train2017.zip",
     url="http://images.cocodataset.org/zips/train2017.zip",
     size=19_336_861_798,
     sha256="69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+    unpacks_to="train2017",
 )
 _ANNOTATIONS = RemoteFile(
     "annotations_trainval2017.zip",
     url="http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
     size=252_907_541,
     sha256="113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268",
+    unpacks_to="annotations",
 )
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import random
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,7 +12,8 @@ from typing import Protocol
 from urllib.parse import quote
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.errors import DownloadError, OutputError, UsageError
+from nanosam_cli.core.cache import Note, cache_errors, check_free_space, lock_path, one_at_a_time
+from nanosam_cli.core.errors import DownloadError, UsageError
 from nanosam_cli.core.part_file import Origin, PartFile
 from nanosam_cli.core.remote_file import RemoteFile
 from nanosam_cli.core.transport import Body, RangeError, TransientError, is_remote, open_body, shown
@@ -25,10 +23,8 @@ PROGRESS = 1 << 20  # bytes that count as progress
 BACK_OFF = 0.5  # seconds before the second try, doubled before each further one
 LONGEST_WAIT = 60.0  # seconds, whatever a server asks for
 _ELSEWHERE = "--mirror DIR takes the right one from a directory"
+_GO_ON = "free some space and type the same again: it goes on with the {:.1f} MB that are here"
 _PAGES = (b"<!doctype html", b"<html")
-
-
-Note = Callable[[str], None]
 
 
 class Progress(Protocol):
@@ -80,7 +76,11 @@ def fetch(file: RemoteFile, target: Path, options: Options, progress: Progress, 
     if target.is_file() and not options.overwrite:
         return Fetched(target, None, None)
     urls = options.urls(file)
-    with _cache_errors(target), _lock(target, note) as waited:
+    kept = PartFile(target)
+    with (
+        cache_errors(target, lambda: _GO_ON.format(kept.size / 1e6)),
+        one_at_a_time(target, note, "downloading") as waited,
+    ):
         if target.is_file() and (waited or not options.overwrite):  # another process was faster
             return Fetched(target, None, None)
         for index, url in enumerate(urls):
@@ -103,7 +103,7 @@ def recorded_hash(target: Path) -> str | None:
 def side_files(target: Path) -> list[Path]:
     """What fetching may leave beside a file."""
     suffixes = (".part", ".part.json", ".rejected", ".sha256", ".licence.txt")
-    return [_lock_path(target), *(target.with_name(target.name + suffix) for suffix in suffixes)]
+    return [lock_path(target), *(target.with_name(target.name + suffix) for suffix in suffixes)]
 
 
 def _fetch_from(url: str, file: RemoteFile, target: Path, progress: Progress, note: Note) -> str:
@@ -181,7 +181,7 @@ def _read_on(url: str, file: RemoteFile, part: PartFile, wanted: str | None, pro
                 f"{shown(url)} does not tell how long it is, so half of it would pass for all", _ELSEWHERE
             )
         progress(body.start, total)
-        _check_disk(part.path, (total or 0) - body.start)
+        check_free_space(part.path.parent, (total or 0) - body.start)
         with part.append(body.start, Origin(url, body.validator, total)) as write:
             got = body.start
             for block in blocks:
@@ -206,59 +206,8 @@ def _file_blocks(url: str, body: Body) -> Iterator[bytes]:
     return chain((first,), body.blocks)
 
 
-def _check_disk(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise OutputError(
-            f"not enough space in {path.parent}: {needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free",
-            f"free some, or set {paths.HOME.name} to a directory on another disk",
-        )
-
-
-@contextmanager
-def _lock(target: Path, note: Note) -> Iterator[bool]:
-    """One process at a time downloads a file. Yields whether another one had to be waited for."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(_lock_path(target))
-    waited = False
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        note(f"another process is downloading {target.name}; waiting for it")
-        waited = True
-        lock.acquire()
-    try:
-        yield waited
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _cache_errors(target: Path) -> Iterator[None]:
-    """What the disk refuses, as an error that says what to do."""
-    another = f"set {paths.HOME.name} to a directory that can be written"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            kept = PartFile(target).size / 1e6
-            raise OutputError(
-                f"cannot write {target}: disk full",
-                f"free some space and type the same again: it goes on with the {kept:.1f} MB that are here",
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise OutputError(f"cannot write to {target.parent}: permission denied", another) from error
-        raise OutputError(f"cannot write {target}: {error.strerror or error}", another) from error
-
-
 def _record(target: Path) -> Path:
     return target.with_name(f"{target.name}.sha256")
-
-
-def _lock_path(target: Path) -> Path:
-    return target.with_name(f".{target.name}.lock")
 
 
 def _plain(mirror: str, file: RemoteFile) -> str:

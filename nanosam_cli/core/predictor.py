@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,12 +219,14 @@ def load_predictor(
     backend: str | None = None,
     device: str | None = None,
     threads: int | None = None,
+    note: Callable[[str], object] = lambda _: None,
 ) -> Predictor:
     """Open a model by name (the default one without a name), or from files.
 
     `encoder` and `decoder` replace the named model's files; it then gives the normalisation only. One file alone needs
     the name of the model that the other comes from, because an encoder and a decoder work only if trained together.
-    `backend`, `device` and `threads` are `open_session`'s.
+    `backend`, `device` and `threads` are `open_session`'s. `note` is told what takes long: a model that is published as
+    a checkpoint, such as mobile-sam, is exported once (which needs torch) and then run from the cache.
     """
     if model is None and (encoder is None) != (decoder is None):
         given, other = ("encoder", "decoder") if decoder is None else ("decoder", "encoder")
@@ -233,7 +235,7 @@ def load_predictor(
         )
     spec = find_model(model or DEFAULT_MODEL)
     with ExitStack() as opened:
-        files = (encoder or part_file(spec, ENCODER), decoder or part_file(spec, DECODER))
+        files = (encoder or part_file(spec, ENCODER, note), decoder or part_file(spec, DECODER, note))
         sessions = [
             opened.enter_context(closing(open_session(file, backend=backend, device=device, threads=threads)))
             for file in files

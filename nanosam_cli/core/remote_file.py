@@ -14,6 +14,7 @@ class RemoteFile:
     mirrors: tuple[str, ...] = ()  # tried in this order where the url fails
     size: int | None = None  # bytes; None where it is not published
     sha256: str | None = None  # hexadecimal; None where it is not published: the first download records one
+    unpacks_to: str | None = None  # an archive: the plain name of the one folder in it that is of use
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -150,6 +150,7 @@ def open_segmenter(
     backend: str | None = None,
     device: str | None = None,
     threads: int | None = None,
+    note: Callable[[str], object] = lambda _: None,
 ) -> Iterator[Segmenter]:
     """A baseline by its name, else what `load_predictor` opens; closed at the end of the `with` block."""
     if model is not None and model in BASELINES:
@@ -158,6 +159,6 @@ def open_segmenter(
         yield ShapeSegmenter(model)
         return
     with load_predictor(
-        model, encoder=encoder, decoder=decoder, backend=backend, device=device, threads=threads
+        model, encoder=encoder, decoder=decoder, backend=backend, device=device, threads=threads, note=note
     ) as predictor:
         yield ModelSegmenter(predictor, select, None if encoder or decoder else model or DEFAULT_MODEL)

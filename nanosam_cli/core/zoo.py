@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +17,7 @@ SAM_STD = (58.395, 57.12, 57.375)
 
 ENCODER, DECODER = "encoder", "decoder"  # the parts of a model that runs
 CHECKPOINT = "checkpoint"  # the one part of a model that is only weights
+EXPORTED = "onnx-"  # begins the name of a folder of files that were made from a checkpoint
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,12 @@ def _hgnetv2(size: str, accuracy: Accuracy, sha256: str | None) -> ModelSpec:
         },
         source="https://huggingface.co/dragonSwing/nanosam",
         note=f"Hugging Face's file scan calls {decoder} suspicious",
-        cannot_run="its encoder takes photos that are not normalised, and their scale was not verified",
+        # its author's training recipe, configs/paddle/sam_pphgv2_b1_nonorm.yaml in that repository: pixels are padded
+        # and neither scaled nor normalised; the README there says `normalize_input: False`
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+        cannot_run="it takes RGB from 0 to 255 by its author's training recipe, but its files could not be tried here, "
+        "and what their tensors are called is not published",
         accuracy=accuracy,
     )
 
@@ -103,7 +109,6 @@ MODELS: Mapping[str, ModelSpec] = {
                 )
             },
             source="https://github.com/ChaoningZhang/MobileSAM",
-            cannot_run="it is a checkpoint, of which export makes what --encoder and --decoder take",
             accuracy=Accuracy(0.728, 0.658, 0.759, 0.804, published=_NVIDIA),
         ),
         ModelSpec(
@@ -146,31 +151,42 @@ def find_model(name: str) -> ModelSpec:
 
 
 def file_path(spec: ModelSpec, part: str) -> Path:
-    """Where the file of one part lies, or would lie."""
-    name = spec.parts[part].file
-    return paths.resource("models", spec.name, name) if spec.bundled else paths.home() / "models" / spec.name / name
+    """Where the file of one part lies, or would lie. Parts made from a checkpoint have a folder named by its hash."""
+    if spec.bundled:
+        return paths.resource("models", spec.name, spec.parts[part].file)
+    folder = paths.home() / "models" / spec.name
+    if part in spec.parts:
+        return folder / spec.parts[part].file
+    return folder / f"{EXPORTED}{(spec.parts[CHECKPOINT].sha256 or '')[:12]}" / f"{part}.onnx"
 
 
-def part_file(spec: ModelSpec, part: str) -> Path:
-    """The file of one part. ModelError where the model cannot run, or the file is not on this machine."""
+def part_file(spec: ModelSpec, part: str, note: Callable[[str], object] = lambda _: None) -> Path:
+    """The file of one part. A checkpoint's parts are exported first where they were not yet, and `note` is told so.
+
+    Raises:
+        ModelError: the model cannot run, or the file is not on this machine.
+        MissingExtraError, OutputError: it must be exported and cannot be; see `export_into_cache`.
+    """
     if spec.cannot_run:
-        raise ModelError(f"model {spec.name} cannot run: {spec.cannot_run}", _instead(spec))
+        raise ModelError(f"model {spec.name} is not run: {spec.cannot_run}", _instead(spec))
     path = file_path(spec, part)
-    if not path.is_file():
-        hint = "pip install --force-reinstall nanosam-cli" if spec.bundled else f"nanosam download {spec.name}"
-        raise ModelError(f"the {part} of model {spec.name} is missing: {path}", hint)
-    return path
+    if path.is_file():
+        return path
+    if CHECKPOINT in spec.parts:
+        from nanosam_cli.core.cached_export import export_into_cache
+
+        export_into_cache(spec, note)
+        return path
+    hint = "pip install --force-reinstall nanosam-cli" if spec.bundled else f"nanosam download {spec.name}"
+    raise ModelError(f"the {part} of model {spec.name} is missing: {path}", hint)
 
 
-def model_files(spec: ModelSpec) -> tuple[Path, Path]:
-    """The encoder's and the decoder's file. ModelError where one is not on this machine."""
-    return part_file(spec, ENCODER), part_file(spec, DECODER)
+def model_files(spec: ModelSpec, note: Callable[[str], object] = lambda _: None) -> tuple[Path, Path]:
+    """The encoder's and the decoder's file, as `part_file` gives them."""
+    return part_file(spec, ENCODER, note), part_file(spec, DECODER, note)
 
 
 def _instead(spec: ModelSpec) -> str:
-    """What to type for a model that cannot run."""
-    if CHECKPOINT in spec.parts:
-        path = file_path(spec, CHECKPOINT)
-        export = f"nanosam export all {path} -o {spec.name}"
-        return export if path.is_file() else f"nanosam download {spec.name}, then {export}"
-    return f"models that run: {', '.join(name for name, model in MODELS.items() if not model.cannot_run)}"
+    run = ", ".join(name for name, model in MODELS.items() if not model.cannot_run)
+    files = " ".join(f"--{part} {file_path(spec, part)}" for part in (ENCODER, DECODER))
+    return f"models that run: {run}; to try this one, see its masks: --model {spec.name} {files}"
