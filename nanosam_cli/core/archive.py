@@ -29,7 +29,7 @@ HARMLESS = 1 << 26  # bytes that any archive may have, however small it is
 _BLOCK = 1 << 20
 _DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError),
-    *(NotImplementedError, RuntimeError),  # of zipfile: an unknown compression, a password
+    NotImplementedError,  # of zipfile: an unknown compression
 )
 
 

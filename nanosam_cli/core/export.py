@@ -158,7 +158,7 @@ def _declare_sides(model: onnx.ModelProto) -> None:
     known = {**OUTPUTS[ENCODER], **OUTPUTS[DECODER]}
     for value in model.graph.output:
         for dimension, side in zip(value.type.tensor_type.shape.dim, known.get(value.name, ())):
-            if side is not None:
+            if side is not None and not dimension.HasField("dim_value"):
                 dimension.dim_value = side
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from nanosam_cli.core.dataset_files import find_data
 from nanosam_cli.core.remote_file import RemoteFile
 from nanosam_cli.core.zoo import MODELS
 from tests.command_line import run_nanosam
+from tests.evaluation_data import save_data_set, zipped
 from tests.fault_server import FaultServer, Served, fault_server
 
 BODY = b"weights!" * 40_000
@@ -108,20 +110,85 @@ def test_a_data_set_lies_where_eval_looks_for_it(server: FaultServer, home: Path
 
 @pytest.fixture
 def coco_zips(server: FaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real zip files in the place of COCO's."""
-    import zipfile
+    """Real zip files in the place of COCO's, with the data set of the evaluation's tests."""
+    images, annotations = save_data_set(tmp_path / "coco")
+    packed = {
+        "val2017.zip": zipped(images, tmp_path / "val2017.zip", "val2017/"),
+        "train2017.zip": zipped(images, tmp_path / "train2017.zip", "train2017/"),
+        "annotations_trainval2017.zip": tmp_path / "annotations_trainval2017.zip",
+    }
+    with zipfile.ZipFile(packed["annotations_trainval2017.zip"], "w") as archive:
+        archive.write(annotations, "annotations/instances_val2017.json")
 
-    path = tmp_path / "annotations.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("annotations/instances_val2017.json", "{}")
-    body = path.read_bytes()
-    facts = {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
-    entries = []
-    for entry in catalogue.DATASETS:
-        for file in entry.files:
-            server.files[f"/{file.file}"] = Served(body)
-        entries.append(replace(entry, files=tuple(replace(file, **facts) for file in entry.files)))  # type: ignore[arg-type]
+    def served(file: RemoteFile) -> RemoteFile:
+        body = packed[file.file].read_bytes()
+        server.files[f"/{file.file}"] = Served(body)
+        return replace(file, size=len(body), sha256=hashlib.sha256(body).hexdigest())
+
+    entries = (replace(entry, files=tuple(map(served, entry.files))) for entry in catalogue.DATASETS)
     monkeypatch.setattr(catalogue, "DATASETS", tuple(entries))
+
+
+def test_archives_are_unpacked_where_eval_looks_for_them(
+    server: FaultServer, home: Path, coco_zips: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coco = home / "datasets" / "coco"
+    ran = run_nanosam("download", "coco-val2017", "--extract")
+    assert (ran.code, ran.out.splitlines()) == (
+        0,
+        [f"{coco / 'val2017'}: downloaded, unpacked", f"{coco / 'annotations'}: downloaded, unpacked"],
+    )
+    assert {path.name for path in coco.iterdir() if not path.name.startswith(".")} == {
+        *("val2017", "annotations", "val2017.zip.licence.txt", "annotations_trainval2017.zip.licence.txt"),
+    }
+    monkeypatch.chdir(tmp_path)
+    ran = run_nanosam("eval", "coco", "--model", "ellipse", "--json", "--allow-missing")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["counts"]["objects"] > 5
+
+    again = run_nanosam("download", "coco-val2017", "--extract", "--json")
+    assert [file["status"] for file in json.loads(again.out)["files"]] == ["here already"] * 2
+    assert len(server.asked) == 2
+    ran = run_nanosam("download", "--verify", "coco-val2017")
+    assert ran.code == 0
+    assert f"was unpacked to {coco / 'val2017'}" in ran.out
+    (coco / "val2017" / "stray.txt").write_text("")
+    run_nanosam("download", "coco-val2017", "--extract", "--force")
+    assert not (coco / "val2017" / "stray.txt").exists()
+    assert len(server.asked) == 4
+
+    run_nanosam("download", "coco-train2017", "--extract")
+    assert run_nanosam("download", "--rm", "coco-val2017").code == 0
+    assert {path.name for path in coco.iterdir() if path.is_dir()} == {"train2017", "annotations"}  # which train needs
+    run_nanosam("download", "--rm", "coco-train2017")
+    assert list(coco.iterdir()) == []
+
+
+def test_what_is_here_as_an_archive_is_unpacked_later(server: FaultServer, home: Path, coco_zips: None) -> None:
+    run_nanosam("download", "coco-annotations")
+    ran = run_nanosam("download", "coco-annotations", "--extract")
+    folder = home / "datasets" / "coco" / "annotations"
+    assert (ran.code, ran.out) == (0, f"{folder}: here already, unpacked\n")
+    assert (folder / "instances_val2017.json").is_file()
+    assert len(server.asked) == 1
+
+
+def test_an_archive_without_what_it_should_hold(server: FaultServer, home: Path, coco_zips: None) -> None:
+    run_nanosam("download", "coco-annotations")
+    archive = home / "datasets" / "coco" / "annotations_trainval2017.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("else/instances.json", "{}")
+    ran = run_nanosam("download", "coco-annotations", "--extract")
+    assert ran.code == 1
+    assert "holds no folder annotations" in ran.words
+    assert {path.name for path in archive.parent.iterdir() if path.is_dir()} == set()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("../../evil.txt", "evil")
+    ran = run_nanosam("download", "coco-annotations", "--extract")
+    assert ran.code == 1
+    assert "leads out of the folder" in ran.words
+    assert not list(home.rglob("evil.txt"))
+    assert archive.is_file()
 
 
 @pytest.mark.parametrize("by", ["option", "environment"])
@@ -221,18 +288,6 @@ def test_rm_leaves_nothing_but_what_others_need(server: FaultServer, home: Path)
     assert "nothing to remove" in run_nanosam("download", "--rm", "coco-val2017").out
 
 
-def test_a_checkpoint_does_not_segment(server: FaultServer, home: Path, tmp_path: Path) -> None:
-    from PIL import Image
-
-    run_nanosam("download", "mobile-sam")
-    Image.new("RGB", (64, 48)).save(tmp_path / "photo.png")
-    ran = run_nanosam("segment", tmp_path / "photo.png", "--box", "1,1,30,30", "--model", "mobile-sam")
-    assert ran.code == 1
-    assert "model mobile-sam cannot run: it is a checkpoint" in ran.words
-    file = home / "models" / "mobile-sam" / "mobile_sam.pt"
-    assert f"nanosam export all {file} -o mobile-sam" in ran.words
-
-
 # processes
 
 PROGRAM = """
@@ -293,3 +348,44 @@ def test_two_processes_at_once(home: Path) -> None:
         assert len(server.asked) == 1
     assert sorted(out.split(": ")[-1].strip() for out, _ in told) == ["downloaded", "here already"]
     assert any("another process is downloading" in err for _, err in told)
+
+
+EXTRACT = """
+import sys, time
+from pathlib import Path
+from nanosam_cli.core import archive, catalogue
+from nanosam_cli.core.catalogue import find_entry
+from nanosam_cli.core.download import unpack_file
+slowly = float(sys.argv[1])
+if slowly:
+    written = archive._write
+    def write(*arguments):
+        for block in written(*arguments):
+            yield block
+            time.sleep(slowly)
+    archive._write = write
+entry = find_entry("coco-annotations")
+print(unpack_file(entry, entry.files[0], lambda done, total: None, print))
+"""
+
+
+def test_killed_while_unpacking_it_begins_anew(home: Path) -> None:
+    coco = home / "datasets" / "coco"
+    coco.mkdir(parents=True)
+    with zipfile.ZipFile(coco / "annotations_trainval2017.zip", "w") as file:
+        for number in range(20):
+            file.writestr(f"annotations/{number}.json", f"[{number}]")
+    running = subprocess.Popen([sys.executable, "-c", EXTRACT, "0.1"], stdout=subprocess.PIPE)
+    unfinished = coco / ".annotations.unfinished"
+    while not (unfinished / "annotations" / "2.json").is_file():
+        assert running.poll() is None
+        time.sleep(0.01)
+    running.kill()
+    running.communicate()
+    assert unfinished.is_dir()
+    assert not (coco / "annotations").exists()
+    again = subprocess.run([sys.executable, "-c", EXTRACT, "0"], capture_output=True, text=True, check=True)
+    assert again.stdout == f"{coco / 'annotations'}\n"
+    assert {path.read_text() for path in (coco / "annotations").iterdir()} == {f"[{number}]" for number in range(20)}
+    assert not unfinished.exists()
+    assert not (coco / "annotations_trainval2017.zip").exists()

@@ -6,11 +6,13 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import ModelError
-from nanosam_cli.core.zoo import DEFAULT_MODEL, MODELS, ModelSpec, find_model, model_files
+from nanosam_cli.core.predictor import load_predictor
+from nanosam_cli.core.zoo import DEFAULT_MODEL, MODELS, ModelSpec, file_path, find_model, model_files
 
 
 @pytest.mark.parametrize("spec", MODELS.values(), ids=list(MODELS))
@@ -18,7 +20,7 @@ def test_every_entry_is_complete(spec: ModelSpec) -> None:
     assert MODELS[spec.name] is spec
     assert spec.parts.keys() == {"checkpoint"} or spec.parts.keys() == spec.default_precision.keys()
     assert spec.default_precision.keys() == {"encoder", "decoder"}
-    assert spec.cannot_run or "checkpoint" not in spec.parts
+    assert all(part.sha256 for name, part in spec.parts.items() if name == "checkpoint")  # names a folder
     assert set(spec.default_precision.values()) <= {"fp32", "fp16", "bf16", "int8"}
     assert spec.description
     assert spec.licence
@@ -37,18 +39,32 @@ def test_every_entry_is_complete(spec: ModelSpec) -> None:
         assert spec.accuracy.published
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("mobile-sam", "nanosam download mobile-sam, then nanosam export all {home}/models/mobile-sam/mobile_sam.pt "),
-        *((f"nanosam-hgnetv2-{size}", "models that run: nanosam-b0, nanosam-resnet18") for size in ("b1", "b2", "b4")),
-    ],
-)
-def test_models_that_cannot_run_say_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, hint: str) -> None:
+@pytest.mark.parametrize("size", ["b1", "b2", "b4"])
+def test_models_that_are_not_run_say_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: str) -> None:
     monkeypatch.setenv("NANOSAM_HOME", str(tmp_path))
-    with pytest.raises(ModelError, match=f"model {name} cannot run: it") as caught:
+    name = f"nanosam-hgnetv2-{size}"
+    with pytest.raises(ModelError, match=f"model {name} is not run: it takes RGB from 0 to 255") as caught:
         model_files(find_model(name))
-    assert (caught.value.hint or "").startswith(hint.format(home=tmp_path))
+    hint = caught.value.hint or ""
+    assert hint.startswith("models that run: nanosam-b0, mobile-sam, nanosam-resnet18; to try this one")
+    assert f"--model {name} --encoder {tmp_path / 'models' / name / f'sam_hgv2_{size}'}" in hint
+
+
+def test_their_photos_are_not_normalised(own_files: tuple[Path, Path]) -> None:
+    """What the hint says: files given by hand are fed as their author's training was."""
+    encoder, decoder = own_files
+    image = np.full((128, 64, 3), (0, 100, 255), np.uint8)
+    with load_predictor("nanosam-hgnetv2-b1", encoder=encoder, decoder=decoder) as predictor:
+        tensor = predictor.prepare_image(image).tensor
+    assert tensor[0, :, 0, 0].tolist() == [0, 100, 255]
+    assert tensor[0, :, 0, 127].tolist() == [0, 0, 0]  # padding
+
+
+def test_checkpoints_have_a_place_for_what_is_made_of_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NANOSAM_HOME", str(tmp_path))
+    folder = tmp_path / "models" / "mobile-sam"
+    assert file_path(find_model("mobile-sam"), "checkpoint") == folder / "mobile_sam.pt"
+    assert file_path(find_model("mobile-sam"), "decoder") == folder / "onnx-6dbb90523a35" / "decoder.onnx"
 
 
 def test_find_model() -> None:
