@@ -21,5 +21,6 @@ def mobile_sam_weights() -> dict[str, Any]:
 
 
 def save_mobile_sam(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(mobile_sam_weights(), path)
     return path
