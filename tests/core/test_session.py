@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from nanosam_cli.core import session as session_module
 from nanosam_cli.core.backends import onnxruntime as backend
 from nanosam_cli.core.errors import BackendError, ModelError, UsageError
-from nanosam_cli.core.session import Backend, TensorInfo, open_session
+from nanosam_cli.core.session import Backend, TensorInfo, host, open_session
 from tests.fake_models import save
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -128,6 +128,31 @@ def test_broken_files(
         open_session(path)
     assert caught.value.hint == "download or export it again"
     assert capfd.readouterr() == ("", "")
+
+
+def save_with_weights_beside(path: Path, location: str) -> None:
+    """y = x + 1, the ones in a file at `location`, relative to that of the graph."""
+    save(path, [helper.make_node("Add", ["x", "w"], ["y"])], {"x": (4, 2)}, {"y": (4, 2)}, {"w": np.ones((4, 2), "f4")})
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, location="weights.data", size_threshold=0)
+    for entry in model.graph.initializer[0].external_data:
+        entry.value = location if entry.key == "location" else entry.value
+    path.write_bytes(model.SerializeToString())
+
+
+def test_weights_in_a_file_beside_it(tmp_path: Path) -> None:
+    save_with_weights_beside(tmp_path / "model.onnx", "weights.data")
+    found = open_session(tmp_path / "model.onnx").run({"x": np.zeros((4, 2), np.float32)})["y"]
+    np.testing.assert_array_equal(host(found), np.ones((4, 2)))
+
+
+@pytest.mark.parametrize("location", ["../weights.data", "/etc/passwd"])
+def test_weights_must_not_lie_elsewhere(tmp_path: Path, location: str) -> None:
+    (tmp_path / "model").mkdir()
+    save_with_weights_beside(tmp_path / "model" / "model.onnx", location)
+    (tmp_path / "model" / "weights.data").rename(tmp_path / "weights.data")
+    with pytest.raises(ModelError, match=r"model.onnx is not a whole ONNX file"):
+        open_session(tmp_path / "model" / "model.onnx")
 
 
 @pytest.mark.parametrize(
