@@ -16,7 +16,6 @@ import torch
 
 from nanosam_cli import __version__
 from nanosam_cli.core.backends.onnxruntime import open_file
-from nanosam_cli.core.contract import OUTPUTS
 from nanosam_cli.core.errors import OutputError
 from nanosam_cli.core.export_parts import WHOLE, ExportOptions, Part, Precision, make_part
 from nanosam_cli.core.export_proof import LIMITS, Note, PhotoProof, Proof, prove_half
@@ -148,18 +147,24 @@ def to_onnx(part: Part, opset: int) -> onnx.ModelProto:
             dynamo=False,
         )
     model = onnx.load_from_string(buffer.getvalue())
-    _declare_sides(model)
+    _declare_sides(model, part)
     onnx.checker.check_model(model)
     return model
 
 
-def _declare_sides(model: onnx.ModelProto) -> None:
-    """Sides of outputs that the contract fixes, where the exporter could not tell them."""
-    known = {**OUTPUTS[ENCODER], **OUTPUTS[DECODER]}
-    for value in model.graph.output:
-        for dimension, side in zip(value.type.tensor_type.shape.dim, known.get(value.name, ())):
-            if side is not None and not dimension.HasField("dim_value"):
-                dimension.dim_value = side
+def _declare_sides(model: onnx.ModelProto, part: Part) -> None:
+    """Say how long the fixed sides of outputs are, where the exporter could not tell."""
+    unknown = [
+        (dimension, index, axis)
+        for index, value in enumerate(model.graph.output)
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim)
+        if not dimension.HasField("dim_value") and axis not in part.free_axes.get(value.name, {})
+    ]
+    if not unknown:
+        return
+    outputs = part.run(part.examples[0])
+    for dimension, index, axis in unknown:
+        dimension.dim_value = outputs[index].shape[axis]
 
 
 def _metadata(part: Part, source: Source, options: ExportOptions) -> dict[str, str]:

@@ -58,6 +58,13 @@ class Part:
     outputs: tuple[str, ...]
     free_axes: Mapping[str, Mapping[int, str]]  # by tensor; all other axes are fixed
     examples: tuple[tuple[Tensor, ...], ...]  # what the file is proved on; the last one is traced
+    clicks: tuple[int, ...] = ()  # rows of the last example that are clicks alone
+
+    def run(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What torch computes."""
+        with torch.no_grad():
+            outputs = self.module(*inputs)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def make_part(name: str, source: Source, options: ExportOptions) -> Part:
@@ -92,7 +99,8 @@ def decoder_part(module: nn.Module, max_points: int | None = None) -> Part:
         examples.append((embeddings, coords, labels, masks, has_mask))
     free = {name: {0: "P"} for name in (*INPUTS[DECODER], *OUTPUTS[DECODER]) if name != "image_embeddings"}
     inputs, outputs = tuple(INPUTS[DECODER]), tuple(OUTPUTS[DECODER])
-    return Part(DECODER, DECODER, module, inputs, outputs, free | _free_points(max_points), tuple(examples))
+    free |= _free_points(max_points)
+    return Part(DECODER, DECODER, module, inputs, outputs, free, tuple(examples), _CLICKS)
 
 
 def _whole_part(source: Source, max_points: int | None) -> Part:
@@ -103,7 +111,10 @@ def _whole_part(source: Source, max_points: int | None) -> Part:
     examples = tuple((image, coords, labels, size) for (coords, labels), size in zip(points, sizes, strict=True))
     free = {name: {0: "P"} for name in ("iou_predictions", "low_res_masks")} | _free_points(max_points)
     free["masks"] = {0: "P", 2: "H", 3: "W"}
-    return Part(WHOLE, WHOLE, module, WHOLE_INPUTS, WHOLE_OUTPUTS, free, examples)
+    return Part(WHOLE, WHOLE, module, WHOLE_INPUTS, WHOLE_OUTPUTS, free, examples, _CLICKS)
+
+
+_CLICKS = (2, 3)  # among the prompts of every kind
 
 
 def _free_points(max_points: int | None) -> dict[str, dict[int, str]]:

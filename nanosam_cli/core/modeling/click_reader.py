@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanosam_cli.core.modeling.encoder import EMBEDDING_CHANNELS, conv_norm
-from nanosam_cli.core.modeling.prediction import CELL, ClickReading
+from nanosam_cli.core.modeling.prediction import CELL, NORM_EPS, ClickReading
 from nanosam_cli.core.modeling.resample import crop_windows
 
 WINDOW_SIDES = (128.0, 384.0, 1152.0)  # frame units; the last one sees the whole photo from near its middle
@@ -100,6 +100,6 @@ def _click_maps(windows: Tensor, coords: Tensor, labels: Tensor, scale: int) -> 
 def _similarity(region: Tensor, clicks: Tensor) -> Tensor:
     """Cosine of each point's features with those at the foreground clicks: (P, 1, G, G)."""
     weights = clicks[:, :1].flatten(2)  # (P, 1, G * G)
-    cells = F.normalize(region.flatten(2).float(), dim=1)  # (P, C, G * G)
-    mean = F.normalize(cells @ weights.float().transpose(1, 2), dim=1)  # (P, C, 1)
+    cells = F.normalize(region.flatten(2).float(), dim=1, eps=NORM_EPS)  # (P, C, G * G)
+    mean = F.normalize(cells @ weights.float().transpose(1, 2), dim=1, eps=NORM_EPS)  # (P, C, 1)
     return (mean.transpose(1, 2) @ cells).reshape(-1, 1, GRID, GRID).to(region.dtype) * 2

@@ -9,6 +9,7 @@ from torch import Tensor
 CELL = 16.0  # frame units an embedding cell: 1024 / 64
 LOW_RES = 4.0  # frame units a low-resolution mask pixel: 1024 / 256
 MASKS = 4  # 0 for clear prompts, 1 to 3 for a single point's different readings (SAM's K)
+NORM_EPS = 1e-4  # keeps lengths off 0 in a division: torch's 1e-12 is 0 in half precision
 
 
 class Prompts(NamedTuple):

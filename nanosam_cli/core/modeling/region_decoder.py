@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from nanosam_cli.core.modeling.click_reader import ClickReader
 from nanosam_cli.core.modeling.encoder import EMBEDDING_CHANNELS, conv_norm
-from nanosam_cli.core.modeling.prediction import CELL, LOW_RES, MASKS, Prompts, WindowPrediction
+from nanosam_cli.core.modeling.prediction import CELL, LOW_RES, MASKS, NORM_EPS, Prompts, WindowPrediction
 from nanosam_cli.core.modeling.resample import crop_windows, paste_windows
 
 MARGIN = 0.15  # of the box, on each side of the window
@@ -143,7 +143,7 @@ class RegionDecoder(nn.Module):
     def _similarity(self, region: Tensor, prior: Tensor, place: Tensor) -> Tensor:
         """How like each cell is to the mean of the prior's inside, and of the box's outside: (P, 2, G, G)."""
         keys = self.key(region).float()
-        keys = F.normalize(keys.flatten(2), dim=1)  # (P, 32, G * G)
+        keys = F.normalize(keys.flatten(2), dim=1, eps=NORM_EPS)  # (P, 32, G * G)
         inside = (prior * 4).sigmoid().flatten(2)  # (P, 1, G * G)
         outside = (_border(place) < 0).to(keys.dtype).flatten(2)
         weights = torch.cat([inside, outside], dim=1)
