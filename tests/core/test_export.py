@@ -189,10 +189,10 @@ def test_files_are_not_overwritten_unasked(checkpoint: Path, tmp_path: Path) -> 
     told: list[str] = []
     for name in ("decoder.onnx", "decoder.md"):
         (tmp_path / name).write_text("mine")
-        with pytest.raises(OutputError, match="decoder.onnx exists already"):
+        with pytest.raises(OutputError, match=r"decoder\.onnx exists already"):
             export_model(checkpoint, tmp_path, "all", note=told.append)
     (tmp_path / "decoder.onnx").unlink()
-    with pytest.raises(OutputError, match="decoder.md exists already"):
+    with pytest.raises(OutputError, match=r"decoder\.md exists already"):
         export_model(checkpoint, tmp_path, "all", note=told.append)
     assert told == []  # known before any work is done
     assert {path.name for path in tmp_path.iterdir()} == {"decoder.md"}
