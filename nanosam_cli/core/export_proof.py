@@ -76,11 +76,14 @@ class Proof:
         """What an fp16 proof is a proof of; empty for fp32."""
         if self.largest is None:
             return ""
+        clicks = (
+            " Clicks alone are left out of the differences: of two readings that are about equally good, half precision "
+            "may take the other one."
+        )
         return (
             "ONNX Runtime's CPU computes fp16 graphs in float32, so the figures are those of an emulation that rounds "
-            f"after every node; the largest number in it is {self.largest:.4g}, and fp16 ends at {FP16.largest:g}. "
-            "Differences are those of prompts with a box or a mask: of two readings of a click that are about equally "
-            "good, half precision may take the other one."
+            f"after every node; the largest number in it is {self.largest:.4g}, and fp16 ends at {FP16.largest:g}."
+            + (clicks if "iou_predictions" in self.max_difference else "")
         )
 
     @staticmethod
