@@ -53,6 +53,16 @@ def rle_to_mask(rle: Mapping[str, Any]) -> Mask:
     return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
 
 
+def rle_ious(rles: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """(P, P) intersection over union of every two masks of one size, from compressed run-length codes."""
+    from pycocotools import mask as coco_mask
+
+    if not rles:
+        return np.zeros((0, 0))
+    codes = list(rles)
+    return np.asarray(coco_mask.iou(codes, codes, [0] * len(codes)))
+
+
 def mask_to_polygons(mask: Mask) -> list[list[float]]:
     """(H, W) mask -> COCO polygons [x, y, x, y, ...], one for each 4-connected part, none for an empty mask.
 
