@@ -111,7 +111,7 @@ class Outputs:
             write_text(file, yolo_segments(result, self.classes), self.force)
         elif self.format == "labelme":
             photo = result.photo.name if result.photo == STDIN else os.path.relpath(result.photo, file.parent)
-            write_text(file, json.dumps(labelme(result, photo), indent=1) + "\n", self.force)
+            write_text(file, json.dumps(labelme(result, photo)) + "\n", self.force)
         else:
             write_text(file, json.dumps(self._shapes(result)) + "\n", self.force)
 

@@ -28,6 +28,7 @@ _HANDS_AND_FEET = ("thumb", "index", "pinky", "heel", "foot_index")  # MediaPipe
 COCO_KEYPOINTS = ("nose", *(f"{side}_{name}" for name in _SIDES for side in ("left", "right")))
 # TRTPose's order: `tasks/human_pose/human_pose.json` of NVIDIA-AI-IOT/trt_pose
 TRTPOSE_KEYPOINTS = (*COCO_KEYPOINTS, "neck")
+CROWN = "crown"  # the top of the head, worked out from the others: for boxes
 KEYPOINTS = (*TRTPOSE_KEYPOINTS, *(f"{side}_{name}" for name in _HANDS_AND_FEET for side in ("left", "right")))
 
 
@@ -81,12 +82,13 @@ def _faults(name: str, entry: Any) -> list[str]:
         return [f"{name} is no table"]
     faults = [f"{name} has an unknown key {key}" for key in entry if key not in (*_POINTS, "margin")]
     for key in _POINTS:
+        known = (*KEYPOINTS, CROWN) if key == "box" else KEYPOINTS
         names = entry.get(key, [])
         if not isinstance(names, list):
             faults.append(f"{name}.{key} must be a list of keypoints")
             continue
-        for unknown in (one for one in names if one not in KEYPOINTS):
-            near = get_close_matches(str(unknown), KEYPOINTS, n=1)
+        for unknown in (one for one in names if one not in known):
+            near = get_close_matches(str(unknown), known, n=1)
             faults.append(f"{name}.{key}: unknown keypoint {unknown}" + (f", did you mean {near[0]}?" if near else ""))
     margin = entry.get("margin", 0)
     if not isinstance(margin, (int, float)) or isinstance(margin, bool) or not math.isfinite(margin) or margin < 0:

@@ -62,7 +62,8 @@ class ByPhoto(Generic[T]):
 def _aliases(name: str) -> list[str]:
     """000000000285.jpg -> its stem, and 285."""
     stem = Path(name).stem
-    return [stem, str(int(stem))] if stem.isascii() and stem.isdigit() else [stem]
+    number = [str(int(stem))] if stem.isascii() and stem.isdigit() else []
+    return list(dict.fromkeys([stem, *number]))
 
 
 def file_name(name: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.parts import Part
+from nanosam_cli.core.parts import CROWN, Part
 from nanosam_cli.core.request import Request, Tag, some
 from nanosam_cli.core.types import BACKGROUND, FOREGROUND, PADDING
 
@@ -22,6 +22,7 @@ AUTO = "auto"  # in the place of a file: look for people in the photo
 MIN_CONFIDENCE = 0.3
 
 _SHOULDERS, _HIPS, _EARS = (("left_" + name, "right_" + name) for name in ("shoulder", "hip", "ear"))
+_CROWN = 0.4  # of the way from the neck to the ears, beyond them; the box's margin adds to it
 _SHOULDERS_TO_TORSO, _EARS_TO_TORSO = 1.4, 3.5  # how long a torso is for each width, facing the camera
 
 
@@ -43,17 +44,22 @@ class Person:
 
     def visible(self, original_hw: tuple[int, int], min_confidence: float) -> dict[str, Keypoint]:
         """The keypoints that lie in the photo and are sure enough, with the neck between the shoulders."""
-        height, width = original_hw
-        found = {
+        sure = {
             name: point
             for name, point in self.keypoints.items()
-            if point.confidence >= min_confidence and 0 <= point.x < width and 0 <= point.y < height
+            if point.confidence >= min_confidence and _inside(point, original_hw)
         }
-        if "neck" not in found and all(name in found for name in _SHOULDERS):
-            left, right = (found[name] for name in _SHOULDERS)
-            sure = min(left.confidence, right.confidence)
-            found["neck"] = Keypoint((left.x + right.x) / 2, (left.y + right.y) / 2, sure)
-        return found
+        if "neck" not in sure and all(name in sure for name in _SHOULDERS):
+            sure["neck"] = _between([sure[name] for name in _SHOULDERS])
+        return sure
+
+    def beyond(self, original_hw: tuple[int, int]) -> dict[str, Keypoint]:
+        """The keypoints outside the photo: the body goes on to its border there, and beyond."""
+        return {
+            name: point
+            for name, point in self.keypoints.items()
+            if point.confidence > 0 and not _inside(point, original_hw)
+        }
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,8 @@ def pose_request(people: Sequence[Person], original_hw: tuple[int, int], choice:
         person = people[number - 1]
         points = person.visible(original_hw, choice.min_confidence)
         if any(name in points for name in part.foreground):
-            objects.append(_PartPrompt(part, points, Tag(part.name, place, person.score)))
+            extent = {**person.beyond(original_hw), **points, **_crown(points)}
+            objects.append(_PartPrompt(part, points, extent, Tag(part.name, place, person.score)))
         else:
             notes.append(f"person {number} shows no keypoint of {part.name}")
     return _request(objects, original_hw, notes)
@@ -137,6 +144,7 @@ def pose_request(people: Sequence[Person], original_hw: tuple[int, int], choice:
 class _PartPrompt:
     part: Part
     visible: Mapping[str, Keypoint]
+    extent: Mapping[str, Keypoint]  # the visible ones, and more that say how far the body goes
     tag: Tag
 
     def points(self) -> list[tuple[float, float, int]]:
@@ -150,10 +158,8 @@ class _PartPrompt:
         ]
 
     def box(self, original_hw: tuple[int, int]) -> NDArray[np.float64]:
-        """x0 y0 x1 y1 around the keypoints that the part names for it, or around its foreground, within the photo."""
-        names = [name for name in self.part.box if name in self.visible]
-        names = names or [name for name in self.part.foreground if name in self.visible]
-        corners = np.array([(self.visible[name].x, self.visible[name].y) for name in names])
+        """x0 y0 x1 y1 around the keypoints that the part names for it and around its foreground, within the photo."""
+        corners = _places(self.extent, (*self.part.box, *self.part.foreground))
         margin = max(1.0, self.part.margin * _torso_length(self.visible))
         low, high = corners.min(0) - margin, corners.max(0) + margin
         return np.asarray(np.clip(np.concatenate([low, high]), 0, np.tile(original_hw[::-1], 2)))
@@ -172,6 +178,25 @@ def _request(objects: Sequence[_PartPrompt], original_hw: tuple[int, int], notes
     if all(one.part.box for one in objects):
         boxes = np.array([one.box(original_hw) for one in objects], np.float32).reshape(-1, 4)
     return Request(boxes, places, labels, tags=[one.tag for one in objects], notes=notes)
+
+
+def _inside(point: Keypoint, original_hw: tuple[int, int]) -> bool:
+    return 0 <= point.x < original_hw[1] and 0 <= point.y < original_hw[0]
+
+
+def _between(points: Sequence[Keypoint]) -> Keypoint:
+    x, y = np.mean([(point.x, point.y) for point in points], axis=0)
+    return Keypoint(float(x), float(y), min(point.confidence for point in points))
+
+
+def _crown(points: Mapping[str, Keypoint]) -> dict[str, Keypoint]:
+    """The top of the head, which no skeleton has: from the neck through the ears or the nose, and as far again."""
+    face = [points[name] for name in _EARS if name in points] or [points[name] for name in ("nose",) if name in points]
+    if "neck" not in points or not face:
+        return {}
+    neck, middle = points["neck"], _between(face)
+    x, y = (end + _CROWN * (end - start) for start, end in ((neck.x, middle.x), (neck.y, middle.y)))
+    return {CROWN: Keypoint(x, y, middle.confidence)}
 
 
 def _torso_length(points: Mapping[str, Keypoint]) -> float:

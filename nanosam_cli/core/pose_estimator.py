@@ -55,7 +55,7 @@ class PoseEstimator:
             base_options=BaseOptions(model_asset_buffer=bundle.getvalue()), num_poses=max_people
         )
         self._mediapipe: Any = mediapipe
-        self._names = [landmark.name.lower() for landmark in vision.PoseLandmark]
+        self._names = [landmark.name.lower() for landmark in mediapipe.solutions.pose.PoseLandmark]
         self._landmarker: Any = vision.PoseLandmarker.create_from_options(options)
 
     def __enter__(self) -> PoseEstimator:

@@ -6,7 +6,7 @@ Weights are read from safetensors files only, never from pickles.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,9 @@ class TextPrompt:
         """Every box that is sure enough and is not doubled is an object, of the category of its phrase from 1."""
         choice = self.choice
         overlap = OVERLAP if choice.nms is None else choice.nms
-        return boxes_request(self.detect(image), image.shape[:2], Choice(nms=overlap, top_k=choice.top_k))
+        request = boxes_request(self.detect(image), image.shape[:2], Choice(nms=overlap, top_k=choice.top_k))
+        # detectors draw boxes beyond the photo as a matter of course, so nothing is said of those that were clipped
+        return replace(request, notes=() if request.tags else [f"nothing found like {', '.join(self.phrases)}"])
 
     def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
         """Boxes in (H, W, 3) uint8 RGB, phrase by phrase, in original pixels; doubles are among them."""
@@ -156,7 +158,9 @@ def _load(detector: str, folder: Path) -> tuple[Any, Any]:
 
     import_torchvision()  # which transformers' image processors are made of
     from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # loading takes a moment, and the console has bars of its own
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{detector} has no safetensors file; pickled weights are not read", _HINT)
     try:
