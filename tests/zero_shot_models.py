@@ -17,14 +17,14 @@ def save_owl(folder: Path, kind: str = "owlvit", licence: str | None = "apache-2
     """An OWL-ViT, or with `owlv2` an OWLv2, which pads photos to a square."""
     import torch
     from transformers import (
-        OwlViTConfig,
-        OwlViTForObjectDetection,
-        OwlViTImageProcessor,
-        OwlViTProcessor,
         Owlv2Config,
         Owlv2ForObjectDetection,
         Owlv2ImageProcessor,
         Owlv2Processor,
+        OwlViTConfig,
+        OwlViTForObjectDetection,
+        OwlViTImageProcessor,
+        OwlViTProcessor,
     )
 
     torch.manual_seed(0)
@@ -65,3 +65,35 @@ def _tokenizer(folder: Path) -> object:
     from transformers import CLIPTokenizerFast
 
     return CLIPTokenizerFast.from_pretrained(folder, model_max_length=TOKENS, pad_token="<|endoftext|>")
+
+
+def save_grounding_dino(folder: Path) -> Path:
+    """A Grounding DINO, which reads one phrase at a time."""
+    import torch
+    from transformers import (
+        BertTokenizerFast,
+        GroundingDinoConfig,
+        GroundingDinoForObjectDetection,
+        GroundingDinoImageProcessor,
+        GroundingDinoProcessor,
+    )
+
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "tree", "cat"]
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
+    layer = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    swin = {"embed_dim": 8, "depths": [1] * 4, "num_heads": [1] * 4, "window_size": 2, "out_indices": [2, 3, 4]}
+    sizes = {f"{part}_{what}": 2 for part in ("encoder", "decoder") for what in ("layers", "attention_heads")}
+    config = GroundingDinoConfig(
+        backbone_config={"model_type": "swin", "image_size": 64, "patch_size": 4, **swin},
+        text_config={"model_type": "bert", "vocab_size": len(words), "max_position_embeddings": 64, **layer},
+        d_model=32,
+        num_queries=8,
+        max_text_len=32,
+        **sizes,
+    )
+    GroundingDinoForObjectDetection(config).save_pretrained(folder)
+    images = GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+    GroundingDinoProcessor(images, BertTokenizerFast.from_pretrained(folder)).save_pretrained(folder)
+    return folder

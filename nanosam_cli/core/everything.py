@@ -124,6 +124,12 @@ def distinct(rles: Sequence[Mapping[str, Any]], ranks: Sequence[float], max_over
     return kept
 
 
+def stability(logits: Array, threshold: float = 0.0) -> float:
+    """IoU of the masks of logits cut a little above and a little below the threshold; 0 where there is none."""
+    inner, outer = (np.count_nonzero(logits > threshold + side * _STABILITY_OFFSET) for side in (1, -1))
+    return inner / outer if outer else 0.0
+
+
 def _of_crop(
     predictor: Predictor,
     image: NDArray[np.uint8],
@@ -168,8 +174,7 @@ def _candidates(
         index = first + reading
         logits = masks[row, index]
         seen = logits[:height, :width]  # without the padding
-        sure, possible = (np.count_nonzero(seen > threshold + side * _STABILITY_OFFSET) for side in (1, -1))
-        if sure and sure >= settings.min_stability * possible:
+        if stability(seen, threshold) >= settings.min_stability and (seen > threshold).any():
             point = (float(points[row, 0]), float(points[row, 1]))
             yield _Candidate(point, logits.copy(), float(ious[row, index]), int(index), mask_to_rle(seen > threshold))
 

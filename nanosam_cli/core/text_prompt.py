@@ -75,14 +75,15 @@ class TextPrompt:
         calls = [list(self.phrases)] if together else [[phrase] for phrase in self.phrases]
         found = []
         for phrases in calls:
-            for box, score, label in zip(*self._run(image, phrases, threshold)):
-                phrase = phrases[label if together else 0]
-                x0, y0, x1, y1 = (float(side) for side in box)
-                found.append(Detection((x0, y0, x1, y1), self.phrases.index(phrase) + 1, phrase, float(score)))
+            answer = self._run(image, phrases, threshold)
+            places = answer["labels"].tolist() if together else [0] * len(answer["scores"])
+            for box, score, place in zip(answer["boxes"].tolist(), answer["scores"].tolist(), places):
+                category = self.phrases.index(phrases[place]) + 1
+                found.append(Detection(tuple(box), category, phrases[place], score))
         return sorted(found, key=lambda one: one.category_id)
 
-    def _run(self, image: NDArray[np.uint8], phrases: list[str], threshold: float) -> tuple[list[Any], ...]:
-        """Boxes x0 y0 x1 y1, their scores, and the place of each one's phrase, which only some models tell."""
+    def _run(self, image: NDArray[np.uint8], phrases: list[str], threshold: float) -> Any:
+        """The processor's answer for one photo: boxes x0 y0 x1 y1, scores, and labels where the model tells them."""
         import torch
 
         inputs = self._processor(images=image, text=[phrases], return_tensors="pt")
@@ -91,7 +92,7 @@ class TextPrompt:
         (found,) = self._processor.post_process_grounded_object_detection(
             outputs, threshold=threshold, target_sizes=[image.shape[:2]], text_labels=[phrases]
         )
-        return found["boxes"].tolist(), found["scores"].tolist(), list(found["labels"])
+        return found
 
     def _check_lengths(self) -> None:
         text = getattr(self._model.config, "text_config", None)
