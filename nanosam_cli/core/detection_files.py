@@ -18,6 +18,7 @@ from typing import Any
 from nanosam_cli.core.annotation_files import CLASS_NAMES
 from nanosam_cli.core.detections import Detection
 from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.formats import rle_box
 from nanosam_cli.core.photo_names import ByPhoto, file_name
 
 _KINDS = "COCO results, COCO annotations, YOLO text files and labelme files are read"
@@ -65,7 +66,7 @@ def _read_json(path: Path) -> DetectionFile:
             return _coco_annotations(path, content)
         if isinstance(content, list):
             return _coco_results(path, content)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
         raise InputError(f"{path} is not a COCO file: {error!r} is missing or of the wrong type", _KINDS) from error
     raise InputError(f"{path} is none of the formats that are known", _KINDS)
 
@@ -86,14 +87,15 @@ def _coco_results(path: Path, entries: Sequence[Mapping[str, Any]]) -> Detection
     photos: dict[str, list[Detection]] = defaultdict(list)
     classes: dict[int, str] = {}
     for entry in entries:
-        if "bbox" not in entry:
+        if "bbox" not in entry and not isinstance(entry.get("segmentation"), dict):
             raise InputError(f"{path}: an entry of image {entry['image_id']} has no bbox", "detections have a box each")
+        box = _xywh(entry["bbox"]) if "bbox" in entry else rle_box(entry["segmentation"])
         category = index(entry["category_id"])
         name = entry.get("category_name")
         classes[category] = str(category if name is None else name)
         score = None if entry.get("score") is None else _finite(entry["score"])
         key = file_name(entry["file_name"]) if "file_name" in entry else file_name(str(entry["image_id"]))
-        photos[key].append(Detection(_xywh(entry["bbox"]), category, name, score))
+        photos[key].append(Detection(box, category, name, score))
     return DetectionFile(path, photos, classes=classes)
 
 
@@ -147,8 +149,9 @@ def _extent(shape: Mapping[str, Any]) -> tuple[float, float, float, float]:
 
 def _read_yolo(path: Path, files: Sequence[Path]) -> DetectionFile:
     photos = {file.stem: list(_yolo_rows(file)) for file in files}
-    numbers = sorted({one.category_id for rows in photos.values() for one in rows})
-    return DetectionFile(path, photos, classes={number: str(number) for number in numbers})
+    last = max((one.category_id for rows in photos.values() for one in rows), default=-1)
+    # those between that have no box too, so that results in YOLO's rows keep the numbers
+    return DetectionFile(path, photos, classes={number: str(number) for number in range(last + 1)})
 
 
 def _yolo_rows(file: Path) -> Iterator[Detection]:
@@ -206,7 +209,7 @@ def _named(found: DetectionFile, names: Mapping[int, str], origin: Path) -> Dete
             "give the names that belong to it: --class-names FILE",
         )
     if not nameless and found.classes:
-        return found
+        raise InputError(f"{found.path} names its classes itself", "leave --class-names out")
     photos = {
         key: [one if one.name is not None else replace(one, name=names[one.category_id]) for one in rows]
         for key, rows in found.photos.items()

@@ -86,7 +86,7 @@ class Asked:
         for name, homes in _BELONGS.items():
             if getattr(self, name) not in (None, (), []) and places[0] not in homes:
                 option = f"--{_SPELLING.get(name, name).replace('_', '-')}"
-                raise UsageError(f"{option} belongs to {' and '.join(homes)}, which was not given")
+                raise UsageError(f"{option} belongs to {' or '.join(homes)}, which was not given")
         return places[0]
 
 

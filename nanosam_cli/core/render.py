@@ -151,9 +151,9 @@ def overlay(
     draw = ImageDraw.Draw(picture)
     if points is not None:
         marks = np.full(points.shape[:-1], FOREGROUND) if labels is None else labels
-        for (x, y), mark in zip(points.reshape(-1, 2), marks.reshape(-1)):
-            if mark in (FOREGROUND, BACKGROUND):
-                _draw_dot(draw, float(x), float(y), GREEN if mark == FOREGROUND else RED, line)
+        for wanted, colour in ((BACKGROUND, RED), (FOREGROUND, GREEN)):  # what one object is may lie beside another
+            for x, y in points[marks == wanted]:
+                _draw_dot(draw, float(x), float(y), colour, line)
     for index, name in enumerate(names):
         place = mask_window(masks[index])
         if name and place is not None:

@@ -311,7 +311,7 @@ BAD = [
     (f"{GOOD} --everything", 2, "either by --everything or by --detections, not by both"),
     ("a.jpg --box 1,2,30,40 --class boat", 2, "--class belongs to --detections, which was not given"),
     ("a.jpg --box 1,2,30,40 --part shirt", 2, "--part belongs to --pose"),
-    ("a.jpg --box 1,2,30,40 --min-score 0.5", 2, "--min-score belongs to --detections and --text and --pose"),
+    ("a.jpg --box 1,2,30,40 --min-score 0.5", 2, "--min-score belongs to --detections or --text or --pose"),
     ("a.jpg --everything --top-k 4", 2, "--top-k belongs to"),
     ("a.jpg --detections found.json --grid 4", 2, "--grid belongs to --everything"),
     (f"{GOOD} --class bota --class-names names.json", 2, "unknown class: bota did you mean boat?"),
@@ -319,6 +319,8 @@ BAD = [
     (f"{GOOD} --nms 2", 2, "an IoU is from 0 to 1"),
     (f"{GOOD} --top-k 0", 2, "--top-k must be 1 or more"),
     (f"{GOOD} --min-score high", 2, "'high' is not a number"),
+    (f"{GOOD} --class-names names.json --class 7", 2, "unknown class: 7"),
+    ("a.jpg --detections named.json --class-names names.json", 1, "named.json names its classes itself"),
     ("a.jpg --detections nowhere.json", 1, "no such file: nowhere.json"),
     ("a.jpg --detections a.jpg", 1, "is not JSON"),
     ("a.jpg --detections other.json", 1, "other.json names none of the photos; it has b.jpg"),
@@ -339,6 +341,7 @@ BAD = [
 @pytest.mark.parametrize(("line", "code", "words"), BAD, ids=[row[0] for row in BAD])
 def test_bad_inputs(segment: Run, line: str, code: int, words: str) -> None:
     save("other.json", FOUND[2:])
+    save("named.json", [{**FOUND[0], "category_name": "light"}])
     save("poses.json", [PERSON])
     save("skeleton.json", [{"image_id": 1, "keypoints": [1, 2, 1] * 21}])
     save("bad.toml", "[a]")

@@ -50,9 +50,12 @@ def test_coco_results(tmp_path: Path) -> None:
 
 def test_coco_results_with_names(tmp_path: Path) -> None:
     """As this project writes them, so that its results can be prompts again."""
-    named = [{**RESULTS[0], "file_name": "a.jpg", "category_name": "bear"}]
-    file = read_detections(save(tmp_path / "r.json", named))
-    assert file.photos["a.jpg"][0].name == "bear"
+    row = {"image_id": 1, "category_id": 23, "score": 0.5, "file_name": "a.jpg", "category_name": "bear"}
+    masks = [{"size": [5, 9], "counts": [11, 3, 2, 3, 26]}, {"size": [5, 9], "counts": [45]}]
+    file = read_detections(save(tmp_path / "r.json", [{**row, "segmentation": mask} for mask in masks]))
+    bear, nothing = file.photos["a.jpg"]
+    assert (bear.name, bear.box) == ("bear", (2, 1, 4, 4))
+    assert nothing.box == (0, 0, 0, 0)  # which is dropped and counted
     assert file.classes == {23: "bear"}
 
 
@@ -107,6 +110,12 @@ def test_folder(tmp_path: Path) -> None:
     assert file.classes == {0: "ant"}
 
 
+def test_yolo_numbers_without_names_stay(tmp_path: Path) -> None:
+    file = read_detections(save(tmp_path / "a.txt", "3 0.5 0.5 0.2 0.4"))
+    assert file.classes == {0: "0", 1: "1", 2: "2", 3: "3"}
+    assert file.photos["a"][0].name is None
+
+
 @pytest.mark.parametrize("names", ["names.txt", "coco.json"])
 def test_class_names(tmp_path: Path, names: str) -> None:
     save(tmp_path / "names.txt", "\n".join(f"class {number}" for number in range(30)))
@@ -126,7 +135,8 @@ BAD = [
     ("r.json", "{", "is not JSON"),
     ("r.json", "7", "none of the formats"),
     ("r.json", {"boxes": []}, "none of the formats"),
-    ("r.json", [{"image_id": 1, "category_id": 1, "segmentation": {}}], "image 1 has no bbox"),
+    ("r.json", [{"image_id": 1, "category_id": 1, "segmentation": []}], "image 1 has no bbox"),
+    ("r.json", [{"image_id": 1, "category_id": 1, "segmentation": {"size": [1, 1]}}], "not a COCO run-length code"),
     ("r.json", [{"image_id": 1, "bbox": [1, 2, 3, 4]}], "'category_id'"),
     ("r.json", [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3]}], "not enough values"),
     ("r.json", [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, float("nan")]}], "not a finite number"),
