@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from pycocotools.cocoeval import COCOeval
 
 from nanosam_cli.commands.segment import Format
 from nanosam_cli.core.annotation_files import class_names
+from nanosam_cli.core.modeling.torchvision_compat import import_torchvision
 from nanosam_cli.core.outputs import PNG_KEY
 from nanosam_cli.core.parts import COCO_KEYPOINTS
 from nanosam_cli.core.pose import Keypoint, Person
 from nanosam_cli.core.predictor import Predictor
 from tests.command_line import Ran, run_nanosam
 from tests.evaluation_data import save_data_set
+from tests.zero_shot_models import CELLS, save_owl
 
 Run = Callable[..., Ran]
 
@@ -280,6 +283,34 @@ def test_pose_auto(segment: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (made[0].seen, made[0].closed) == (2, True)
 
 
+# phrases
+
+
+def test_text_boxes_reach_the_decoder(segment: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pixels of a photo that is far from square, by a detector that answers with a grid of boxes."""
+    pytest.importorskip("transformers", reason="the extra `text` is not installed")
+    import_torchvision()
+    model = save_owl(Path("owl"))
+    prompts: list[Any] = []
+    predict = Predictor.predict
+
+    def spy(self: Predictor, embedding: Any, prompt: Any, **options: Any) -> Any:
+        prompts.append(prompt)
+        return predict(self, embedding, prompt, **options)
+
+    monkeypatch.setattr(Predictor, "predict", spy)
+    photo("a.jpg", 160, 40)
+    ran = segment("a.jpg", "--text", "a tree", "--text-model", model, "--min-score", "0", "--json")
+    got = record(ran)
+    assert "owl, licence apache-2.0" in ran.words
+    assert len(got["objects"]) == len(prompts[0].boxes) == CELLS**2
+    left, top = 160 / CELLS / 2, 40 / CELLS / 2
+    first = min(prompts[0].boxes.tolist(), key=sum)
+    assert first == pytest.approx([left, top, 3 * left, 3 * top], abs=0.05)
+    assert {found["class"] for found in got["objects"]} == {"a tree"}
+    assert [found["box"] for found in got["objects"]] == [pytest.approx(box) for box in prompts[0].boxes.tolist()]
+
+
 # everything
 
 
@@ -352,6 +383,21 @@ def test_bad_inputs(segment: Run, line: str, code: int, words: str) -> None:
     assert words in ran.words
     assert not ran.out
     assert files() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "package", "extra"),
+    [(("--text", "a tree"), "transformers", "text"), (("--pose", "auto"), "mediapipe", "pose")],
+)
+def test_extras_that_are_not_installed(
+    segment: Run, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], package: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    photo("a.jpg")
+    ran = segment("a.jpg", *options)
+    assert ran.code == 1
+    assert f"needs {package}, which is not installed pip install 'nanosam-cli[{extra}]'" in ran.words
+    assert files() == ["a.jpg"]
 
 
 @pytest.mark.usefixtures("_inputs")
