@@ -1,6 +1,7 @@
 """What it is worth to send many prompts through the decoder together: 32 boxes in one call against 32 calls.
 
     python benchmarks/prompts.py
+    python benchmarks/prompts.py --boxes 100
     python benchmarks/prompts.py --boxes 64 --encoder encoder.onnx --decoder decoder.onnx
 
 Both ways alternate in one run, so that a machine whose speed drifts is fair to each; the image is encoded once. The
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 from nanosam_cli import Predictor, Prompt, load_predictor, read_image
+from nanosam_cli.core.predictor import MAX_PROMPTS
 
 
 def boxes(count: int, height: int, width: int) -> list[list[float]]:
@@ -67,9 +70,10 @@ def main() -> None:
     files = {"encoder": options.encoder, "decoder": options.decoder, "threads": options.threads}
     with load_predictor(options.model, **files) as predictor:
         together, single = measure(predictor, options.photo, options.boxes, options.repeats)
+        calls = ceil(options.boxes / (predictor.contract.prompts or MAX_PROMPTS))
         print(f"{predictor.decoder.backend}, {options.boxes} boxes, median of {options.repeats}")
-    print(f"in one call: {median(together):.1f} ms")
-    print(f"one by one:  {median(single):.1f} ms")
+    print(f"together:    {median(together):.1f} ms, decoder calls: {calls}")
+    print(f"one by one:  {median(single):.1f} ms, decoder calls: {options.boxes}")
     print(f"ratio:       {median(a / b for a, b in zip(together, single)):.2f} (below 1: together is faster)")
 
 

@@ -37,6 +37,8 @@ HOMES = {
     "torchvision": TRAINING,
     "timm": TRAINING,
     "transformers": ("core.text_prompt",),
+    "huggingface_hub": ("core.text_prompt",),
+    "mediapipe": ("core.pose_estimator",),
     "onnxruntime": ("core.backends.onnxruntime", "core.export", "core.precision"),
     "tensorrt": ENGINES,
     "tensorrt_rtx": ENGINES,
@@ -46,14 +48,15 @@ HOMES = {
     "urllib3": ("core.transport",),
     "filelock": ("core.cache",),
     "rich": ("console",),
-    "typer": ("app", "options", "commands"),
+    "typer": ("app", "options", "prompt_options", "commands"),
 }
 
 # layer -> layers of this package that it may import; what is in no row is a module of its own beside them
 LAYERS = {
     "app": {"app", "commands", "core", "options", "console"},
-    "commands": {"commands", "core", "options", "console"},
+    "commands": {"commands", "core", "options", "prompt_options", "console"},
     "options": {"console"},
+    "prompt_options": {"options"},
     "console": set(),
     "core": {"core"},
 }

@@ -1,4 +1,4 @@
-"""The README's commands work as they stand."""
+"""The commands of the README and of the page on prompts work as they stand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from nanosam_cli.core.paths import resource
 from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model, model_files
 from tests.command_line import run_nanosam
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "prompts.md"]
 FENCE = re.compile(r"^```(?:console|bash)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
@@ -30,11 +31,12 @@ def test_commands_are_found() -> None:
     assert commands(text) == ["nanosam a", "nanosam d # x"]
 
 
-def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: Path) -> None:
     """All in one directory and in their order, because a later command may use what an earlier one has written."""
-    found = commands(README.read_text(encoding="utf-8")) if README.exists() else []
+    found = commands(page.read_text(encoding="utf-8")) if page.exists() else []
     if not found:
-        pytest.skip("README.md has no commands to run")
+        pytest.skip(f"{page.name} has no commands to run")
     try:
         model_files(find_model(DEFAULT_MODEL))
     except ModelError as error:

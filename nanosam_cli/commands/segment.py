@@ -32,11 +32,31 @@ from nanosam_cli.options import (
     VerboseOption,
     parse_number,
 )
+from nanosam_cli.prompt_options import (
+    BatchOption,
+    ClassNamesOption,
+    ClassOption,
+    CropsOption,
+    DetectionsOption,
+    EverythingOption,
+    GridOption,
+    MinAreaOption,
+    MinIouOption,
+    MinScoreOption,
+    MinStabilityOption,
+    NmsOption,
+    PartOption,
+    PartsOption,
+    PersonOption,
+    PoseOption,
+    TextModelOption,
+    TextOption,
+    TopKOption,
+)
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.outputs import PhotoResult, Tally
-    from nanosam_cli.core.predictor import Predictor
-    from nanosam_cli.core.request import Job, Request
+    from nanosam_cli.core.job import Job
+    from nanosam_cli.core.photo_result import PhotoResult, Tally
 
 
 class Format(str, Enum):
@@ -46,6 +66,20 @@ class Format(str, Enum):
     rle = "rle"
     polygon = "polygon"
     coco = "coco"
+    yolo = "yolo"
+    labelme = "labelme"
+
+
+COLUMNS = {
+    "label": "object",
+    "object": "prompt",
+    "class": "class",
+    "score": "score",
+    "box": "box x0 y0 x1 y1",
+    "bbox": "mask x y w h",
+    "area": "area",
+    "predicted_iou": "predicted IoU",
+}
 
 
 def segment(
@@ -70,6 +104,25 @@ def segment(
             help=r'Prompts by photo: {"a.jpg": {"boxes": [\[x0, y0, x1, y1]], "points": [\[x, y, label]]}}',
         ),
     ] = None,
+    detections: DetectionsOption = None,
+    class_names: ClassNamesOption = None,
+    class_: ClassOption = None,
+    text: TextOption = None,
+    text_model: TextModelOption = None,
+    pose: PoseOption = None,
+    part: PartOption = None,
+    parts: PartsOption = None,
+    person: PersonOption = None,
+    min_score: MinScoreOption = None,
+    top_k: TopKOption = None,
+    nms: NmsOption = None,
+    everything: EverythingOption = False,
+    grid: GridOption = None,
+    crops: CropsOption = None,
+    min_iou: MinIouOption = None,
+    min_stability: MinStabilityOption = None,
+    min_area: MinAreaOption = None,
+    batch: BatchOption = None,
     multimask: Annotated[
         bool,
         typer.Option(
@@ -93,6 +146,10 @@ def segment(
     separate: Annotated[
         bool, typer.Option("--separate", rich_help_panel=OUTPUT, help="Write one file an object.")
     ] = False,
+    exclusive: Annotated[
+        bool,
+        typer.Option("--exclusive", rich_help_panel=OUTPUT, help="Where masks overlap, leave each pixel to the best."),
+    ] = False,
     output: OutputOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -105,7 +162,7 @@ def segment(
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Segment objects in photos, from boxes, points and masks.
+    """Segment objects in photos: from boxes, points and masks, from other models' findings, or everything there is.
 
     Every --box is an object. Points describe one object, together with the box if there is one. Without -o the results
     go to the working directory: photo_mask.png, photo_overlay.png, photo_rle.json, coco.json.
@@ -115,19 +172,55 @@ def segment(
         nanosam segment photo.jpg --point 150,200 --point 40,60,0 --format overlay
 
         nanosam segment photos/ --prompts prompts.json --format coco -o results.json
-    """
-    from nanosam_cli.core.outputs import Tally, plan_outputs
-    from nanosam_cli.core.predictor import load_predictor
-    from nanosam_cli.core.request import find_photos, make_job, make_request, some
 
-    asked = box or point or mask or each_point or not prompts
-    request = make_request(box or [], point or [], each_point=each_point, masks=mask) if asked else None
-    job = make_job(find_photos(images), request, prompts)
+        nanosam segment photos/ --detections detections.json --min-score 0.5 --format coco
+
+        nanosam segment photo.jpg --text "a tree" --format overlay
+
+        nanosam segment photo.jpg --pose auto --part shirt
+    """
+    from nanosam_cli.core.job import Asked, make_job
+    from nanosam_cli.core.outputs import plan_outputs
+    from nanosam_cli.core.photo_result import Tally
+    from nanosam_cli.core.predictor import load_predictor
+    from nanosam_cli.core.request import STDIN, find_photos, some
+    from nanosam_cli.core.segmenting import Reading, check_reading, segment_photo
+
+    asked = Asked(
+        boxes=box or [],
+        points=point or [],
+        each_point=each_point,
+        mask=mask,
+        prompts=prompts,
+        detections=detections,
+        class_names=class_names,
+        classes=class_ or [],
+        text=text or [],
+        text_model=text_model,
+        pose=pose,
+        parts=part or [],
+        part_table=parts,
+        people=person or [],
+        min_score=min_score,
+        top_k=top_k,
+        nms=nms,
+        everything=everything,
+        grid=grid,
+        crop_layers=crops,
+        min_iou=min_iou,
+        min_stability=min_stability,
+        min_area=min_area,
+        batch=batch,
+    )
+    job = make_job(find_photos(images), asked)
+    reading = Reading(multimask, threshold, exclusive)
+    check_reading(job, reading)
     _report_unmatched(job)
-    photos = list(job.requests)
+    photos = list(job.sources)
     tally = Tally(len(photos), failed=list(job.missing))
     with (
-        plan_outputs(photos, format.value, output, separate, force) as outputs,
+        plan_outputs(photos, format.value, output, separate, force, job.classes) as outputs,
+        job,
         load_predictor(
             model,
             encoder=encoder,
@@ -142,9 +235,11 @@ def segment(
     ):
         for session in (predictor.encoder, predictor.decoder):
             console.detail(f"{session.path}: {session.backend}")
-        for photo, request in job.requests.items():
+        if job.about:
+            console.info(job.about)
+        for photo in photos:
             try:
-                result = _segment_photo(predictor, photo, request, multimask, threshold)
+                result = segment_photo(predictor, job, photo, sys.stdin.buffer if photo == STDIN else photo, reading)
             except (InputError, UsageError) as error:
                 if len(photos) == 1:
                     raise
@@ -154,30 +249,14 @@ def segment(
                 continue
             outputs.write(result)
             tally.add(result)
+            for note in result.request.notes:
+                console.warn(f"{photo}: {note}")
             if outputs.loses(result):
                 console.warn(f"masks of {photo} overlap; the smaller lie on top", "--separate keeps all of them whole")
             _report(result, json, brief=len(photos) > 1)
             advance()
     if tally.failed:
         raise InputError(f"no result for {some(tally.failed)}")
-
-
-def _segment_photo(
-    predictor: Predictor, photo: Path, request: Request, multimask: bool, threshold: float
-) -> PhotoResult:
-    from nanosam_cli.core.image import read_image
-    from nanosam_cli.core.outputs import PhotoResult, Stopwatch, found_masks
-    from nanosam_cli.core.request import STDIN
-
-    watch = Stopwatch()
-    predict = predictor.predict_multimask if multimask else predictor.predict
-    with watch("read"):
-        image = read_image(sys.stdin.buffer if photo == STDIN else photo)
-    with watch("encode"):
-        embedding = predictor.encode_image(image)
-    with watch("decode"):
-        masks = predict(embedding, request.prompt(embedding.frame), threshold=threshold)
-    return PhotoResult(photo, image, request, found_masks(masks), watch)
 
 
 @contextmanager
@@ -197,10 +276,9 @@ def _report(result: PhotoResult, json: bool, brief: bool) -> None:
     elif brief:
         console.text(f"{result.photo}: {_objects(result)} -> {files}")
     else:
-        columns = ("label", "object", "box", "bbox", "area", "predicted_iou")
-        rows = [[record[column] for column in columns] for record in result.objects()]
-        headings = ("object", "prompt", "box x0 y0 x1 y1", "mask x y w h", "area", "predicted IoU")
-        console.table(headings, rows)
+        records = result.objects()
+        shown = [name for name in COLUMNS if any(record[name] is not None for record in records)]
+        console.table([COLUMNS[name] for name in shown], [[record[name] for name in shown] for record in records])
         console.text(f"{result.watch} -> {files}")
 
 
@@ -213,5 +291,5 @@ def _report_unmatched(job: Job) -> None:
 
     if job.unasked:
         console.warn(f"not in the prompt file, so left out: {some(job.unasked)}")
-    if job.missing:
-        console.warn(f"in the prompt file, but not among the photos: {some(job.missing)}")
+    if job.missing or job.unmatched:
+        console.warn(f"in the prompt file, but not among the photos: {some([*job.missing, *job.unmatched])}")

@@ -53,6 +53,25 @@ def rle_to_mask(rle: Mapping[str, Any]) -> Mask:
     return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
 
 
+def rle_box(rle: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """x0 y0 x1 y1 around a mask, without area where it is empty. InputError as with `rle_to_mask`."""
+    window = mask_window(rle_to_mask(rle))
+    if window is None:
+        return 0.0, 0.0, 0.0, 0.0
+    rows, columns = window
+    return float(columns.start), float(rows.start), float(columns.stop), float(rows.stop)
+
+
+def rle_ious(rles: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """(P, P) intersection over union of every two masks of one size, from compressed run-length codes."""
+    from pycocotools import mask as coco_mask
+
+    if not rles:
+        return np.zeros((0, 0))
+    codes = list(rles)
+    return np.asarray(coco_mask.iou(codes, codes, [0] * len(codes)))
+
+
 def mask_to_polygons(mask: Mask) -> list[list[float]]:
     """(H, W) mask -> COCO polygons [x, y, x, y, ...], one for each 4-connected part, none for an empty mask.
 

@@ -7,6 +7,7 @@ import glob
 import io
 import re
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from struct import error as StructError
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.files import atomic_write
@@ -110,12 +112,16 @@ def list_images(path_or_pattern: str) -> list[Path]:
 
 
 def write_png(
-    path: Path, array: NDArray[Any], palette: NDArray[np.uint8] | None = None, overwrite: bool = False
+    path: Path,
+    array: NDArray[Any],
+    palette: NDArray[np.uint8] | None = None,
+    overwrite: bool = False,
+    text: Mapping[str, str] | None = None,
 ) -> None:
     """Write a PNG, atomically: (H, W) bool (as 0/255), uint8 or uint16, (H, W, 3) uint8 RGB or (H, W, 4) uint8 RGBA.
 
     With a `palette`, (up to 256, 3) uint8 RGB, an (H, W) uint8 array is written as an indexed image that keeps its
-    values. PNG has no indexed 16-bit form: a palette is not used for uint16.
+    values. PNG has no indexed 16-bit form: a palette is not used for uint16. `text` is kept inside, by keyword.
 
     Raises:
         UsageError: the array has another shape or type.
@@ -127,8 +133,11 @@ def write_png(
     image = Image.fromarray(np.ascontiguousarray(array * np.uint8(255) if array.dtype == bool else array))
     if palette is not None and image.mode == "L":
         image.putpalette(palette.tobytes())
+    about = PngInfo()
+    for key, value in (text or {}).items():
+        about.add_itxt(key, value)  # of any alphabet
     with atomic_write(path, overwrite) as temporary:
-        image.save(temporary, format="PNG")
+        image.save(temporary, format="PNG", pnginfo=about)
 
 
 def _open_file(source: Path | str | bytes | BinaryIO) -> tuple[BinaryIO, str]:

@@ -6,28 +6,23 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from nanosam_cli.core.annotation_files import CLASS_NAMES, class_names, labelme, yolo_segments
 from nanosam_cli.core.errors import OutputError, UsageError
 from nanosam_cli.core.files import write_text
 from nanosam_cli.core.formats import coco_annotation, coco_results, mask_to_polygons, mask_to_rle
 from nanosam_cli.core.image import write_png
-from nanosam_cli.core.render import PALETTE, cutout, label_map, overlap, overlay
-from nanosam_cli.core.request import STDIN, Request, some
-from nanosam_cli.core.types import Segmentation
+from nanosam_cli.core.photo_result import SCHEMA_VERSION, Image, PhotoResult, score
+from nanosam_cli.core.render import PALETTE, cutout, label_map, overlap, overlay, union
+from nanosam_cli.core.request import STDIN, some
 
-SCHEMA_VERSION = 1
-
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
+_FURTHER_KEYS = ("file_name", "category_name")
+PNG_KEY = "nanosam.objects"  # the text of a PNG that says what its objects are
 
 
 @dataclass(frozen=True)
@@ -45,125 +40,23 @@ FORMATS: Mapping[str, Kind] = {
     "rle": Kind("_rle", ".json"),
     "polygon": Kind("_polygon", ".json"),
     "coco": Kind("coco", ".json"),
+    "yolo": Kind("", ".txt"),
+    "labelme": Kind("", ".json"),
 }
-
-
-@dataclass(frozen=True)
-class Found:
-    """One mask of a photo, with its place among the results."""
-
-    segmentation: Segmentation
-    prompt: int  # which of the request's objects, from 0
-    reading: int | None = None  # which reading of an ambiguous prompt, from 1, where all were asked for
-
-    @property
-    def name(self) -> str:
-        """For a file of its own: `1`, or `1-2` for the second reading."""
-        return f"{self.prompt + 1}" if self.reading is None else f"{self.prompt + 1}-{self.reading}"
-
-
-def found_masks(masks: Sequence[Segmentation | Sequence[Segmentation]]) -> list[Found]:
-    """One mask for each prompt, or all readings of each, as the predictor gives them."""
-    found: list[Found] = []
-    for prompt, result in enumerate(masks):
-        if isinstance(result, Segmentation):
-            found.append(Found(result, prompt))
-        else:
-            found.extend(Found(segmentation, prompt, reading) for reading, segmentation in enumerate(result, 1))
-    return found
-
-
-class Stopwatch:
-    """Milliseconds by stage."""
-
-    def __init__(self) -> None:
-        self.ms: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = perf_counter()
-        yield
-        self.ms[stage] = self.ms.get(stage, 0.0) + (perf_counter() - start) * 1000
-
-    def __str__(self) -> str:
-        return ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in self.ms.items())
-
-
-@dataclass
-class PhotoResult:
-    """One photo's masks. `watch` and `files` fill up on the way."""
-
-    photo: Path
-    image: Image
-    request: Request
-    found: Sequence[Found]
-    watch: Stopwatch
-    files: Sequence[Path] = ()
-
-    @property
-    def masks(self) -> list[NDArray[np.bool_]]:
-        return [one.segmentation.mask for one in self.found]
-
-    def objects(self) -> list[dict[str, Any]]:
-        """For JSON: `label` is the object's value in a label PNG, `object` counts the prompts, `box` is the prompt's
-        x0 y0 x1 y1, `bbox` the mask's x y width height, `index` which of the decoder's masks it is."""
-        boxes = self.request.boxes
-        return [
-            {
-                "label": label,
-                "object": one.prompt + 1,
-                "box": None if boxes is None else [float(side) for side in boxes[one.prompt]],
-                "bbox": None if one.segmentation.bbox is None else list(one.segmentation.bbox),
-                "area": one.segmentation.area,
-                "predicted_iou": one.segmentation.predicted_iou,
-                "index": one.segmentation.index,
-            }
-            for label, one in enumerate(self.found, 1)
-        ]
-
-    def record(self) -> dict[str, Any]:
-        """What `--json` says; size is height, width, as in COCO's run-length code."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "image": str(self.photo),
-            "size": list(self.image.shape[:2]),
-            "objects": self.objects(),
-            "timings_ms": {stage: round(ms, 3) for stage, ms in self.watch.ms.items()},
-            "output": [str(file) for file in self.files],
-        }
-
-
-@dataclass
-class Tally:
-    """What a run over many photos came to."""
-
-    photos: int
-    done: int = 0
-    objects: int = 0
-    failed: list[str] = field(default_factory=list)
-    _ms: dict[str, float] = field(default_factory=dict)
-
-    def add(self, result: PhotoResult) -> None:
-        self.done += 1
-        self.objects += len(result.found)
-        for stage, ms in result.watch.ms.items():
-            self._ms[stage] = self._ms.get(stage, 0.0) + ms
-
-    def __str__(self) -> str:
-        stages = ", ".join(f"{stage} {ms / self.done:.0f} ms" for stage, ms in self._ms.items())
-        return f"{self.done} of {self.photos} photos done, {self.objects} objects{stages and f'; a photo: {stages}'}"
 
 
 @dataclass
 class Outputs:
-    """Where the results of a run go. Made by `plan_outputs`; leaving its `with` block writes the one COCO file.
+    """Where the results of a run go. Made by `plan_outputs`; leaving its `with` block writes what all photos share.
 
-    The COCO file is written after an error or Ctrl-C too, with the photos that were done: hours of work stay.
+    That is the COCO file, or the names of YOLO's classes. It is written after an error or Ctrl-C too, with the photos
+    that were done: hours of work stay.
     """
 
     format: str
     targets: Mapping[Path, Path]  # photo -> file; with `separate`, objects put their number before the suffix
     image_ids: Mapping[Path, int]  # for COCO
+    classes: Mapping[int, str] = field(default_factory=dict)  # names of category ids, for YOLO
     separate: bool = False
     force: bool = False
     _annotations: list[dict[str, Any]] = field(default_factory=list)
@@ -192,23 +85,33 @@ class Outputs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        first = next(iter(self.targets.values()))
+        if self.format == "yolo":
+            write_text(first.with_name(CLASS_NAMES), class_names(self.classes), self.force)
         if self.format != "coco" or (error is not None and not self._annotations):
             return
-        results = coco_results(self._annotations)
+        results = coco_results(self._annotations) if self._annotations else []  # nothing found is a result too
         # loadRes ignores further keys; without the name nobody could tell which photo an invented id stands for
-        named = [{**result, "file_name": full["file_name"]} for result, full in zip(results, self._annotations)]
-        write_text(next(iter(self.targets.values())), json.dumps(named) + "\n", self.force)
+        further = [{key: full[key] for key in _FURTHER_KEYS if key in full} for full in self._annotations]
+        named = [{**result, **more} for result, more in zip(results, further)]
+        write_text(first, json.dumps(named) + "\n", self.force)
 
     def _write_file(self, file: Path, result: PhotoResult) -> None:
         image, masks = result.image, result.masks
+        about = {PNG_KEY: json.dumps(result.objects())}
         if self.format == "png" and self.separate:
-            write_png(file, masks[0], overwrite=self.force)
+            write_png(file, masks[0], overwrite=self.force, text=about)
         elif self.format == "png":
-            write_png(file, label_map(masks, image.shape[:2]), PALETTE, overwrite=self.force)
+            write_png(file, label_map(masks, image.shape[:2]), PALETTE, overwrite=self.force, text=about)
         elif self.format == "overlay":
-            write_png(file, _draw(result), overwrite=self.force)
+            write_png(file, _draw(result), overwrite=self.force, text=about)
         elif self.format == "cutout":
-            write_png(file, cutout(image, np.logical_or.reduce(masks)), overwrite=self.force)
+            write_png(file, cutout(image, union(masks, image.shape[:2])), overwrite=self.force, text=about)
+        elif self.format == "yolo":
+            write_text(file, yolo_segments(result, self.classes), self.force)
+        elif self.format == "labelme":
+            photo = result.photo.name if result.photo == STDIN else os.path.relpath(result.photo, file.parent)
+            write_text(file, json.dumps(labelme(result, photo)) + "\n", self.force)
         else:
             write_text(file, json.dumps(self._shapes(result)) + "\n", self.force)
 
@@ -220,24 +123,36 @@ class Outputs:
 
     def _coco(self, result: PhotoResult) -> list[dict[str, Any]]:
         image_id, first = self.image_ids[result.photo], len(self._annotations) + 1
-        entries = [coco_annotation(one.segmentation, first + row, image_id) for row, one in enumerate(result.found)]
-        return [{**entry, "file_name": result.photo.name} for entry in entries]
+        entries = []
+        for row, one in enumerate(result.found):
+            tag = result.request.tag(one.prompt)
+            entry = coco_annotation(one.segmentation, first + row, image_id, tag.category_id)
+            name = {} if tag.name is None else {"category_name": tag.name}
+            entries.append({**entry, "score": score(one, result.request), "file_name": result.photo.name, **name})
+        return entries
 
 
 def _draw(result: PhotoResult) -> Image:
-    """The overlay, with the prompts of the masks that it shows."""
+    """The overlay, with the prompts and the names of the masks that it shows."""
     request, prompts = result.request, sorted({one.prompt for one in result.found})
-    parts = (None if part is None else part[prompts] for part in (request.boxes, request.points, request.labels))
-    return overlay(result.image, result.masks, *parts)
+    parts = [None if part is None else part[prompts] for part in (request.boxes, request.points, request.labels)]
+    boxes, points, labels = parts
+    names = [request.tag(one.prompt).name for one in result.found]
+    return overlay(result.image, result.masks, boxes, points, labels, names)
 
 
 def plan_outputs(
-    photos: Sequence[Path], format: str = "png", output: str | None = None, separate: bool = False, force: bool = False
+    photos: Sequence[Path],
+    format: str = "png",
+    output: str | None = None,
+    separate: bool = False,
+    force: bool = False,
+    classes: Mapping[int, str] | None = None,
 ) -> Outputs:
     """Decide every file name and check them all, so that no work is lost to a name.
 
     `output` is a directory where it is one, ends with a slash, or has to hold several files; else a file. Without it,
-    files go to the working directory.
+    files go to the working directory. `classes` names the category ids that objects may have.
 
     Raises:
         UsageError: two photos would write one file, a photo would be overwritten, or the suffix does not fit.
@@ -259,12 +174,13 @@ def plan_outputs(
         )
     if format != "coco":
         _check_clashes(targets)
-    files = sorted(set(targets.values()))
+    shared = {file.with_name(CLASS_NAMES) for file in targets.values()} if format == "yolo" else set()
+    files = sorted({*targets.values(), *shared})
     inputs = {photo.resolve() for photo in photos}
     for file in files:
         if file.resolve() in inputs:
             raise UsageError(f"{file} would overwrite a photo that is read", "give another place with `-o`")
-    existing = [] if force else [old for file in files for old in _existing(file, separate)]
+    existing = [] if force else [old for file in files for old in _existing(file, separate and file not in shared)]
     if existing:
         count = "" if len(existing) == 1 else f"{len(existing)} files: "
         raise OutputError(
@@ -273,7 +189,7 @@ def plan_outputs(
         )
     for parent in {file.parent for file in files}:
         _check_writable(parent)
-    return Outputs(format, targets, _image_ids(photos), separate, force)
+    return Outputs(format, targets, _image_ids(photos), classes or {}, separate, force)
 
 
 def _name(photo: Path, format: str) -> str:

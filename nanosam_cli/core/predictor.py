@@ -120,7 +120,7 @@ class Predictor:
             raise UsageError(f"unknown select: {select}", f"choose one of {', '.join(get_args(Select))}")
         timings = timings or Timings()
         found = []
-        for rows, masks, ious in self._decode(embedding, prompt, timings):
+        for rows, masks, ious in self.decode(embedding, prompt, timings):
             with timings.stage("post"):
                 for row, index in enumerate(_choose(rows, ious, select)):
                     found.append(_segmentation(embedding.frame, masks[row, index], ious[row, index], index, threshold))
@@ -135,19 +135,23 @@ class Predictor:
         """
         timings = timings or Timings()
         found = []
-        for rows, masks, ious in self._decode(embedding, prompt, timings):
+        for rows, masks, ious in self.decode(embedding, prompt, timings):
             with timings.stage("post"):
-                indices = range(_first_reading(ious), ious.shape[1])
+                indices = range(first_reading(ious), ious.shape[1])
                 for row in range(len(rows)):
                     found.append(
                         [_segmentation(embedding.frame, masks[row, k], ious[row, k], k, threshold) for k in indices]
                     )
         return found
 
-    def _decode(
-        self, embedding: ImageEmbedding, prompt: Prompt, timings: Timings
+    def decode(
+        self, embedding: ImageEmbedding, prompt: Prompt, timings: Timings | None = None
     ) -> Iterator[tuple[Prompt, Array, Array]]:
-        """For each decoder call: its prompts, low-resolution logits (P, K, 256, 256), predicted IoU (P, K)."""
+        """For each decoder call: its prompts, low-resolution logits (P, K, 256, 256), predicted IoU (P, K).
+
+        What `predict` makes its masks of; the logits cover the model's square, see `Frame.mask_to_original`.
+        """
+        timings = timings or Timings()
         prompt = check_prompt(prompt, embedding.original_hw)
         contract = self.contract
         one_mask = prompt.mask_logits is not None and 1 in (contract.mask_prompts, contract.has_mask_prompts)
@@ -183,8 +187,8 @@ def _check_image(image: NDArray[np.uint8]) -> None:
         raise InputError(f"an image must be (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
 
 
-def _first_reading(ious: Array) -> int:
-    """Of four masks the first answers unambiguous prompts, the others are the readings of an ambiguous one."""
+def first_reading(ious: Array) -> int:
+    """(P, K) predicted IoU -> where the readings of an ambiguous prompt begin: of four masks, 0 is for clear ones."""
     return 1 if ious.shape[1] == 4 else 0
 
 
@@ -192,7 +196,7 @@ def _choose(rows: Prompt, ious: Array, select: Select) -> list[int]:
     """Which of the K masks each prompt gets; see `Predictor.predict`."""
     if select == "single":
         return [0] * len(rows)
-    first = 0 if select == "argmax" else _first_reading(ious)
+    first = 0 if select == "argmax" else first_reading(ious)
     best = first + ious[:, first:].argmax(1)
     if first == 1 and select == "auto":
         best = np.where(_ambiguous(rows), best, 0)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.types import BACKGROUND, FOREGROUND
@@ -15,7 +15,7 @@ Mask = NDArray[np.bool_]  # (H, W)
 Window = tuple[slice, slice]  # rows, columns
 
 FILL = 0.45  # share of the object's colour inside its mask
-WHITE, GREEN, RED = (255, 255, 255), (40, 200, 80), (230, 50, 50)
+WHITE, BLACK, GREEN, RED = (255, 255, 255), (0, 0, 0), (40, 200, 80), (230, 50, 50)
 
 
 # Bjoern Ottosson, "A perceptual color space for image processing", 2020
@@ -94,6 +94,14 @@ def overlap(masks: Sequence[Mask] | NDArray[np.bool_]) -> bool:
     return False
 
 
+def union(masks: Sequence[Mask] | NDArray[np.bool_], original_hw: tuple[int, int]) -> Mask:
+    """(H, W) where any of the masks is, which may be none."""
+    merged = np.zeros(_checked_hw(masks, original_hw), bool)
+    for mask in masks:
+        merged |= mask
+    return merged
+
+
 def object_colour(index: int) -> tuple[int, int, int]:
     """A bright RGB colour for the index-th object, easy to tell from those of the objects before it.
 
@@ -115,12 +123,14 @@ def overlay(
     boxes: NDArray[np.floating] | None = None,
     points: NDArray[np.floating] | None = None,
     labels: NDArray[np.floating] | None = None,
+    names: Sequence[str | None] = (),
 ) -> NDArray[np.uint8]:
     """(H, W, 3) RGB photo with each mask as a see-through fill and a crisp contour, and the prompt on top.
 
     Boxes (P, 4) x0 y0 x1 y1 have their object's colour. Points (P, N, 2) x y are dots, by `labels` (P, N) green for
     foreground (also where labels are missing) and red for background; padding is left out. Lines are 2 pixels on a
-    photo of up to 1000 pixels and grow with it. Small objects lie on top, as in `label_map`.
+    photo of up to 1000 pixels and grow with it. Small objects lie on top, as in `label_map`. `names`, one a mask, are
+    written at the mask's top left.
     """
     _checked_hw(masks, image.shape[:2])
     line = max(2, round(max(image.shape[:2]) / 500))
@@ -135,14 +145,19 @@ def overlay(
             plane[rim] = value
     for index, box in enumerate([] if boxes is None else boxes):
         _draw_box(canvas, box, object_colour(index), line)
-    if points is None:
+    if points is None and not any(names):
         return canvas
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
-    marks = np.full(points.shape[:-1], FOREGROUND) if labels is None else labels
-    for (x, y), mark in zip(points.reshape(-1, 2), marks.reshape(-1)):
-        if mark in (FOREGROUND, BACKGROUND):
-            _draw_dot(draw, float(x), float(y), GREEN if mark == FOREGROUND else RED, line)
+    if points is not None:
+        marks = np.full(points.shape[:-1], FOREGROUND) if labels is None else labels
+        for wanted, colour in ((BACKGROUND, RED), (FOREGROUND, GREEN)):  # what one object is may lie beside another
+            for x, y in points[marks == wanted]:
+                _draw_dot(draw, float(x), float(y), colour, line)
+    for index, name in enumerate(names):
+        place = mask_window(masks[index])
+        if name and place is not None:
+            _draw_name(draw, name, place[1].start, place[0].start, object_colour(index), line)
     return np.array(picture, np.uint8)
 
 
@@ -218,3 +233,15 @@ def _draw_dot(draw: ImageDraw.ImageDraw, x: float, y: float, colour: tuple[int, 
     if -radius <= x <= width + radius and -radius <= y <= height + radius:
         disc = (x - radius, y - radius, x + radius, y + radius)
         draw.ellipse(disc, fill=colour, outline=WHITE, width=max(1, line // 2))
+
+
+def _draw_name(
+    draw: ImageDraw.ImageDraw, name: str, x: float, y: float, colour: tuple[int, int, int], line: int
+) -> None:
+    """Black on the object's colour, moved into the photo where it would leave it."""
+    font = ImageFont.load_default(size=6 * line)
+    left, top, right, bottom = draw.textbbox((0, 0), name, font=font)
+    width, height = draw.im.size
+    x, y = max(0, min(x, width - right - line)), max(0, min(y, height - bottom - line))
+    draw.rectangle((x + left, y + top, x + right + line, y + bottom + line), fill=colour)
+    draw.text((x + line / 2, y + line / 2), name, fill=BLACK, font=font)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,21 @@ from nanosam_cli.core.types import BACKGROUND, FOREGROUND, PADDING, Prompt
 Box = Sequence[float]  # x0 y0 x1 y1, original pixels
 Point = Sequence[float]  # x y label, original pixels
 
+PLACES = "--box, --point, --mask, --prompts, --detections, --text, --pose or --everything"
 STDIN = Path("-")  # stands for a photo that comes through a pipe
 
 _OUTPUT = re.compile(r"_(mask|overlay|cutout)(_\d+(-\d+)?)?$")  # how `outputs` names pictures
 _EXAMPLE = "nanosam segment photo.jpg --box 10,20,300,400"
 _LAYOUT = '{"photo.jpg": {"boxes": [[x0, y0, x1, y1], ...], "points": [[x, y, label], ...]}}'
+
+
+@dataclass(frozen=True)
+class Tag:
+    """What the model that gave a prompt says of its object."""
+
+    name: str | None = None  # a class, a phrase, or a part of a person
+    category_id: int = 1  # the number that COCO files and YOLO's have for it
+    score: float | None = None  # how sure that model was, from 0 to 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +48,29 @@ class Request:
     points: NDArray[np.float32] | None = None  # (P, N, 2) x y, original pixels
     labels: NDArray[np.float32] | None = None  # (P, N) 1 foreground, 0 background, -1 padding
     masks: NDArray[np.bool_] | None = None  # (P, H, W), the photo's size
+    tags: Sequence[Tag] = ()  # one an object, or none at all
+    notes: Sequence[str] = ()  # what was asked for and is not in it, for people and for the results' files
+
+    def tag(self, prompt: int) -> Tag:
+        """What is known of an object beside its place."""
+        return self.tags[prompt] if self.tags else Tag()
+
+    def request_for(self, image: NDArray[np.uint8]) -> Request:
+        """Itself: a `Source` that needs no look at the photo."""
+        return self
 
     def prompt(self, frame: Frame) -> Prompt:
         """The prompt for a photo. UsageError where nothing was asked; InputError where a mask has another size."""
         logits = None if self.masks is None else np.stack([mask_to_logits(mask, frame) for mask in self.masks])
         return Prompt(self.boxes, self.points, self.labels, logits)
+
+
+class Source(Protocol):
+    """What to segment in a photo, which may depend on what is seen in it."""
+
+    def request_for(self, image: NDArray[np.uint8]) -> Request:
+        """The request for a photo (H, W, 3) uint8 RGB."""
+        ...
 
 
 def make_request(
@@ -59,7 +87,7 @@ def make_request(
     """
     objects = None if masks is None else read_masks(masks)
     if not boxes and not points and objects is None:
-        raise UsageError("no prompt: say what to segment with --box, --point, --mask or --prompts", _EXAMPLE)
+        raise UsageError(f"no prompt: say what to segment with {PLACES}", _EXAMPLE)
     if each_point and (boxes or objects is not None):
         raise UsageError("--each-point makes every point an object of its own, so it takes no --box and no --mask")
     count = len(boxes) or (1 if objects is None else len(objects))
@@ -168,39 +196,6 @@ def read_masks(path: Path) -> NDArray[np.bool_]:
     if not masks:
         raise InputError(f"{path} is all 0, so it marks no object")
     return np.stack(masks)
-
-
-@dataclass(frozen=True)
-class Job:
-    """Photos with their requests, in the photos' order, and what cannot be done."""
-
-    requests: Mapping[Path, Request]
-    unasked: Sequence[Path] = ()  # photos that the prompt file does not name
-    missing: Sequence[str] = ()  # names in the prompt file that no photo has
-
-
-def make_job(photos: Sequence[Path], request: Request | None = None, prompts: Path | None = None) -> Job:
-    """One request for all photos, or those of a prompt file, matched by file name.
-
-    Raises:
-        UsageError: both or neither are given, or one mask is to serve several photos.
-        InputError: the prompt file cannot be used, or names none of the photos.
-    """
-    if (request is None) == (prompts is None):
-        raise UsageError("give prompts either by --prompts or by --box, --point and --mask, not by both")
-    if prompts is None:
-        assert request is not None
-        if request.masks is not None and len(photos) > 1:
-            raise UsageError(f"--mask goes with one photo, not with {len(photos)}", "run the photos one by one")
-        return Job(dict.fromkeys(photos, request))
-    entries = read_prompts(prompts)
-    found = {photo: entries[photo.name] for photo in photos if photo.name in entries}
-    if not found:
-        raise InputError(f"{prompts} names none of the photos; it has {some(list(entries))}", "names are file names")
-    names = {photo.name for photo in photos}
-    return Job(
-        found, [photo for photo in photos if photo not in found], [name for name in entries if name not in names]
-    )
 
 
 def find_photos(arguments: Sequence[str]) -> list[Path]:

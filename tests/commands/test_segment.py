@@ -84,7 +84,7 @@ def test_json(segment: Run) -> None:
     assert list(timings) == ["read", "encode", "decode", "write"]
     assert all(ms > 0 for ms in timings.values())
     (found,) = record.pop("objects")
-    assert record == {"schema_version": 1, "image": "a.jpg", "size": [80, 100], "output": ["a_mask.png"]}
+    assert record == {"schema_version": 1, "image": "a.jpg", "size": [80, 100], "notes": [], "output": ["a_mask.png"]}
     mask = labels("a_mask.png") == 1
     assert found["area"] == mask.sum()
     x, y, width, height = found["bbox"]
@@ -99,7 +99,8 @@ def test_every_format_has_its_default_name(segment: Run, kind: str) -> None:
     ran = segment("deep/a.jpg", "--box", Box, "--format", kind)
     assert ran.code == 0, ran.err
     name = {"png": "a_mask.png", "rle": "a_rle.json", "polygon": "a_polygon.json", "coco": "coco.json"}
-    assert files() == [name.get(kind, f"a_{kind}.png"), "deep"] or files() == ["a_overlay.png", "deep"]
+    names = {"yolo": ["a.txt", "classes.txt"], "labelme": ["a.json"]}.get(kind, [name.get(kind, f"a_{kind}.png")])
+    assert files() == [*names, "deep"]
 
 
 def test_the_formats_of_the_command_are_those_of_core() -> None:
@@ -362,7 +363,8 @@ BAD = [
     (
         "good.jpg",
         2,
-        "no prompt: say what to segment with --box, --point, --mask or --prompts nanosam segment photo.jpg",
+        "no prompt: say what to segment with --box, --point, --mask, --prompts, --detections, --text, --pose or "
+        "--everything nanosam segment photo.jpg",
     ),
     ("", 2, "Missing argument"),
     (f"{GOOD} --box 1,2,3,4 --point 5,5", 2, "not clear which of the 2 objects the points belong to"),

@@ -1,0 +1,209 @@
+"""What one run is to do: which photos, and where the prompts of each come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from nanosam_cli.core.detection_files import read_detections
+from nanosam_cli.core.detections import Choice, PhotoDetections, known_classes
+from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.everything import Everything
+from nanosam_cli.core.parts import read_parts
+from nanosam_cli.core.photo_names import ByPhoto
+from nanosam_cli.core.pose import AUTO, MIN_CONFIDENCE, PoseChoice, PosePrompt, SeenPeople
+from nanosam_cli.core.pose_files import read_poses
+from nanosam_cli.core.request import Box, Point, Request, Source, make_request, read_prompts, some
+from nanosam_cli.core.text_prompt import DEFAULT_DETECTOR, TextPrompt
+
+T = TypeVar("T")
+
+_DRAWN = "--box, --point and --mask"
+_GRID = ("grid", "crop_layers", "min_iou", "min_stability", "min_area", "batch")  # names in `Asked` and `Everything`
+
+# option -> the places of prompts that it belongs to; with any other it would do nothing
+_BELONGS: Mapping[str, tuple[str, ...]] = {
+    "class_names": ("--detections",),
+    "classes": ("--detections",),
+    "text_model": ("--text",),
+    "parts": ("--pose",),
+    "part_table": ("--pose",),
+    "people": ("--pose",),
+    "min_score": ("--detections", "--text", "--pose"),
+    "top_k": ("--detections", "--text"),
+    "nms": ("--detections", "--text", "--everything"),
+    **dict.fromkeys(_GRID, ("--everything",)),
+}
+_SPELLING = {"classes": "class", "parts": "part", "part_table": "parts", "people": "person", "crop_layers": "crops"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for. None and empty mean that nothing was said."""
+
+    boxes: Sequence[Box] = ()
+    points: Sequence[Point] = ()
+    each_point: bool = False
+    mask: Path | None = None
+    prompts: Path | None = None
+    detections: Path | None = None
+    class_names: Path | None = None
+    classes: Sequence[str] = ()
+    text: Sequence[str] = ()
+    text_model: str | None = None
+    pose: str | None = None  # a file, or AUTO
+    parts: Sequence[str] = ()
+    part_table: Path | None = None
+    people: Sequence[int] = ()  # from 1
+    min_score: float | None = None
+    nms: float | None = None
+    top_k: int | None = None
+    everything: bool = False
+    grid: int | None = None
+    crop_layers: int | None = None
+    min_iou: float | None = None
+    min_stability: float | None = None
+    min_area: int | None = None
+    batch: int | None = None
+
+    def place(self) -> str:
+        """The option that the prompts come from. UsageError where there are two, or one that does nothing."""
+        given = {
+            _DRAWN: bool(self.boxes or self.points or self.mask or self.each_point),
+            "--prompts": self.prompts is not None,
+            "--detections": self.detections is not None,
+            "--text": bool(self.text),
+            "--pose": self.pose is not None,
+            "--everything": self.everything,
+        }
+        places = [place for place, there in given.items() if there] or [_DRAWN]
+        if len(places) > 1:
+            raise UsageError(f"give prompts either by {places[1]} or by {places[0]}, not by both")
+        for name, homes in _BELONGS.items():
+            if getattr(self, name) not in (None, (), []) and places[0] not in homes:
+                option = f"--{_SPELLING.get(name, name).replace('_', '-')}"
+                raise UsageError(f"{option} belongs to {' or '.join(homes)}, which was not given")
+        return places[0]
+
+
+@dataclass
+class Job:
+    """Photos with what to segment in each, in the photos' order, and what cannot be done.
+
+    Models that find the prompts are loaded at the start of its `with` block and closed at the end.
+    """
+
+    sources: Mapping[Path, Source]
+    unasked: Sequence[Path] = ()  # photos that the prompt file does not name
+    missing: Sequence[str] = ()  # names in a file of prompts that no photo has: asked for and not done
+    unmatched: Sequence[str] = ()  # the same in another tool's file, which may be of a whole data set
+    classes: Mapping[int, str] = field(default_factory=dict)  # names of the category ids that objects may have
+    everything: Everything | None = None
+    model: TextPrompt | SeenPeople | None = None
+    _opened: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def about(self) -> str:
+        """The loaded model and its licence, where it came from elsewhere."""
+        return self.model.about if isinstance(self.model, TextPrompt) else ""
+
+    def __enter__(self) -> Job:
+        if self.model is not None:
+            self._opened.enter_context(self.model)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+
+def make_job(photos: Sequence[Path], asked: Asked) -> Job:
+    """Decide where the prompts of each photo come from; files of prompts are matched by photo name.
+
+    Raises:
+        UsageError: nothing is asked, two places of prompts are given, or options do not go together.
+        InputError: a file cannot be used, or names none of the photos.
+    """
+    place = asked.place()
+    if place == "--prompts":
+        return _from_prompts(photos, asked)
+    if place == "--detections":
+        return _from_detections(photos, asked)
+    if place == "--text":
+        return _from_text(photos, asked)
+    if place == "--pose":
+        return _from_pose(photos, asked)
+    if place == "--everything":
+        return Job(dict.fromkeys(photos, Request()), everything=_everything(asked))
+    request = make_request(asked.boxes, asked.points, each_point=asked.each_point, masks=asked.mask)
+    if request.masks is not None and len(photos) > 1:
+        raise UsageError(f"--mask goes with one photo, not with {len(photos)}", "run the photos one by one")
+    return Job(dict.fromkeys(photos, request))
+
+
+def _from_prompts(photos: Sequence[Path], asked: Asked) -> Job:
+    assert asked.prompts is not None
+    entries = read_prompts(asked.prompts)
+    found = {photo: entries[photo.name] for photo in photos if photo.name in entries}
+    if not found:
+        raise InputError(
+            f"{asked.prompts} names none of the photos; it has {some(list(entries))}", "names are file names"
+        )
+    names = {photo.name for photo in photos}
+    unasked = [photo for photo in photos if photo not in found]
+    return Job(found, unasked, [name for name in entries if name not in names])
+
+
+def _from_detections(photos: Sequence[Path], asked: Asked) -> Job:
+    assert asked.detections is not None
+    file = read_detections(asked.detections, asked.class_names)
+    choice = Choice(asked.min_score, known_classes(asked.classes, file.classes), asked.nms, asked.top_k)
+    keys = file.match(photos)
+    sources = {
+        photo: PhotoDetections(file.photos[key], choice, [file.skipped[key]] if key in file.skipped else [])
+        for photo, key in keys.items()
+    }
+    return _job(file, photos, keys, sources, file.classes)
+
+
+def _from_text(photos: Sequence[Path], asked: Asked) -> Job:
+    phrases = list(dict.fromkeys(asked.text))
+    choice = Choice(asked.min_score, nms=asked.nms, top_k=asked.top_k)
+    source = TextPrompt(phrases, asked.text_model or DEFAULT_DETECTOR, choice)
+    return Job(dict.fromkeys(photos, source), classes=dict(enumerate(phrases, 1)), model=source)
+
+
+def _from_pose(photos: Sequence[Path], asked: Asked) -> Job:
+    confidence = MIN_CONFIDENCE if asked.min_score is None else asked.min_score
+    choice = PoseChoice(read_parts(asked.parts, asked.part_table), asked.people, confidence)
+    classes = {number: part.name for number, part in enumerate(choice.parts, 1)}
+    if asked.pose == AUTO:
+        source = SeenPeople(choice)
+        return Job(dict.fromkeys(photos, source), classes=classes, model=source)
+    file = read_poses(Path(str(asked.pose)))
+    keys = file.match(photos)
+    sources = {photo: PosePrompt(file.photos[key], choice) for photo, key in keys.items()}
+    return _job(file, photos, keys, sources, classes)
+
+
+def _everything(asked: Asked) -> Everything:
+    given = {name: getattr(asked, name) for name in _GRID if getattr(asked, name) is not None}
+    if asked.nms is not None:
+        given["max_overlap"] = asked.nms
+    return Everything(**given)
+
+
+def _job(
+    file: ByPhoto[T],
+    photos: Sequence[Path],
+    keys: Mapping[Path, str],
+    sources: Mapping[Path, Source],
+    classes: Mapping[int, str],
+) -> Job:
+    unasked = [photo for photo in photos if photo not in keys]
+    return Job(sources, unasked, unmatched=file.unmatched(keys), classes=classes)
