@@ -17,9 +17,7 @@ Moments = tuple[Array, Array]  # (F, F) of the features, (F, T) of features and 
 class KernelRegression:
     """(n, D) inputs -> (n, T) targets. It remembers the first sample for good and later ones ever less."""
 
-    def __init__(
-        self, frequencies: Array, *, first: float, decay: float, ridge: float, seed: int = 0
-    ) -> None:
+    def __init__(self, frequencies: Array, *, first: float, decay: float, ridge: float, seed: int = 0) -> None:
         """`frequencies` (D, F) of the cosines; `first` is the first sample's share, `decay` what a sample keeps of its
         weight when the next one comes."""
         self._frequencies = frequencies

@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.render import Mask

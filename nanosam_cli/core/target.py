@@ -157,7 +157,9 @@ class Target:
 
     def _move(self, box: Box, expected: Box, jump: bool) -> None:
         room = self._settings.growth * np.tile(expected[2:] - expected[:2], 2) + ROOM
-        grown = np.concatenate([np.maximum(box[:2], expected[:2] - room[:2]), np.minimum(box[2:], expected[2:] + room[2:])])
+        grown = np.concatenate(
+            [np.maximum(box[:2], expected[:2] - room[:2]), np.minimum(box[2:], expected[2:] + room[2:])]
+        )
         if (grown[2:] - grown[:2] > 0).all():
             box = grown
         shift = (box - self.box).reshape(2, 2).mean(axis=0)

@@ -102,7 +102,9 @@ class Tracker:
         found = []
         for number, mask, iou in zip(named, _exclusive(logits), ious):
             if mask_box(mask > 0) is None:
-                raise InputError(f"object {number}: the prompt gives an empty mask", "give a box or a mask of the object")
+                raise InputError(
+                    f"object {number}: the prompt gives an empty mask", "give a box or a mask of the object"
+                )
             self._targets[number] = Target(number, scene, _share(mask), self.settings)
             found.append(self._tracked(embedding, number, mask, State.tracked, float(iou), float(iou)))
         self._last = scene
@@ -126,9 +128,7 @@ class Tracker:
         for target, answer, mask in zip(targets, answers, masks):
             state = target.settle(scene, Answer(**{**vars(answer), "logits": mask}))
             shown = np.full_like(mask, OUTSIDE) if state is State.lost else mask
-            found.append(
-                self._tracked(embedding, target.number, shown, state, answer.predicted_iou, answer.score)
-            )
+            found.append(self._tracked(embedding, target.number, shown, state, answer.predicted_iou, answer.score))
         return found
 
     def _scene(self, embedding: ImageEmbedding) -> Array:

@@ -88,9 +88,7 @@ def test_disk(radius: int) -> None:
     mask[3, 4] = mask[19, 29] = True
     y, x = np.mgrid[:20, :30]
     near = (y - 3) ** 2 + (x - 4) ** 2 <= radius**2
-    np.testing.assert_array_equal(
-        dilate_disk(mask, radius), near | ((y - 19) ** 2 + (x - 29) ** 2 <= radius**2)
-    )
+    np.testing.assert_array_equal(dilate_disk(mask, radius), near | ((y - 19) ** 2 + (x - 29) ** 2 <= radius**2))
 
 
 def test_void_pixels_do_not_count() -> None:
