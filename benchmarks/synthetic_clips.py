@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from nanosam_tracker import Follower, nvidia_follower, our_follower
+from nanosam_tracker import NvidiaFollower
 from numpy.typing import NDArray
 from PIL import Image
 
 from nanosam_cli import load_predictor, read_image
 from nanosam_cli.core.coco import read_coco
 from nanosam_cli.core.davis import region_similarity
+from nanosam_cli.core.followers import Follower, TrackerFollower
 from nanosam_cli.core.image import write_png
 from nanosam_cli.core.render import PALETTE
 
@@ -162,6 +163,11 @@ class Loss:
     after: float  # mean IoU from PATIENCE frames after its return on
 
 
+def follow(clip: Clip, follower: Follower) -> list[Mask]:
+    first = follower.start(clip.frames[0], clip.masks[0][None])
+    return [first[0].mask, *(follower.step(frame)[0].mask for frame in clip.frames[1:])]
+
+
 def judge(clip: Clip, masks: Sequence[Mask]) -> Loss:
     ious = [region_similarity(mask, truth) for mask, truth in zip(masks, clip.masks)]
     gone = [frame for frame in range(FRAMES) if clip.share(frame) == 0]
@@ -202,19 +208,19 @@ def main() -> None:
     parser.add_argument("--nvidia", action="store_true", help="NVIDIA NanoSAM's tracker too")
     parser.add_argument("--json", action="store_true", help="one line a loss")
     options = parser.parse_args()
-    followers: dict[str, Follower] = {"nanosam track": our_follower}
-    if options.nvidia:
-        followers["NVIDIA NanoSAM's algorithm"] = nvidia_follower
-    losses: dict[str, list[Loss]] = {name: [] for name in followers}
     with load_predictor() as predictor:
+        followers: list[Follower] = [TrackerFollower(predictor, name="nanosam track")]
+        if options.nvidia:
+            followers.append(NvidiaFollower(predictor, keep=0.995))
+        losses: dict[str, list[Loss]] = {follower.name: [] for follower in followers}
         for clip in make_clips():
             if options.save:
                 save(clip, options.save)
-            embeddings = [predictor.encode_image(frame) for frame in clip.frames]
-            for name, follow in followers.items():
-                losses[name].append(judge(clip, follow(predictor, embeddings, clip.masks[0])))
+            for follower in followers:
+                loss = judge(clip, follow(clip, follower))
+                losses[follower.name].append(loss)
                 if options.json:
-                    print(json.dumps({"clip": clip.name, "tracker": name, **vars(losses[name][-1])}), flush=True)
+                    print(json.dumps({"clip": clip.name, "tracker": follower.name, **vars(loss)}), flush=True)
     for name, found in losses.items():
         report(name, found)
 

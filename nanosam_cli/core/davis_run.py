@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
@@ -180,7 +181,7 @@ def _share_tracked(states: Sequence[State]) -> float:
 
 
 def _found_again(states: Sequence[State]) -> int:
-    return sum(a is State.lost and b is not State.lost for a, b in zip(states, states[1:]))
+    return sum(a is State.lost and b is not State.lost for a, b in pairwise(states))
 
 
 class _Sheet:

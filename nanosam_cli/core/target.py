@@ -1,4 +1,4 @@
-"""One tracked object: where it may be in the next frame, which of the decoder's answers is right, what it looks like."""
+"""One tracked object: where it may be, which of the decoder's answers is right, and what it looks like."""
 
 from __future__ import annotations
 
