@@ -21,7 +21,8 @@ class KernelRegression:
         """`frequencies` (D, F) of the cosines; `first` is the first sample's share, `decay` what a sample keeps of its
         weight when the next one comes."""
         self._frequencies = frequencies
-        self._phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, frequencies.shape[1]).astype(np.float32)
+        phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, frequencies.shape[1])
+        self._phases = np.asarray(phases, np.float32)
         self._first_share, self._decay, self._ridge = first, decay, ridge
         self._first: Moments | None = None
         self._recent: Moments | None = None
@@ -43,10 +44,10 @@ class KernelRegression:
     def predict(self, inputs: Array) -> Array:
         """(n, D) -> (n, T), about 1 for what was learnt as 1, about 0 for all else."""
         assert self._weights is not None
-        return self._features(inputs) @ self._weights
+        return np.asarray(self._features(inputs) @ self._weights)
 
     def _features(self, inputs: Array) -> Array:
-        return np.cos(inputs @ self._frequencies + self._phases)
+        return np.asarray(np.cos(inputs @ self._frequencies + self._phases))
 
 
 def _mix(one: Moments, other: Moments, share: float) -> Moments:

@@ -58,7 +58,7 @@ class CellSpace:
 
     def to_cells(self, boxes: NDArray[np.floating]) -> NDArray[np.float64]:
         """(..., 4) boxes in original pixels -> in cells."""
-        return self.frame.boxes_to_frame(boxes).astype(float) * (SIDE / self.frame.coordinate_size)
+        return np.asarray(self.frame.boxes_to_frame(boxes), float) * (SIDE / self.frame.coordinate_size)
 
     def to_pixels(self, boxes: NDArray[np.floating]) -> Array:
         """The inverse of `to_cells`."""
@@ -74,7 +74,8 @@ def grid_hw(frame: Frame) -> tuple[int, int]:
 def _cells(embedding: ImageEmbedding) -> Array:
     """(h, w, 256) without the padding."""
     height, width = grid_hw(embedding.frame)
-    return np.asarray(host(embedding.features)[0, :, :height, :width]).transpose(1, 2, 0)
+    cells: Array = host(embedding.features)[0, :, :height, :width]
+    return np.asarray(cells.transpose(1, 2, 0))
 
 
 def window_around(box: Box, hw: tuple[int, int], size: float, margin: float = 2.0) -> Window:
@@ -97,13 +98,13 @@ def places_in(box: Box, window: Window) -> Array:
     centre, half = (box[:2] + box[2:]) / 2, np.maximum((box[2:] - box[:2]) / 2, _TINY)
     rows, columns = np.mgrid[window]
     places = (np.stack([columns.ravel(), rows.ravel()], axis=1) + 0.5 - centre) / half
-    return places.clip(-2, 2).astype(np.float32)
+    return np.asarray(places.clip(-2, 2), np.float32)
 
 
 def split_cells(low_res: Array) -> Array:
     """(256, 256) over the whole square -> (64, 64, 16): what each part of each cell holds."""
     split = low_res.reshape(SIDE, FOLD, SIDE, FOLD).transpose(0, 2, 1, 3)
-    return split.reshape(SIDE, SIDE, PARTS)
+    return np.asarray(split.reshape(SIDE, SIDE, PARTS))
 
 
 def join_cells(parts: Array, window: Window, fill: float) -> Array:

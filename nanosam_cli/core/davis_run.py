@@ -16,10 +16,11 @@ from PIL import Image, ImageDraw
 
 from nanosam_cli.core.clips import Clip, Labels, read_labels
 from nanosam_cli.core.davis import VOID, boundary, boundary_accuracy, region_similarity, scored_frames
-from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.errors import InputError, OutputError
 from nanosam_cli.core.followers import Followed, Follower
 from nanosam_cli.core.image import read_image, write_png
 from nanosam_cli.core.render import PALETTE, Mask, label_map, overlay
+from nanosam_cli.core.request import some
 from nanosam_cli.core.target import State
 
 SCHEMA_VERSION = 1
@@ -63,6 +64,10 @@ class ClipScore:
         return fmean(one.f for one in self.objects)
 
     @property
+    def jf(self) -> float:
+        return (self.j + self.f) / 2
+
+    @property
     def tracked(self) -> float:
         return fmean(one.tracked for one in self.objects)
 
@@ -73,7 +78,7 @@ class ClipScore:
     def record(self) -> dict[str, Any]:
         """Plain values for JSON."""
         objects = [{**vars(one), "jf": one.jf} for one in self.objects]
-        means = {"j": self.j, "f": self.f, "jf": (self.j + self.f) / 2}
+        means = {"j": self.j, "f": self.f, "jf": self.jf}
         return {
             "clip": self.name,
             "frames": self.frames,
@@ -108,6 +113,20 @@ class DavisScore:
         means = {"mean_j": self.mean_j, "mean_f": self.mean_f, "mean_jf": self.mean_jf}
         return {"schema_version": SCHEMA_VERSION, **means, "clips": [clip.record() for clip in self.clips]}
 
+    def rows(self) -> list[tuple[object, ...]]:
+        """A row a clip and the means over all objects: clip, frames, objects, J, F, J&F, tracked, found again, fps."""
+        rows: list[tuple[object, ...]] = []
+        for clip in self.clips:
+            measures = (f"{value:.3f}" for value in (clip.j, clip.f, clip.jf, clip.tracked))
+            rows.append((clip.name, clip.frames, len(clip.objects), *measures, clip.reacquired, f"{clip.fps:.1f}"))
+        objects = [one for clip in self.clips for one in clip.objects]
+        frames = sum(clip.frames for clip in self.clips)
+        seconds = sum(clip.frames / clip.fps for clip in self.clips)
+        means = (f"{v:.3f}" for v in (self.mean_j, self.mean_f, self.mean_jf, fmean(one.tracked for one in objects)))
+        again = sum(one.reacquired for one in objects)
+        rows.append(("all", frames, len(objects), *means, again, f"{frames / seconds:.1f}"))
+        return rows
+
 
 @dataclass(frozen=True)
 class Places:
@@ -116,6 +135,15 @@ class Places:
     sheets: Path | None = None  # DIR/<clip>.png
     masks: Path | None = None  # DIR/<clip>/00000.png, as DAVIS's toolkit reads results
     force: bool = False
+
+    def checked(self, clips: Sequence[Clip]) -> Places:
+        """Itself. OutputError where a picture is there already and `force` is false, before any work is done."""
+        sheets = [self.sheets / f"{clip.name}.png" for clip in clips] if self.sheets else []
+        folders = [self.masks / clip.name for clip in clips] if self.masks else []
+        there = [path for path in sheets if path.exists()] + [path for path in folders if any(path.glob("*.png"))]
+        if there and not self.force:
+            raise OutputError(f"{some(there)} exist already; nothing was done", "add `--force` to overwrite")
+        return self
 
 
 def score_clip(

@@ -32,6 +32,7 @@ LEARNT = 2.0  # of the box: what is learnt of each frame
 READ = 1.8  # of the box: where the object may be
 UNIT = 2.0  # logits from which on a cell's answer counts fully as something to learn from
 ROOM = 0.5  # cells that a box may grow in any case
+SLOWLY = 0.1  # how far what is usual follows a frame
 
 
 class State(str, Enum):
@@ -53,15 +54,18 @@ class TrackerSettings:
     place_width: float = 0.7  # of the kernel, in halves of the object's box
     first_share: float = 0.5  # of the first frame in what is known, against all later ones
     decay: float = 0.85  # what a frame keeps of its weight when the next one is learnt
+    look_decay: float = 0.93  # the same of what says whether it is the object at all: slower, so that it does not drift
+    guard: float = 0.9  # how far cells are left unlearnt that do not look like what they are taken for
     ridge: float = 1e-3
     foreground: float = 0.3  # of all weight that the object's own cells have
     appearance: float = 8.0  # logits of the appearance's full answer, beside the decoder's own
     reach: int = 6  # cells that an object may move from where it is expected
     damping: float = 0.5  # of the velocity
     growth: float = 0.12  # of its sides that a box may grow in a frame
+    least: float = 0.3  # of its usual area, below which an object counts as partly gone
     sure: float = 0.5  # score from which on an object is tracked
-    doubt: float = 0.3  # score below which it is lost
-    found: float = 0.55  # score from which on a lost object is found again
+    doubt: float = 0.35  # score below which it is lost
+    found: float = 0.6  # score from which on a lost object is found again
     proposals: int = 3  # boxes that are tried when an object is looked for in the whole frame
 
 
@@ -83,12 +87,13 @@ class Answer:
     logits: Array  # (256, 256), both together
     agreement: float  # IoU of the decoder's mask and the appearance's
     likeness: float  # of the mask's cells to the object, 1 as in the frames before
+    wholeness: float  # 1 where the mask is about as large as usual, less where it is a remnant
     predicted_iou: float
 
     @property
     def score(self) -> float:
         """From 0 to 1."""
-        return float(np.sqrt(max(0.0, self.agreement * min(1.0, self.likeness))))
+        return min(1.0, max(0.0, self.likeness)) * self.wholeness * (1 + self.agreement) / 2
 
 
 class Target:
@@ -108,7 +113,8 @@ class Target:
         self._share = split_cells(share).mean(axis=2)
         self._likeness = 1.0
         self._shape, self._look = _models(settings, scene.shape[2])
-        self._learn(scene, share, np.ones_like(share), first=True)
+        self._area = float(np.count_nonzero(share > 0.5))
+        self._learn(scene, share, np.ones_like(share))
         self._likeness = self._mean_look(self._look_map(scene, _everything(scene)), share > 0.5)
 
     def propose(self, scene: Array, cut: bool) -> list[Proposal]:
@@ -132,7 +138,8 @@ class Target:
             kept = connected_part(both > 0, proposal.expected)
             both = np.where(kept, both, np.minimum(both, -1))
             likeness = self._mean_look(proposal.look, kept) / max(self._likeness, 1e-3)
-            answers.append(Answer(proposal, both, agreement, likeness, float(iou)))
+            wholeness = min(1.0, np.count_nonzero(kept) / (self._settings.least * self._area))
+            answers.append(Answer(proposal, both, agreement, likeness, wholeness, float(iou)))
         return max(answers, key=lambda answer: answer.score)
 
     def settle(self, scene: Array, answer: Answer) -> State:
@@ -148,11 +155,13 @@ class Target:
         self._move(box, answer.proposal.expected, searched)
         if self.state is State.tracked:
             share = (answer.logits > 0).astype(np.float32)
-            self._learn(scene, share, np.minimum(np.abs(answer.logits) / UNIT, 1))
+            trust = np.minimum(np.abs(answer.logits) / UNIT, 1)
+            self._learn(scene, share, trust, answer.proposal.look)
             self._share = split_cells(share).mean(axis=2)
             self._size = self.box[2:] - self.box[:2]
             seen = self._mean_look(answer.proposal.look, share > 0.5)
-            self._likeness += 0.1 * (seen - self._likeness)
+            self._likeness += SLOWLY * (seen - self._likeness)
+            self._area += SLOWLY * (float(share.sum()) - self._area)
         return self.state
 
     def _move(self, box: Box, expected: Box, jump: bool) -> None:
@@ -166,17 +175,25 @@ class Target:
         self._velocity = np.zeros(4) if jump else 0.5 * self._velocity + 0.5 * np.tile(shift, 2)
         self.box = box
 
-    def _learn(self, scene: Array, share: Array, trust: Array, first: bool = False) -> None:
-        """`share` and `trust` are (256, 256) in [0, 1]."""
-        window = window_around(self.box, scene.shape[:2], LEARNT)
-        targets = split_cells(share)[window].reshape(-1, PARTS)
-        trusted = split_cells(trust)[window].mean(axis=2).ravel()
-        weights = balanced(targets.mean(axis=1), self._settings.foreground) * trusted
-        self._shape.learn(self._inputs(scene, window, self.box), targets, weights)
-        window = _everything(scene) if first else window_around(self.box, scene.shape[:2], LEARNT, 6.0)
-        targets = split_cells(share)[window].mean(axis=2).reshape(-1, 1)
-        trusted = split_cells(trust)[window].mean(axis=2).ravel()
-        self._look.learn(_flat(scene[window]), targets, balanced(targets[:, 0], 0.5) * trusted)
+    def _learn(self, scene: Array, share: Array, trust: Array, look: Array | None = None) -> None:
+        """`share` and `trust` are (256, 256) in [0, 1]; `look` (h, w) is what the object looked like before.
+
+        Cells that do not look like what they are taken for are left out: learning from its own mistakes is how a
+        tracker drifts. Without `look` it is the first frame, of which everything is learnt.
+        """
+        hw = scene.shape[:2]
+        cells = split_cells(share)[: hw[0], : hw[1]]
+        trusted = split_cells(trust)[: hw[0], : hw[1]].mean(axis=2)
+        if look is not None:
+            surprise = np.abs(look.clip(0, 1) - cells.mean(axis=2))
+            trusted = trusted * (1 - self._settings.guard * surprise) ** 2
+        near = window_around(self.box, hw, LEARNT)
+        targets = cells[near].reshape(-1, PARTS)
+        weights = balanced(targets.mean(axis=1), self._settings.foreground) * trusted[near].ravel()
+        self._shape.learn(self._inputs(scene, near, self.box), targets, weights)
+        wide = _everything(scene) if look is None else window_around(self.box, hw, LEARNT, 6.0)
+        targets = cells[wide].mean(axis=2).reshape(-1, 1)
+        self._look.learn(_flat(scene[wide]), targets, balanced(targets[:, 0], 0.5) * trusted[wide].ravel())
 
     def _inputs(self, scene: Array, window: tuple[slice, slice], box: Box) -> Array:
         return np.concatenate([_flat(scene[window]), places_in(box, window)], axis=1)
@@ -216,7 +233,7 @@ class Target:
         fits = fits - 0.01 * np.hypot(steps[:, None], steps)
         y, x = np.unravel_index(int(fits.argmax()), fits.shape)
         fine = np.array([_peak(fits[y, :], int(x)), _peak(fits[:, x], int(y))])
-        return self.box + np.tile(shift + np.array([x, y]) - reach + fine, 2)
+        return np.asarray(self.box + np.tile(shift + np.array([x, y]) - reach + fine, 2))
 
     def _anywhere(self, scene: Array) -> list[Proposal]:
         """The places of the whole frame that look most like the object, at about its last size."""
@@ -232,8 +249,11 @@ def _models(settings: TrackerSettings, dimensions: int) -> tuple[KernelRegressio
     anywhere = np.concatenate([cell, np.full(2, np.inf)])
     shape = np.concatenate([random_frequencies(placed, half, 1), random_frequencies(anywhere, half, 2)], axis=1)
     look = random_frequencies(cell, settings.look_features, 3)
-    memory = {"first": settings.first_share, "decay": settings.decay, "ridge": settings.ridge}
-    return KernelRegression(shape, **memory), KernelRegression(look, **memory)
+    first, ridge = settings.first_share, settings.ridge
+    return (
+        KernelRegression(shape, first=first, decay=settings.decay, ridge=ridge),
+        KernelRegression(look, first=first, decay=settings.look_decay, ridge=ridge),
+    )
 
 
 def _everything(scene: Array) -> tuple[slice, slice]:

@@ -181,7 +181,7 @@ def _exclusive(logits: Array) -> Array:
         return logits
     ordered = np.sort(logits, axis=0)
     rival = np.where(logits == ordered[-1], ordered[-2], ordered[-1])
-    return np.minimum(logits, logits - np.maximum(rival, 0))
+    return np.asarray(np.minimum(logits, logits - np.maximum(rival, 0)))
 
 
 def _inside(boxes: Array, original_hw: tuple[int, int]) -> Array:

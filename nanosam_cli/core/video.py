@@ -67,12 +67,11 @@ class Video(Protocol):
 class FolderVideo:
     """Pictures of one directory in natural order, `rate` a second. All must have the size of the first."""
 
-    live = False
-    fault: InputError | None = None
-
     def __init__(self, paths: Sequence[Path], name: str, rate: Fraction = FOLDER_RATE) -> None:
         self._paths = paths
-        self.name, self.rate, self.clock, self.frames = name, rate, 1 / rate, len(paths)
+        self.name, self.rate, self.clock, self.live = name, rate, 1 / rate, False
+        self.frames: int | None = len(paths)
+        self.fault: InputError | None = None
 
     def __iter__(self) -> Iterator[VideoFrame]:
         size: tuple[int, ...] | None = None
@@ -94,17 +93,17 @@ class StreamVideo:
     """The first video stream of an opened file or device."""
 
     def __init__(self, container: InputContainer, name: str, live: bool = False) -> None:
-        streams = container.streams.video
-        if not streams:
+        if not container.streams.video:
             raise InputError(f"{name} has no video in it", "give a video file, or a folder of frames")
-        self._container, self._stream = container, streams[0]
+        self._container, self._stream = container, container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self.name, self.live = name, live
         self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or FOLDER_RATE)
         self.clock = Fraction(self._stream.time_base or CLOCK)
         self.fault: InputError | None = None
         seconds = None if live else _duration(container)
-        self.frames: int | None = None if live else self._stream.frames or (seconds and round(seconds * self.rate))
+        declared = self._stream.frames or (round(seconds * self.rate) if seconds else None)
+        self.frames = None if live else declared
         self._ends = seconds
 
     def __iter__(self) -> Iterator[VideoFrame]:
@@ -233,7 +232,8 @@ class VideoWriter:
 
         name = find_encoder(path)
         self._container = av.open(str(path), "w")
-        self._stream: Any = self._container.add_stream(name, rate=rate, options=_OPTIONS.get(name, {}))
+        stream: Any = self._container.add_stream(name, rate=rate, options=_OPTIONS.get(name, {}))
+        self._stream = stream
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = self._clock = clock
         self._last = -1
