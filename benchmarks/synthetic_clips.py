@@ -27,7 +27,7 @@ from nanosam_cli.core.image import write_png
 from nanosam_cli.core.render import PALETTE
 
 HW = 320, 512
-FRAMES, GONE, BACK = 52, 16, 28  # it is gone from about frame GONE to about frame BACK
+FRAMES, GONE, BACK = 54, 16, 28  # it is gone from about frame GONE to about frame BACK
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PATIENCE = 5  # frames within which an object should be found again
 FOUND = 0.5  # IoU from which on it is found
@@ -104,7 +104,7 @@ Place = Callable[[int], tuple[float, float]]
 
 def crossing(frame: int) -> tuple[float, float]:
     """From left to right through the picture."""
-    return 80 + 9 * frame, 170 + 10 * np.sin(frame / 4)
+    return 60 + 8 * frame, 170 + 10 * np.sin(frame / 4)
 
 
 def leaving(frame: int) -> tuple[float, float]:
@@ -133,7 +133,7 @@ def make_clip(cut_out: CutOut, scenario: str, photo: Picture, other: Picture) ->
         there = there & (not cut_away)
         picture[there] = colours[there]
         if scenario == "occluded":  # a board in the colours of the other photo
-            board = slice(200, 370)
+            board = slice(190, 350)
             picture[:, board] = background(other, 0)[:, board]
             there[:, board] = False
         frames.append(picture)
@@ -146,10 +146,13 @@ SCENARIOS = ("occluded", "leaving", "cut", "look-alike")
 
 
 def make_clips() -> Iterator[Clip]:
-    photos = [read_image(EXAMPLES / f"{name}.jpg") for name in ("coffee", "rocket", "photographer", "cat")]
+    """Every object in every scenario, never over its own photo."""
+    photos = {name: read_image(EXAMPLES / f"{name}.jpg") for name in ("coffee", "rocket", "photographer", "cat")}
     for number, cut_out in enumerate(cut_outs()):
+        names = [name for name in photos if not cut_out.name.startswith(name)]
+        photo, other = (photos[names[(number + step) % len(names)]] for step in (0, 1))
         for scenario in SCENARIOS:
-            yield make_clip(cut_out, scenario, photos[number % 4], photos[(number + 1) % 4])
+            yield make_clip(cut_out, scenario, photo, other)
 
 
 @dataclass(frozen=True)
