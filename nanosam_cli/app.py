@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from nanosam_cli import __version__, console
-from nanosam_cli.commands import benchmark, distill, doctor, download, eval, export, metrics, segment
+from nanosam_cli.commands import benchmark, distill, doctor, download, eval, export, metrics, segment, track
 from nanosam_cli.core.errors import NanosamError
 from nanosam_cli.options import QuietOption, VerboseOption, spelling
 
@@ -18,6 +18,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 # shown after Typer's own usage errors, which know what is wrong but not what would be right
 EXAMPLES = {
     "segment": "nanosam segment photo.jpg --box 10,20,300,400",
+    "track": "nanosam track video.mp4 --box 10,20,300,400",
     "eval": "nanosam eval coco --limit 100",
     "metrics": "nanosam metrics results.json --size small",
     "download": "nanosam download mobile-sam",
@@ -33,7 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": spelling},
 )
 for command in (
-    *(segment.segment, metrics.metrics, benchmark.benchmark),
+    *(segment.segment, track.track, metrics.metrics, benchmark.benchmark),
     *(distill.distill, export.export, download.download, doctor.doctor),
 ):
     app.command()(command)

@@ -92,6 +92,14 @@ def parse_number(text: str) -> float:
     return number
 
 
+def parse_positive(text: str) -> float:
+    """A finite number above 0."""
+    number = parse_number(text)
+    if number <= 0:
+        raise typer.BadParameter(f"{text!r} is not above 0")
+    return number
+
+
 def _numbers(text: str, example: str) -> list[float]:
     try:
         return [parse_number(part) for part in text.split(",")]

@@ -44,6 +44,8 @@ HOMES = {
     "tensorrt_rtx": ENGINES,
     "polygraphy": ENGINES,
     "pycocotools": ("core.coco", "core.formats", "core.metrics"),
+    "av": ("core.video",),
+    "tkinter": ("core.window",),
     "requests": ("core.transport",),
     "urllib3": ("core.transport",),
     "filelock": ("core.cache",),
@@ -117,12 +119,12 @@ def test_only_the_console_prints(path: Path) -> None:
             "try: main()\n"
             "except SystemExit as exit: assert exit.code == 0\n",
             {"torch", "onnxruntime", "onnx", "pycocotools", "PIL", "numpy", "polygraphy", "tensorrt", "transformers"}
-            | {"requests", "urllib3", "filelock"},
+            | {"requests", "urllib3", "filelock", "av", "tkinter"},
         ),
         ("import nanosam_cli\n", {"typer", "rich", "numpy", "PIL", "onnxruntime"}),
         (
             "from nanosam_cli import load_predictor\n",
-            {"typer", "rich", "torch", "onnx", "pycocotools", "requests", "filelock"},
+            {"typer", "rich", "torch", "onnx", "pycocotools", "requests", "filelock", "av"},
         ),
     ],
     ids=["nanosam --help", "import nanosam_cli", "load_predictor"],

@@ -44,6 +44,11 @@ class ProtocolName(str, Enum):
     efficientvit = "efficientvit"
 
 
+class FirstPrompt(str, Enum):
+    mask = "mask"
+    box = "box"
+
+
 class PromptKind(NamedTuple):
     """What each object is prompted with."""
 
@@ -223,6 +228,85 @@ def coco(
                 f"no result for {_photos(len(run.failed))}",
                 "--resume tries them again, --allow-missing leaves them out",
             )
+
+
+@app.command()
+def davis(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="DIR/<clip>/00000.jpg with 00000.png beside it, or DAVIS's layout.")
+    ],
+    clip: Annotated[
+        list[str] | None,
+        typer.Option("--clip", metavar="NAME", rich_help_panel=DATA, help="Only this clip. Repeatable."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="NAME", rich_help_panel=DATA, help="Only DAVIS's list of this name, as val."),
+    ] = None,
+    prompt: Annotated[
+        FirstPrompt,
+        typer.Option("--prompt", rich_help_panel=PROMPT, help="What is given of the first frame: its mask or its box."),
+    ] = FirstPrompt.mask,
+    sheets: Annotated[
+        Path | None,
+        typer.Option("--sheets", metavar="DIR", rich_help_panel=OUTPUT, help="A contact sheet a clip: DIR/<clip>.png."),
+    ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            "--masks", metavar="DIR", rich_help_panel=OUTPUT, help="Label PNGs, as DAVIS's own toolkit reads them."
+        ),
+    ] = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    model: ModelOption = None,
+    encoder: EncoderOption = None,
+    decoder: DecoderOption = None,
+    device: DeviceOption = None,
+    backend: BackendOption = None,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Follow the objects of annotated clips and measure J (region), F (boundary) and their mean, as DAVIS 2017 does.
+
+    The baseline --model copy repeats the first mask; a tracker has to beat it.
+
+        nanosam eval davis clips/
+
+        nanosam eval davis DAVIS/ --split val --prompt box --sheets sheets/
+    """
+    from nanosam_cli.core.clips import find_clips
+    from nanosam_cli.core.davis_run import DavisScore, Places, score_clip
+    from nanosam_cli.core.followers import open_follower
+
+    clips = find_clips(folder, clip or [], split)
+    places = Places(sheets, masks, force).checked(clips)
+    scores = []
+    with (
+        open_follower(
+            model,
+            prompt=prompt.value,
+            encoder=encoder,
+            decoder=decoder,
+            device=device.value if device else None,
+            backend=backend,
+            threads=threads,
+        ) as follower,
+        console.progress("evaluate", sum(len(one.frames) for one in clips), "frames") as advance,
+    ):
+        for one in clips:
+            scores.append(score_clip(one, follower, places, advance))
+            console.detail(f"{one.name}: J&F {scores[-1].jf:.3f}")
+    result = DavisScore(scores)
+    if json:
+        console.json_line({**result.record(), "model": follower.name, "prompt": prompt.value})
+        return
+    console.table(
+        ("clip", "frames", "objects", "J", "F", "J&F", "tracked", "found again", "fps"),
+        result.rows(),
+        f"{follower.name}, {prompt.value} prompt",
+    )
 
 
 def _report_plan(plan: Plan, allow_missing: bool) -> None:

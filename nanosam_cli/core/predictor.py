@@ -144,6 +144,17 @@ class Predictor:
                     )
         return found
 
+    def predict_logits(
+        self, embedding: ImageEmbedding, prompt: Prompt, *, select: Select = "auto", timings: Timings | None = None
+    ) -> tuple[Array, Array]:
+        """As `predict`, without the masks at the photo's size: logits (P, 256, 256) and predicted IoU (P,)."""
+        logits, scores = [np.empty((0, 256, 256), np.float32)], [np.empty(0, np.float32)]
+        for rows, masks, ious in self.decode(embedding, prompt, timings):
+            chosen = np.arange(len(rows)), _choose(rows, ious, select)
+            logits.append(masks[chosen])
+            scores.append(ious[chosen])
+        return np.concatenate(logits), np.concatenate(scores)
+
     def decode(
         self, embedding: ImageEmbedding, prompt: Prompt, timings: Timings | None = None
     ) -> Iterator[tuple[Prompt, Array, Array]]:

@@ -119,10 +119,11 @@ def read_prompts(path: Path) -> dict[str, Request]:
         raise InputError(f"{path} is not JSON: {error}", f"expected {_LAYOUT}") from error
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} names no photos", f"expected {_LAYOUT}")
-    return {name: _entry(entry, f"{path}, {name}") for name, entry in content.items()}
+    return {name: parse_request(entry, f"{path}, {name}") for name, entry in content.items()}
 
 
-def _entry(entry: Any, where: str) -> Request:
+def parse_request(entry: Any, where: str) -> Request:
+    """One entry of a prompt file. InputError, which says `where`, if it is laid out in another way."""
     if not isinstance(entry, dict) or not entry or not entry.keys() <= {"boxes", "points"}:
         raise InputError(f"{where}: expected boxes or points", f"the layout is {_LAYOUT}")
     boxes, points = (_list(entry.get(key, []), f"{where}: {key}") for key in ("boxes", "points"))

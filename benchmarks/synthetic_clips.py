@@ -1,0 +1,232 @@
+"""Clips made from the example photos, with their true masks: objects that hide, leave, are cut away, and come back.
+
+Each object of the examples is cut out and moved over another photo, slowly turning and changing its size. While it is
+gone nothing of it is in the picture; what counts is how soon it is found again, and what is claimed meanwhile.
+
+python benchmarks/synthetic_clips.py [--save DIR] [--nvidia]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from nanosam_tracker import NvidiaFollower
+from numpy.typing import NDArray
+from PIL import Image
+
+from nanosam_cli import load_predictor, read_image
+from nanosam_cli.core.coco import read_coco
+from nanosam_cli.core.davis import region_similarity
+from nanosam_cli.core.followers import Follower, TrackerFollower
+from nanosam_cli.core.image import write_png
+from nanosam_cli.core.render import PALETTE
+
+HW = 320, 512
+FRAMES, GONE, BACK = 54, 16, 28  # it is gone from about frame GONE to about frame BACK
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PATIENCE = 5  # frames within which an object should be found again
+FOUND = 0.5  # IoU from which on it is found
+VISIBLE = 0.5  # share of it that has to be in the picture before it counts as back, and 0 as gone
+
+Picture = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    name: str
+    scenario: str
+    frames: Sequence[Picture]
+    masks: Sequence[Mask]
+    whole: Sequence[int]  # pixels that the object would have without occlusion
+
+    def share(self, frame: int) -> float:
+        """How much of the object is in the picture."""
+        return float(self.masks[frame].sum() / max(1, self.whole[frame]))
+
+
+@dataclass(frozen=True, eq=False)
+class CutOut:
+    """An object without its photo."""
+
+    name: str
+    rgba: Image.Image
+
+    def placed(self, centre: tuple[float, float], size: float, angle: float) -> tuple[Picture, Mask, int]:
+        """Over an empty picture: colours, where they count, and the object's pixels wherever they lie."""
+        scale = size / max(self.rgba.size)
+        small = self.rgba.resize([max(2, round(side * scale)) for side in self.rgba.size], Image.Resampling.LANCZOS)
+        small = small.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+        layer = Image.new("RGBA", HW[::-1])
+        layer.paste(small, (round(centre[0] - small.width / 2), round(centre[1] - small.height / 2)))
+        whole = int((np.asarray(small)[..., 3] > 127).sum())
+        pixels = np.asarray(layer)
+        return pixels[..., :3], pixels[..., 3] > 127, whole
+
+
+def cut_outs() -> Iterator[CutOut]:
+    """Every object of the example photos."""
+    for photo in read_coco(EXAMPLES / "instances.json"):
+        image = read_image(EXAMPLES / photo.path.name)
+        for target in photo.objects:
+            mask = target.mask()
+            y, x = np.nonzero(mask)
+            window = slice(y.min(), y.max() + 1), slice(x.min(), x.max() + 1)
+            rgba = np.dstack([image, mask.astype(np.uint8) * 255])[window]
+            yield CutOut(f"{photo.path.stem}-{target.id}", Image.fromarray(np.ascontiguousarray(rgba)))
+
+
+def look_alike(cut_out: CutOut) -> CutOut:
+    """The same object mirrored, darker and of a somewhat other hue."""
+    rgba = np.asarray(cut_out.rgba).astype(float)[:, ::-1]
+    rgba[..., :3] = (rgba[..., [1, 0, 2]] * 0.5 + rgba[..., :3] * 0.5) * 0.75
+    return CutOut("look-alike", Image.fromarray(rgba.astype(np.uint8)))
+
+
+def background(photo: Picture, frame: int) -> Picture:
+    """A photo, panned slowly."""
+    image = Image.fromarray(photo)
+    scale = max((HW[1] + 60) / image.width, (HW[0] + 20) / image.height)
+    large = np.asarray(
+        image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    )
+    left = min(frame, large.shape[1] - HW[1])
+    return large[: HW[0], left : left + HW[1]].copy()
+
+
+Place = Callable[[int], tuple[float, float]]
+
+
+def crossing(frame: int) -> tuple[float, float]:
+    """From left to right through the picture."""
+    return 60 + 8 * frame, 170 + 10 * np.sin(frame / 4)
+
+
+def leaving(frame: int) -> tuple[float, float]:
+    """Out at the right side and, some frames later, in again there at another height."""
+    if frame < (GONE + BACK) / 2:
+        return 260 + 25 * frame, 150
+    return 260 + 25 * max(0, BACK + 10 - frame), 190
+
+
+def standing(frame: int) -> tuple[float, float]:
+    return (180 + 2 * frame, 160) if frame < GONE else (380 - 2 * (frame - BACK), 170)
+
+
+def make_clip(cut_out: CutOut, scenario: str, photo: Picture, other: Picture) -> Clip:
+    """One of the scenarios occluded, leaving, cut and look-alike."""
+    place = {"occluded": crossing, "leaving": leaving, "cut": standing, "look-alike": leaving}[scenario]
+    double = look_alike(cut_out)
+    frames, masks, wholes = [], [], []
+    for frame in range(FRAMES):
+        cut_away = scenario == "cut" and GONE <= frame < BACK
+        picture = background(other if cut_away else photo, frame)
+        if scenario == "look-alike":
+            colours, there, _ = double.placed((110 + frame, 160), 130, 0)
+            picture[there] = colours[there]
+        colours, there, whole = cut_out.placed(place(frame), 130 + frame / 2, 4 * np.sin(frame / 5))
+        there = there & (not cut_away)
+        picture[there] = colours[there]
+        if scenario == "occluded":  # a board in the colours of the other photo
+            board = slice(190, 350)
+            picture[:, board] = background(other, 0)[:, board]
+            there[:, board] = False
+        frames.append(picture)
+        masks.append(there)
+        wholes.append(whole)
+    return Clip(f"{cut_out.name}-{scenario}", scenario, frames, masks, wholes)
+
+
+SCENARIOS = ("occluded", "leaving", "cut", "look-alike")
+
+
+def make_clips() -> Iterator[Clip]:
+    """Every object in every scenario, never over its own photo."""
+    photos = {name: read_image(EXAMPLES / f"{name}.jpg") for name in ("coffee", "rocket", "photographer", "cat")}
+    for number, cut_out in enumerate(cut_outs()):
+        names = [name for name in photos if not cut_out.name.startswith(name)]
+        photo, other = (photos[names[(number + step) % len(names)]] for step in (0, 1))
+        for scenario in SCENARIOS:
+            yield make_clip(cut_out, scenario, photo, other)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What became of one object that was gone."""
+
+    scenario: str
+    before: float  # mean IoU until it went
+    claimed: float  # share of the frames without it in which a mask was shown all the same
+    found_after: int | None  # frames from its return to a mask of IoU FOUND; None where it never was
+    after: float  # mean IoU from PATIENCE frames after its return on
+
+
+def follow(clip: Clip, follower: Follower) -> list[Mask]:
+    first = follower.start(clip.frames[0], clip.masks[0][None])
+    return [first[0].mask, *(follower.step(frame)[0].mask for frame in clip.frames[1:])]
+
+
+def judge(clip: Clip, masks: Sequence[Mask]) -> Loss:
+    ious = [region_similarity(mask, truth) for mask, truth in zip(masks, clip.masks)]
+    gone = [frame for frame in range(FRAMES) if clip.share(frame) == 0]
+    back = next(frame for frame in range(gone[-1], FRAMES) if clip.share(frame) >= VISIBLE)
+    found = next((frame for frame in range(back, FRAMES) if ious[frame] >= FOUND), None)
+    return Loss(
+        clip.scenario,
+        float(np.mean(ious[1 : gone[0]])),
+        float(np.mean([masks[frame].any() for frame in gone])),
+        None if found is None else found - back,
+        float(np.mean(ious[back + PATIENCE :])),
+    )
+
+
+def save(clip: Clip, folder: Path) -> None:
+    """As `nanosam eval davis` and `nanosam track` read it."""
+    for number, (frame, mask) in enumerate(zip(clip.frames, clip.masks)):
+        (folder / clip.name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frame).save(folder / clip.name / f"{number:05}.jpg", quality=95)
+        write_png(folder / clip.name / f"{number:05}.png", mask.astype(np.uint8), PALETTE, overwrite=True)
+
+
+def report(name: str, losses: Sequence[Loss]) -> None:
+    print(f"\n{name}\n\n| scenario | losses | found within {PATIENCE} | IoU before | IoU after | claimed while gone |")
+    print("|---|---|---|---|---|---|")
+    for scenario in (*SCENARIOS, "all"):
+        rows = [loss for loss in losses if scenario in (loss.scenario, "all")]
+        soon = sum(loss.found_after is not None and loss.found_after <= PATIENCE for loss in rows)
+        before, after, claimed = (
+            float(np.mean([getattr(r, key) for r in rows])) for key in ("before", "after", "claimed")
+        )
+        print(f"| {scenario} | {len(rows)} | {soon} | {before:.3f} | {after:.3f} | {claimed:.2f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--save", type=Path, metavar="DIR", help="write the clips there, for looking at")
+    parser.add_argument("--nvidia", action="store_true", help="NVIDIA NanoSAM's tracker too")
+    parser.add_argument("--json", action="store_true", help="one line a loss")
+    options = parser.parse_args()
+    with load_predictor() as predictor:
+        followers: list[Follower] = [TrackerFollower(predictor, name="nanosam track")]
+        if options.nvidia:
+            followers.append(NvidiaFollower(predictor, keep=0.995))
+        losses: dict[str, list[Loss]] = {follower.name: [] for follower in followers}
+        for clip in make_clips():
+            if options.save:
+                save(clip, options.save)
+            for follower in followers:
+                loss = judge(clip, follow(clip, follower))
+                losses[follower.name].append(loss)
+                if options.json:
+                    print(json.dumps({"clip": clip.name, "tracker": follower.name, **vars(loss)}), flush=True)
+    for name, found in losses.items():
+        report(name, found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""`nanosam track`: a video and prompts in, every object's mask in every frame out."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nanosam_cli import console
+from nanosam_cli.core.moment import Moment, parse_moment
+from nanosam_cli.options import (
+    OUTPUT,
+    PROMPT,
+    BackendOption,
+    BoxOption,
+    DecoderOption,
+    DeviceOption,
+    EncoderOption,
+    ForceOption,
+    JsonOption,
+    MaskOption,
+    ModelOption,
+    OutputOption,
+    PointOption,
+    QuietOption,
+    ThreadsOption,
+    VerboseOption,
+    parse_positive,
+)
+
+if TYPE_CHECKING:
+    from nanosam_cli.core.track_outputs import TrackPlan
+    from nanosam_cli.core.tracking_run import TrackingRun
+
+FRAMES = "Frames"  # heading of the help
+
+
+def parse_place(text: str) -> Moment:
+    """A frame such as 120, or a time such as 4.5s or 1:30."""
+    try:
+        return parse_moment(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def track(
+    video: Annotated[
+        str, typer.Argument(metavar="VIDEO|DIR|0", help="A video file, a folder of frames, or a camera's number.")
+    ],
+    box: BoxOption = None,
+    point: PointOption = None,
+    each_point: Annotated[
+        bool,
+        typer.Option(
+            "--each-point", rich_help_panel=PROMPT, help="Every foreground point is an object, instead of all together."
+        ),
+    ] = False,
+    mask: MaskOption = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            rich_help_panel=PROMPT,
+            help=r'Prompts by frame or time: {"40": {"boxes": [\[x0, y0, x1, y1]]}, "4.5s": {"points": [\[x, y, 1]]}}',
+        ),
+    ] = None,
+    start: Annotated[
+        Moment | None,
+        typer.Option(
+            "--start",
+            parser=parse_place,
+            metavar="PLACE",
+            rich_help_panel=FRAMES,
+            help="First frame, where the prompts hold: a frame such as 120, or a time such as 4.5s or 1:30.",
+        ),
+    ] = None,
+    stop: Annotated[
+        Moment | None,
+        typer.Option(
+            "--stop", parser=parse_place, metavar="PLACE", rich_help_panel=FRAMES, help="End before this frame or time."
+        ),
+    ] = None,
+    stride: Annotated[
+        int, typer.Option("--stride", min=1, metavar="N", rich_help_panel=FRAMES, help="Only every N-th frame.")
+    ] = 1,
+    max_side: Annotated[
+        int | None,
+        typer.Option(
+            "--max-side",
+            min=16,
+            metavar="PIXELS",
+            rich_help_panel=FRAMES,
+            help="Make larger frames smaller first. Prompts stay in the video's own pixels.",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            "--fps", parser=parse_positive, metavar="N", rich_help_panel=FRAMES, help="Of a folder of frames; else 24."
+        ),
+    ] = None,
+    output: OutputOption = None,
+    no_video: Annotated[
+        bool, typer.Option("--no-video", rich_help_panel=OUTPUT, help="Write no overlay video.")
+    ] = False,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            "--masks", metavar="DIR", rich_help_panel=OUTPUT, help="Also a label PNG a frame: object k has the value k."
+        ),
+    ] = None,
+    show: Annotated[
+        bool,
+        typer.Option(
+            "--show",
+            rich_help_panel=OUTPUT,
+            help="A window: double-click follows an object, r forgets all, q ends.",
+        ),
+    ] = False,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    model: ModelOption = None,
+    encoder: EncoderOption = None,
+    decoder: DecoderOption = None,
+    device: DeviceOption = None,
+    backend: BackendOption = None,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Follow objects through a video, and find them again.
+
+    Every --box is an object. The overlay video is VIDEO_track.mp4 in the working directory, or -o FILE.mp4; --json
+    prints a line a frame with each object's run-length code, box, score and state: tracked, uncertain or lost.
+
+        nanosam track video.mp4 --box 10,20,300,400
+
+        nanosam track frames/ --mask frames/00000.png --masks found/ -o out.mp4
+
+        nanosam track 0 --show
+    """
+    from nanosam_cli.core.predictor import load_predictor
+    from nanosam_cli.core.request import make_request
+    from nanosam_cli.core.track_outputs import TrackOutputs, plan_track
+    from nanosam_cli.core.track_prompts import TimedRequest, check_asked, read_timed_requests
+    from nanosam_cli.core.tracking_run import TrackingRun
+    from nanosam_cli.core.video import open_video
+    from nanosam_cli.core.video_part import BEGINNING, Part
+    from nanosam_cli.core.window import Window
+
+    part = Part(start or BEGINNING, stop, stride)
+    requests = read_timed_requests(prompts) if prompts else []
+    if box or point or mask or each_point:
+        request = make_request(box or [], point or [], each_point=each_point, masks=mask)
+        requests.insert(0, TimedRequest(part.start, request))
+    check_asked(requests, clicks=show)
+    plan = plan_track(video, output, masks, video=not no_video, force=force)
+    with ExitStack() as opened:
+        source = opened.enter_context(open_video(video, None if fps is None else Fraction(fps)))
+        predictor = opened.enter_context(
+            load_predictor(
+                model,
+                encoder=encoder,
+                decoder=decoder,
+                backend=backend,
+                device=device.value if device else None,
+                threads=threads,
+            )
+        )
+        for session in (predictor.encoder, predictor.decoder):
+            console.detail(f"{session.path}: {session.backend}")
+        run = TrackingRun(predictor, requests, max_side)
+        window = opened.enter_context(Window(f"nanosam track {video}", run)) if show else None
+        try:
+            with (
+                TrackOutputs(plan, source) as outputs,
+                console.progress("track", part.count(source), "frames") as advance,
+            ):
+                for tracked in run.frames(part.of(source)):
+                    outputs.write(tracked)
+                    if json:
+                        console.json_line(tracked.record())
+                    advance(fps=run.summary.fps)
+                    if window and not window.show(tracked):
+                        break
+        finally:
+            _report(run, plan, json)
+        if source.fault:
+            raise source.fault
+
+
+def _report(run: TrackingRun, plan: TrackPlan, json: bool) -> None:
+    """What was done, after Ctrl-C too."""
+    from nanosam_cli.core.track_prompts import some_moments
+
+    if run.waiting:
+        console.warn(f"the video ended before these prompts: {some_moments(run.waiting)}")
+    if not json:
+        console.table(("object", "tracked", "uncertain", "lost", "found again"), run.summary.rows())
+        console.text(f"{run.summary} -> {plan.places or 'nothing written'}")
+    console.detail(str(run))

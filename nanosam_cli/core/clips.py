@@ -1,0 +1,92 @@
+"""Annotated clips: folders of frames with a label PNG each, as they lie in one folder or in DAVIS's own layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.video import list_frames
+
+Labels = NDArray[np.uint8]  # (H, W), 0 background, k object k, 255 void
+
+_LAYOUT = "expected DIR/<clip>/00000.jpg with 00000.png beside it, or JPEGImages/ and Annotations/ as in DAVIS"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames in their order, and the label file of each that has one; the first always has."""
+
+    name: str
+    frames: Sequence[Path]
+    truths: Sequence[Path | None]
+
+
+def find_clips(folder: Path, names: Sequence[str] = (), split: str | None = None) -> list[Clip]:
+    """The clips of a folder, all or those asked for: by name, or by a list of DAVIS's `ImageSets/2017`, such as val.
+
+    Raises:
+        InputError: there are none, or one has no frames or no first mask.
+        UsageError: a clip or a list is not there.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder}", _LAYOUT)
+    images, masks = _roots(folder)
+    there = sorted(path.name for path in masks.iterdir() if path.is_dir() and any(path.glob("*.png")))
+    if not there:
+        raise InputError(f"no annotated clips in {folder}", _LAYOUT)
+    wanted = list(names) or (_split(folder, split) if split else there)
+    for name in wanted:
+        if name not in there:
+            near = get_close_matches(name, there, n=1)
+            raise UsageError(f"no annotated clip {name} in {folder}", f"--clip {near[0] if near else there[0]}")
+    return [_clip(name, images / name, masks / name) for name in wanted]
+
+
+def read_labels(path: Path) -> Labels:
+    """(H, W) object numbers of a label PNG, indexed or grey. InputError where it cannot be read or has colours."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.mode not in ("1", "L", "P"):
+                raise InputError(f"{path} is a colour picture, not labels", "save it as an indexed or greyscale PNG")
+            return np.asarray(image).astype(np.uint8)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path} is not a PNG that can be read: {error}", "get the data again") from error
+
+
+def _roots(folder: Path) -> tuple[Path, Path]:
+    """Where the clips' frames and masks lie."""
+    images, masks = folder / "JPEGImages", folder / "Annotations"
+    if not (images.is_dir() and masks.is_dir()):
+        return folder, folder
+    sizes = sorted(path.name for path in masks.iterdir() if (images / path.name).is_dir())
+    size = "480p" if "480p" in sizes else sizes[0] if sizes else ""
+    nested = bool(size) and any(path.is_dir() for path in (masks / size).iterdir())
+    return (images / size, masks / size) if nested else (images, masks)
+
+
+def _split(folder: Path, split: str) -> list[str]:
+    path = folder / "ImageSets" / "2017" / f"{split}.txt"
+    if not path.is_file():
+        there = sorted(other.stem for other in path.parent.glob("*.txt"))
+        raise UsageError(f"no list {split} in {path.parent}", f"there are {', '.join(there)}" if there else _LAYOUT)
+    return path.read_text(encoding="utf-8").split()
+
+
+def _clip(name: str, images: Path, masks: Path) -> Clip:
+    if not images.is_dir():
+        raise InputError(f"clip {name} has masks, but no frames in {images}", _LAYOUT)
+    frames = list_frames(images)
+    known = {path.stem: path for path in masks.glob("*.png")}
+    truths = [known.get(frame.stem) for frame in frames]
+    if truths[0] is None:
+        raise InputError(f"clip {name} has no mask of its first frame, {frames[0].name}", _LAYOUT)
+    if images == masks and frames[0] == truths[0]:
+        raise InputError(f"clip {name} has masks, but no frames in {images}", _LAYOUT)
+    return Clip(name, frames, truths)

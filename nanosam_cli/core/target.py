@@ -1,0 +1,321 @@
+"""One tracked object: where it may be, which of the decoder's answers is right, and what it looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from nanosam_cli.core.appearance import KernelRegression, balanced, random_frequencies
+from nanosam_cli.core.cells import (
+    PARTS,
+    SIDE,
+    Array,
+    Box,
+    area_of,
+    box_iou,
+    connected_part,
+    join_cells,
+    mask_box,
+    places_in,
+    split_cells,
+    window_around,
+)
+from nanosam_cli.core.render import Mask
+
+TEMPLATE = 1.3  # of the box: what is compared when it is looked for nearby
+LEARNT = 2.0  # of the box: what is learnt of each frame
+READ = 1.8  # of the box: where the object may be
+UNIT = 2.0  # logits from which on a cell's answer counts fully as something to learn from
+ROOM = 0.5  # cells that a box may grow in any case
+SLOWLY = 0.1  # how far what is usual follows a frame
+
+
+class State(str, Enum):
+    """How sure the tracker is of an object in a frame."""
+
+    tracked = "tracked"
+    uncertain = "uncertain"  # shown, but nothing is learnt from it
+    lost = "lost"  # no mask; looked for in the whole frame
+
+
+@dataclass(frozen=True)
+class TrackerSettings:
+    """Everything that decides how objects are followed. The same values serve all models and all videos."""
+
+    dimensions: int = 64  # of a cell's vector
+    features: int = 512  # cosines of the kernel that draws masks
+    look_features: int = 256  # of the one that knows the object anywhere
+    cell_width: float = 1.0  # of the kernel; two cells of the first frame are 1 apart on average
+    place_width: float = 0.7  # of the kernel, in halves of the object's box
+    first_share: float = 0.5  # of the first frame in what is known, against all later ones
+    decay: float = 0.85  # what a frame keeps of its weight when the next one is learnt
+    look_decay: float = 0.93  # the same of what says whether it is the object at all: slower, so that it does not drift
+    guard: float = 0.9  # how far cells are left unlearnt that do not look like what they are taken for
+    ridge: float = 1e-3
+    foreground: float = 0.3  # of all weight that the object's own cells have
+    appearance: float = 8.0  # logits of the appearance's full answer, beside the decoder's own
+    reach: int = 6  # cells that an object may move from where it is expected
+    damping: float = 0.5  # of the velocity
+    growth: float = 0.12  # of its sides that a box may grow in a frame
+    least: float = 0.3  # of its usual area, below which an object counts as partly gone
+    sure: float = 0.5  # score from which on an object is tracked
+    doubt: float = 0.35  # score below which it is lost
+    found: float = 0.6  # score from which on a lost object is found again
+    proposals: int = 3  # boxes that are tried when an object is looked for in the whole frame
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A box that the decoder is asked about, and what the appearance says about it."""
+
+    box: Box
+    expected: Box  # where the object should be at its last size
+    appearance: Array  # (256, 256) from -1, background, to 1, object
+    look: Array  # (h, w) about 1 where cells look like the object, whatever their place; 0 where not computed
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The best of the decoder's answers, together with the appearance."""
+
+    proposal: Proposal
+    logits: Array  # (256, 256), both together
+    agreement: float  # IoU of the decoder's mask and the appearance's
+    likeness: float  # of the mask's cells to the object, 1 as in the frames before
+    wholeness: float  # 1 where the mask is about as large as usual, less where it is a remnant
+    predicted_iou: float
+
+    @property
+    def score(self) -> float:
+        """From 0 to 1."""
+        return min(1.0, max(0.0, self.likeness)) * self.wholeness * (1 + self.agreement) / 2
+
+
+class Target:
+    """One object's memory. Boxes are in cells, masks (256, 256) over the embedding's square."""
+
+    def __init__(self, number: int, scene: Array, share: Array, settings: TrackerSettings) -> None:
+        """`scene` (h, w, D) are the first frame's cells, `share` (256, 256) how much of each part is the object."""
+        box = mask_box(share > 0.5)
+        assert box is not None
+        self.number = number
+        self.state = State.tracked
+        self.box = box
+        self.reacquired = 0
+        self._settings = settings
+        self._velocity = np.zeros(4)
+        self._size = box[2:] - box[:2]  # when it was last seen well
+        self._share = split_cells(share).mean(axis=2)
+        self._likeness = 1.0
+        self._shape, self._look = _models(settings, scene.shape[2])
+        self._area = float(np.count_nonzero(share > 0.5))
+        self._learn(scene, share, np.ones_like(share))
+        self._likeness = self._mean_look(self._look_map(scene, _everything(scene)), share > 0.5)
+
+    def propose(self, scene: Array, cut: bool) -> list[Proposal]:
+        """Boxes to ask the decoder about: near the last one, or anywhere where the object was lost or the scene cut."""
+        if cut or self.state is State.lost:
+            return self._anywhere(scene)
+        expected = self.box + self._settings.damping * self._velocity
+        near = window_around(self.box, scene.shape[:2], TEMPLATE, self._settings.reach + 3.0)
+        look = self._look_map(scene, near)
+        moved = self._follow(look, expected)
+        appearance = self._appearance(scene, moved)
+        drawn = _drawn_box(appearance, moved)
+        return [Proposal(box, moved, appearance, look) for box in (drawn, moved, (drawn + moved) / 2)]
+
+    def choose(self, proposals: Sequence[Proposal], logits: Array, ious: Array) -> Answer:
+        """The answer (P, 256, 256) that agrees best with the appearance, and the two together."""
+        answers = []
+        for proposal, drawn, iou in zip(proposals, logits, ious):
+            agreement = _mask_iou(drawn > 0, proposal.appearance > 0)
+            both = drawn + self._settings.appearance * proposal.appearance
+            kept = connected_part(both > 0, proposal.expected)
+            both = np.where(kept, both, np.minimum(both, -1))
+            likeness = self._mean_look(proposal.look, kept) / max(self._likeness, 1e-3)
+            wholeness = min(1.0, np.count_nonzero(kept) / (self._settings.least * self._area))
+            answers.append(Answer(proposal, both, agreement, likeness, wholeness, float(iou)))
+        return max(answers, key=lambda answer: answer.score)
+
+    def settle(self, scene: Array, answer: Answer) -> State:
+        """Believe the answer as far as its score goes: learn from it, only move there, or give the object up."""
+        settings, score = self._settings, answer.score
+        box = mask_box(answer.logits > 0)
+        searched = self.state is State.lost
+        if box is None or score < (settings.found if searched else settings.doubt):
+            self.state, self._velocity = State.lost, np.zeros(4)
+            return self.state
+        self.reacquired += searched
+        self.state = State.tracked if score >= settings.sure else State.uncertain
+        self._move(box, answer.proposal.expected, searched)
+        if self.state is State.tracked:
+            share = (answer.logits > 0).astype(np.float32)
+            trust = np.minimum(np.abs(answer.logits) / UNIT, 1)
+            self._learn(scene, share, trust, answer.proposal.look)
+            self._share = split_cells(share).mean(axis=2)
+            self._size = self.box[2:] - self.box[:2]
+            seen = self._mean_look(answer.proposal.look, share > 0.5)
+            self._likeness += SLOWLY * (seen - self._likeness)
+            self._area += SLOWLY * (float(share.sum()) - self._area)
+        return self.state
+
+    def _move(self, box: Box, expected: Box, jump: bool) -> None:
+        room = self._settings.growth * np.tile(expected[2:] - expected[:2], 2) + ROOM
+        grown = np.concatenate(
+            [np.maximum(box[:2], expected[:2] - room[:2]), np.minimum(box[2:], expected[2:] + room[2:])]
+        )
+        if (grown[2:] - grown[:2] > 0).all():
+            box = grown
+        shift = (box - self.box).reshape(2, 2).mean(axis=0)
+        self._velocity = np.zeros(4) if jump else 0.5 * self._velocity + 0.5 * np.tile(shift, 2)
+        self.box = box
+
+    def _learn(self, scene: Array, share: Array, trust: Array, look: Array | None = None) -> None:
+        """`share` and `trust` are (256, 256) in [0, 1]; `look` (h, w) is what the object looked like before.
+
+        Cells that do not look like what they are taken for are left out: learning from its own mistakes is how a
+        tracker drifts. Without `look` it is the first frame, of which everything is learnt.
+        """
+        hw = scene.shape[:2]
+        cells = split_cells(share)[: hw[0], : hw[1]]
+        trusted = split_cells(trust)[: hw[0], : hw[1]].mean(axis=2)
+        if look is not None:
+            surprise = np.abs(look.clip(0, 1) - cells.mean(axis=2))
+            trusted = trusted * (1 - self._settings.guard * surprise) ** 2
+        near = window_around(self.box, hw, LEARNT)
+        targets = cells[near].reshape(-1, PARTS)
+        weights = balanced(targets.mean(axis=1), self._settings.foreground) * trusted[near].ravel()
+        self._shape.learn(self._inputs(scene, near, self.box), targets, weights)
+        wide = _everything(scene) if look is None else window_around(self.box, hw, LEARNT, 6.0)
+        targets = cells[wide].mean(axis=2).reshape(-1, 1)
+        self._look.learn(_flat(scene[wide]), targets, balanced(targets[:, 0], 0.5) * trusted[wide].ravel())
+
+    def _inputs(self, scene: Array, window: tuple[slice, slice], box: Box) -> Array:
+        return np.concatenate([_flat(scene[window]), places_in(box, window)], axis=1)
+
+    def _appearance(self, scene: Array, box: Box) -> Array:
+        window = window_around(box, scene.shape[:2], READ)
+        shares = self._shape.predict(self._inputs(scene, window, box))
+        height, width = scene[window].shape[:2]
+        return join_cells((2 * shares - 1).clip(-1.5, 1.5).reshape(height, width, PARTS), window, -1)
+
+    def _look_map(self, scene: Array, window: tuple[slice, slice]) -> Array:
+        look = np.zeros(scene.shape[:2], np.float32)
+        look[window] = self._look.predict(_flat(scene[window])).reshape(scene[window].shape[:2]).clip(-0.5, 1.5)
+        return look
+
+    def _mean_look(self, look: Array, mask: Mask) -> float:
+        height, width = look.shape
+        share = split_cells(mask.astype(np.float32)).mean(axis=2)[:height, :width]
+        total = float(share.sum())
+        return float((share * look).sum()) / total if total > 0 else 0.0
+
+    def _follow(self, look: Array, expected: Box) -> Box:
+        """The last box moved to where the look map fits the last mask best."""
+        reach = self._settings.reach
+        rows, columns = window_around(self.box, (SIDE, SIDE), TEMPLATE)
+        template = self._share[rows, columns] > 0.5
+        inside = max(1, int(np.count_nonzero(template)))
+        signs = np.where(template, 1 / inside, -1 / max(1, template.size - inside))
+        shift = np.round((expected - self.box).reshape(2, 2).mean(axis=0)).astype(int)
+        margin = reach + int(np.abs(shift).max()) + 1
+        padded = np.pad(look, [(margin, margin + SIDE - side) for side in look.shape])
+        top, left = rows.start + shift[1] - reach + margin, columns.start + shift[0] - reach + margin
+        height, width = template.shape
+        area = padded[top : top + height + 2 * reach, left : left + width + 2 * reach]
+        fits = np.tensordot(sliding_window_view(area, template.shape), signs, axes=([2, 3], [0, 1]))
+        steps = np.arange(-reach, reach + 1)
+        fits = fits - 0.01 * np.hypot(steps[:, None], steps)
+        y, x = np.unravel_index(int(fits.argmax()), fits.shape)
+        fine = np.array([_peak(fits[y, :], int(x)), _peak(fits[:, x], int(y))])
+        return np.asarray(self.box + np.tile(shift + np.array([x, y]) - reach + fine, 2))
+
+    def _anywhere(self, scene: Array) -> list[Proposal]:
+        """The places of the whole frame that look most like the object, at about its last size."""
+        look = self._look_map(scene, _everything(scene))
+        boxes = _peaks(look, self._size, self._settings.proposals)
+        return [Proposal(box, box, self._appearance(scene, box), look) for box in boxes]
+
+
+def _models(settings: TrackerSettings, dimensions: int) -> tuple[KernelRegression, KernelRegression]:
+    cell = np.full(dimensions, settings.cell_width)
+    half = settings.features // 2  # half of the cosines know of places, half do not
+    placed = np.concatenate([cell, np.full(2, settings.place_width)])
+    anywhere = np.concatenate([cell, np.full(2, np.inf)])
+    shape = np.concatenate([random_frequencies(placed, half, 1), random_frequencies(anywhere, half, 2)], axis=1)
+    look = random_frequencies(cell, settings.look_features, 3)
+    first, ridge = settings.first_share, settings.ridge
+    return (
+        KernelRegression(shape, first=first, decay=settings.decay, ridge=ridge),
+        KernelRegression(look, first=first, decay=settings.look_decay, ridge=ridge),
+    )
+
+
+def _everything(scene: Array) -> tuple[slice, slice]:
+    return slice(0, scene.shape[0]), slice(0, scene.shape[1])
+
+
+def _flat(cells: Array) -> Array:
+    return cells.reshape(-1, cells.shape[-1])
+
+
+def _mask_iou(one: Mask, other: Mask) -> float:
+    union = int(np.count_nonzero(one | other))
+    return int(np.count_nonzero(one & other)) / union if union else 0.0
+
+
+def _drawn_box(appearance: Array, box: Box) -> Box:
+    """The box of what the appearance draws about `box`, or `box` where that is next to nothing."""
+    drawn = mask_box(connected_part(appearance > 0, box))
+    return box if drawn is None or area_of(drawn) < 0.2 * area_of(box) else drawn
+
+
+def _peak(values: NDArray[np.floating], at: int) -> float:
+    """Where between its neighbours a maximum lies, by a parabola: -0.5 to 0.5."""
+    if not 0 < at < len(values) - 1:
+        return 0.0
+    before, here, after = values[at - 1 : at + 2]
+    bend = before - 2 * here + after
+    return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5)) if bend < 0 else 0.0
+
+
+def _peaks(look: Array, size: NDArray[np.float64], count: int) -> list[Box]:
+    """Boxes of about a size (w, h) whose inside looks more like the object than what is around them, best first."""
+    found: list[tuple[float, Box]] = []
+    sums = np.pad(look, ((1, 0), (1, 0))).cumsum(axis=0, dtype=float).cumsum(axis=1)
+    height, width = look.shape
+    y, x = np.mgrid[:height, :width] + 0.5
+    for scale in (0.7, 1.0, 1.4):
+        half = np.maximum(size * scale / 2, 0.5)
+        inside, cells = _sum_in(sums, x, y, half)
+        outer, more = _sum_in(sums, x, y, half * 1.5)
+        ring = (outer - inside) / np.maximum(more - cells, 1)
+        value = inside / np.maximum(cells, 1) - ring.clip(0)
+        value *= np.minimum(1, cells / np.prod(2 * half) + 0.25)  # what lies mostly outside the picture says little
+        for place in np.argsort(value, axis=None)[: -8 * count - 1 : -1]:
+            row, column = divmod(int(place), width)
+            centre = np.array([column + 0.5, row + 0.5])
+            found.append((float(value[row, column]), np.concatenate([centre - half, centre + half])))
+    found.sort(key=lambda item: -item[0])
+    kept: list[Box] = []
+    for _, box in found:
+        box = np.concatenate([box[:2].clip(0), np.minimum(box[2:], (width, height))])
+        if len(kept) < count and all(box_iou(box, other) < 0.5 for other in kept):
+            kept.append(box)
+    return kept
+
+
+def _sum_in(
+    sums: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64], half: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sum and number of cells in boxes about the centres x y, from an integral image."""
+    height, width = sums.shape[0] - 1, sums.shape[1] - 1
+    left, right = (np.rint(x + side * half[0]).clip(0, width).astype(int) for side in (-1, 1))
+    top, bottom = (np.rint(y + side * half[1]).clip(0, height).astype(int) for side in (-1, 1))
+    total = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    return total, ((right - left) * (bottom - top)).astype(float)

@@ -1,0 +1,93 @@
+"""What to follow, and from which frame on: from options and from prompt files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.moment import Moment, parse_moment
+from nanosam_cli.core.render import Mask
+from nanosam_cli.core.request import Request, parse_request, some
+
+_LAYOUT = '{"0": {"boxes": [[x0, y0, x1, y1]]}, "4.5s": {"points": [[x, y, 1]], "ids": [2]}}'
+
+
+@dataclass(frozen=True, eq=False)
+class TimedRequest:
+    """Objects that are prompted at one moment. `ids` name them; an object that is followed already starts anew."""
+
+    moment: Moment
+    request: Request
+    ids: Sequence[int] | None = None
+
+    def scaled(self, original_hw: tuple[int, int], hw: tuple[int, int]) -> Request:
+        """The request for frames that were made smaller: coordinates and masks of the video's own size shrink too."""
+        request = self.request
+        if original_hw == hw:
+            return request
+        scale = np.array([hw[1] / original_hw[1], hw[0] / original_hw[0]], np.float32)
+        return replace(
+            request,
+            boxes=None if request.boxes is None else request.boxes * np.tile(scale, 2),
+            points=None if request.points is None else request.points * scale,
+            masks=None if request.masks is None else np.stack([_shrunk(mask, hw) for mask in request.masks]),
+        )
+
+
+def read_timed_requests(path: Path) -> list[TimedRequest]:
+    """Requests by frame or time, in the file's order; see `read_prompts` for what each entry holds.
+
+    InputError where the file cannot be read or is laid out in another way.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}", f"expected {_LAYOUT}") from error
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path} names no frames", f"expected {_LAYOUT}")
+    return [_timed(key, entry, f"{path}, {key}") for key, entry in content.items()]
+
+
+def _timed(key: str, entry: Any, where: str) -> TimedRequest:
+    try:
+        moment = parse_moment(key)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}", f"expected {_LAYOUT}") from error
+    ids = entry.get("ids") if isinstance(entry, dict) else None
+    request = parse_request({k: v for k, v in entry.items() if k != "ids"} if ids is not None else entry, where)
+    whole = isinstance(ids, list) and all(type(number) is int and number > 0 for number in ids)
+    if ids is not None and not (whole and len(set(ids)) == len(ids) == count_objects(request)):
+        raise InputError(f"{where}: ids must name its {count_objects(request)} objects by numbers from 1", _LAYOUT)
+    return TimedRequest(moment, request, ids)
+
+
+def count_objects(request: Request) -> int:
+    """How many objects a request asks for."""
+    return next(len(part) for part in (request.boxes, request.points, request.masks) if part is not None)
+
+
+def check_asked(requests: Sequence[TimedRequest], *, clicks: bool) -> None:
+    """UsageError where nothing is to be followed and nobody can click."""
+    if not requests and not clicks:
+        raise UsageError(
+            "no prompt: say what to follow with --box, --point, --mask or --prompts, or click it with --show",
+            "nanosam track video.mp4 --box 10,20,300,400",
+        )
+
+
+def some_moments(requests: Sequence[TimedRequest]) -> str:
+    """When requests are due, for a message."""
+    return some([timed.moment for timed in requests])
+
+
+def _shrunk(mask: Mask, hw: tuple[int, int]) -> Mask:
+    return np.asarray(Image.fromarray(mask).resize(hw[::-1], Image.Resampling.NEAREST))

@@ -1,0 +1,89 @@
+"""`nanosam eval davis` from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nanosam_cli.commands.eval import FirstPrompt
+from nanosam_cli.core.followers import CopyFollower
+from nanosam_cli.core.paths import TEST_DATA
+from tests.command_line import Ran, run_nanosam
+from tests.video_data import save_frames
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def evaluate(own_files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`nanosam eval davis` with the fake model on two small clips in `clips/`."""
+    monkeypatch.chdir(tmp_path)
+    save_frames(tmp_path / "clips" / "a")
+    save_frames(tmp_path / "clips" / "b", 5)
+
+    def run(*arguments: object) -> Ran:
+        model = () if "--model" in arguments else ("--encoder", own_files[0], "--decoder", own_files[1])
+        return run_nanosam("eval", "davis", "clips", *arguments, *model)
+
+    return run
+
+
+@pytest.mark.parametrize("prompt", [kind.value for kind in FirstPrompt])
+def test_json(evaluate: Run, prompt: str) -> None:
+    ran = evaluate("--prompt", prompt, "--json")
+    assert ran.code == 0, ran.err
+    record = json.loads(ran.out)
+    assert {"mean_j", "mean_f", "mean_jf"} < record.keys()
+    assert record["prompt"] == prompt
+    assert 0.7 < record["mean_j"] <= 1
+    assert [(clip["clip"], clip["frames"], clip["tracked"]) for clip in record["clips"]] == [("a", 8, 1), ("b", 5, 1)]
+    assert all(clip["fps"] > 0 for clip in record["clips"])
+
+
+def test_table_sheets_and_masks(evaluate: Run) -> None:
+    ran = evaluate("--sheets", "sheets", "--masks", "masks")
+    assert ran.code == 0, ran.err
+    for words in ("clip", "J&F", "tracked", "found again", "fps", "all", "mask prompt"):
+        assert words in ran.out
+    assert sorted(path.name for path in Path("sheets").iterdir()) == ["a.png", "b.png"]
+    assert len(list(Path("masks/b").iterdir())) == 5
+    again = evaluate("--sheets", "sheets")
+    assert again.code == 1
+    assert "exist already; nothing was done" in again.words
+    assert evaluate("--sheets", "sheets", "--force").code == 0
+
+
+def test_baseline(evaluate: Run) -> None:
+    floor = json.loads(evaluate("--model", CopyFollower.name, "--json").out)
+    tracker = json.loads(evaluate("--json").out)
+    assert floor["model"] == "copy"
+    assert floor["mean_j"] < tracker["mean_j"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--clip", "c"), 2, "no annotated clip c"),
+        (("--split", "val"), 2, "no list val"),
+        (("--model", "copy", "--prompt", "box"), 2, "the baseline copy takes the first mask"),
+        (("--prompt", "point"), 2, "'point' is not one of"),
+    ],
+)
+def test_refusals(evaluate: Run, arguments: tuple[str, ...], code: int, words: str) -> None:
+    ran = evaluate(*arguments)
+    assert (ran.code, "Traceback" in ran.err) == (code, False)
+    assert words in ran.words
+
+
+@pytest.mark.data
+def test_model_in_the_box() -> None:
+    """Half of what is measured (docs/tracking.md) would be a fault."""
+    data = TEST_DATA.get()
+    if data is None or not (data / "video").is_dir():
+        pytest.skip("NANOSAM_TEST_DATA has no video/")
+    ran = run_nanosam("eval", "davis", data / "video", "--clip", "schoolgirls-1", "--json")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["mean_jf"] > 0.7

@@ -1,0 +1,214 @@
+"""Videos are read as they are, with all their faults, and what is written plays."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from nanosam_cli.core import video
+from nanosam_cli.core.errors import BackendError, InputError, MissingExtraError, NanosamError, UsageError
+from nanosam_cli.core.video import VideoFrame, VideoWriter, find_encoder, open_video
+from tests.video_data import HW, picture, save_frames, save_video
+
+
+def read(source: Path | str) -> list[VideoFrame]:
+    with open_video(str(source)) as opened:
+        frames = list(opened)
+        assert opened.fault is None
+        return frames
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one.astype(int) - other).mean())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
+def test_there_and_back(tmp_path: Path, suffix: str) -> None:
+    path = save_video(tmp_path / f"a{suffix}")
+    frames = read(path)
+    assert [frame.index for frame in frames] == list(range(8))
+    assert [float(frame.time) for frame in frames] == pytest.approx([index / 10 for index in range(8)], abs=1e-3)
+    assert frames[3].name == "00003"
+    for frame in frames:
+        assert difference(frame.image, picture(frame.index)) < 20
+    with open_video(str(path)) as opened:
+        assert round(float(opened.rate)) == 10
+        assert opened.frames == 8
+        assert not opened.live
+
+
+def test_h264_at_the_same_rate(tmp_path: Path) -> None:
+    with av.open(str(save_video(tmp_path / "a.mp4"))) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.frames, stream.average_rate) == (8, 10)
+        assert float(stream.duration * stream.time_base) == pytest.approx(0.8)
+
+
+def test_odd_sizes_gain_a_row_and_a_column(tmp_path: Path) -> None:
+    frames = read(save_video(tmp_path / "a.mp4", 3, (95, 127)))
+    assert frames[0].image.shape == (96, 128, 3)
+    assert difference(frames[0].image[:95, :127], picture(0, (95, 127))) < 20
+    np.testing.assert_allclose(frames[0].image[94].astype(int), frames[0].image[95], atol=60)
+
+
+def test_variable_frame_rate(tmp_path: Path) -> None:
+    times = [Fraction(milliseconds, 1000) for milliseconds in (0, 40, 300, 310, 1000)]
+    path = save_video(tmp_path / "a.mkv", 5, times=times)
+    found = [frame.time for frame in read(path)]
+    assert [float(time) for time in found] == pytest.approx([float(time) for time in times], abs=1e-3)
+    with open_video(str(path)) as opened, VideoWriter(tmp_path / "b.mp4", opened.rate, opened.clock) as writer:
+        for frame in opened:
+            writer.write(frame.image, frame.time)
+    assert [frame.time for frame in read(tmp_path / "b.mp4")] == found
+
+
+@pytest.mark.parametrize(("turn", "quarters"), [(0, 0), (90, 1), (180, 2), (-90, 3)])
+def test_rotation(tmp_path: Path, turn: int, quarters: int) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = *HW, "yuv420p"
+        stream.set_display_rotation(turn)
+        for index in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index), format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        rotation = next(container.decode(video=0)).rotation
+    assert rotation % 360 == turn % 360
+    frame = read(path)[0]
+    assert difference(frame.image, np.rot90(picture(0), quarters)) < 20
+
+
+def test_gif(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(picture(index)) for index in range(4)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=100)
+    frames = read(tmp_path / "a.gif")
+    assert [float(frame.time) for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert difference(frames[2].image, picture(2)) < 20
+
+
+def test_folder(tmp_path: Path) -> None:
+    with open_video(str(save_frames(tmp_path / "clip", 3)), Fraction(5)) as opened:
+        frames = list(opened)  # the masks beside the frames are none
+        assert (opened.frames, opened.rate) == (3, 5)
+    assert [(frame.name, frame.time) for frame in frames] == [
+        ("00000", 0),
+        ("00001", Fraction(1, 5)),
+        ("00002", Fraction(2, 5)),
+    ]
+
+
+def test_folder_of_png(tmp_path: Path) -> None:
+    for index in (0, 2, 10):
+        Image.fromarray(picture(index)).save(tmp_path / f"{index}.png")
+    assert [frame.name for frame in read(tmp_path)] == ["0", "2", "10"]
+
+
+def cut_off(path: Path, share: float) -> Path:
+    path.write_bytes(path.read_bytes()[: math.floor(path.stat().st_size * share)])
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_truncated_file_keeps_the_frames_before(tmp_path: Path, suffix: str) -> None:
+    path = cut_off(save_video(tmp_path / f"a{suffix}", 40), 0.6)
+    with open_video(str(path)) as opened:
+        frames = list(opened)
+        assert 5 < len(frames) < 39
+        assert opened.fault is not None
+        assert f"after {len(frames)} frames" in str(opened.fault)
+    for frame in frames:
+        assert difference(frame.image, picture(frame.index)) < 25
+
+
+def test_broken_frame_in_a_folder(tmp_path: Path) -> None:
+    folder = save_frames(tmp_path / "clip", 4)
+    (folder / "00002.jpg").write_bytes(b"\xff\xd8 broken")
+    with open_video(str(folder)) as opened:
+        assert len(list(opened)) == 2
+        assert "ends at frame 2" in str(opened.fault)
+
+
+def empty_video(folder: Path) -> Path:
+    with VideoWriter(folder / "a.mkv", Fraction(10), Fraction(1, 1000)):
+        pass
+    return folder / "a.mkv"
+
+
+def only_sound(folder: Path) -> Path:
+    with av.open(str(folder / "a.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+    return folder / "a.wav"
+
+
+def text_file(folder: Path) -> Path:
+    (folder / "a.mp4").write_text("no video at all")
+    return folder / "a.mp4"
+
+
+def other_size(folder: Path) -> Path:
+    Image.fromarray(picture(0, (90, 128))).save(save_frames(folder / "clip", 3) / "00003.jpg")
+    return folder / "clip"
+
+
+def first_broken(folder: Path) -> Path:
+    (save_frames(folder / "clip", 3) / "00000.jpg").write_bytes(b"\xff\xd8 broken")
+    return folder / "clip"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: folder / "none.mp4", "no such file"),
+        (text_file, "not a video"),
+        (lambda folder: cut_off(save_video(folder / "a.mp4", 20), 0.5), "not a video"),
+        (empty_video, "a.mkv"),
+        (only_sound, "no video in it"),
+        (lambda folder: folder, "no images"),
+        (first_broken, "00000.jpg"),
+        (other_size, "128x90"),
+        (lambda folder: "99", "camera 99"),
+    ],
+    ids=["missing", "text", "mp4 cut off", "zero frames", "sound", "empty folder", "broken", "sizes", "camera"],
+)
+def test_what_cannot_be_read(tmp_path: Path, make: Callable[[Path], Path | str], words: str) -> None:
+    source = make(tmp_path)
+    with pytest.raises(InputError, match=words):
+        read(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "error", "words"),
+    [
+        ("a.xyz", None, UsageError, "no encoder for .xyz"),
+        ("a", None, UsageError, "without a suffix"),
+        ("a.mp4", ("no-such-encoder",), BackendError, "none of the encoders no-such-encoder"),
+    ],
+)
+def test_no_encoder(
+    monkeypatch: pytest.MonkeyPatch, name: str, known: tuple[str] | None, error: type[NanosamError], words: str
+) -> None:
+    if known:
+        monkeypatch.setitem(video.ENCODERS, ".mp4", known)
+    with pytest.raises(error, match=words):
+        find_encoder(Path(name))
+
+
+def test_without_pyav(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingExtraError) as raised:
+        read(tmp_path / "a.mp4")
+    assert raised.value.hint == "pip install 'nanosam-cli[video]'"
+    assert len(read(save_frames(tmp_path / "clip", 3))) == 3  # a folder needs no PyAV
