@@ -13,7 +13,7 @@ from nanosam_cli.options import QuietOption, VerboseOption
 
 if TYPE_CHECKING:
     from nanosam_cli.core.recipe import Recipe
-    from nanosam_cli.core.run_log import StepReport
+    from nanosam_cli.core.run_log import Event
 
 
 def distill(
@@ -57,30 +57,35 @@ def distill(
 
 def _train(recipe: Recipe, folder: Path, resume: bool) -> None:
     try:
-        from nanosam_cli.core import distillation, plots
+        from nanosam_cli.core import distillation, distributed, plots
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train", str(error.name)) from error
 
-    from nanosam_cli.core.run_log import EvaluationReport
+    from nanosam_cli.core.run_log import EvaluationReport, Note
 
-    done = distillation.steps_done(folder) if resume else 0
+    if not distributed.is_first():
+        console.be_quiet()
+    done = distillation.steps_done(folder) if resume or distributed.was_restarted() else 0
     with console.progress("train", recipe.optimiser.steps, "steps", done=done) as advance:
 
-        def report(event: StepReport | EvaluationReport) -> None:
+        def report(event: Event) -> None:
             if isinstance(event, EvaluationReport):
                 console.info(f"step {event.step}: mIoU {_by_size(event.mean_iou)}")
-                return
-            advance(
-                1,
-                loss=event.loss,
-                IoU=event.iou,
-                images_per_s=event.images_per_second,
-                waiting=f"{event.waiting:.0%}",
-            )
+            elif isinstance(event, Note):
+                (console.warn if event.warning else console.info)(event.text)
+            else:
+                advance(
+                    1,
+                    loss=event.loss,
+                    IoU=event.iou,
+                    images_per_s=event.images_per_second,
+                    waiting=f"{event.waiting:.0%}",
+                )
 
         checkpoint = distillation.train(recipe, folder, resume=resume, report=report)
-    console.info(f"loss curve: {plots.plot_run(folder)}")
-    console.text(str(checkpoint))
+    if distributed.is_first():
+        console.info(f"loss curve: {plots.plot_run(folder)}")
+        console.text(str(checkpoint))
 
 
 def _by_size(mean_iou: dict[str, float]) -> str:

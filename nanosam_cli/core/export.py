@@ -64,7 +64,7 @@ class Source:
 
     name: str
     encoder: nn.Module
-    decoder: nn.Module
+    decoder: nn.Module | None  # None where the teacher's decoder is used as it is
     image_size: int
     details: dict[str, str]
 
@@ -82,7 +82,7 @@ def load_source(checkpoint: Path) -> Source:
         section = ModelSection(**state.metadata["recipe"]["model"])
     except (KeyError, TypeError) as error:
         raise InputError(f"{checkpoint} does not say which model it holds: {error}") from error
-    model = PromptableModel(section).eval()
+    model = PromptableModel(section, download=False).eval()
     missing, extra = model.load_state_dict(state.part("ema.module."), strict=False)
     if missing or extra:
         raise InputError(f"{checkpoint} does not fit its model: missing {missing or 'none'}, extra {extra or 'none'}")
@@ -97,6 +97,11 @@ def export_model(checkpoint: Path, folder: Path, parts: Sequence[str], *, overwr
     """
     source = load_source(checkpoint)
     modules = {ENCODER: source.encoder, DECODER: source.decoder}
+    if source.decoder is None and DECODER in parts:
+        raise InputError(
+            f"{checkpoint} holds an image encoder alone, for its teacher's mask decoder",
+            f"nanosam export encoder {checkpoint}; the decoder is exported from the teacher",
+        )
     metadata = {
         "nanosam.model": source.name,
         "nanosam.image_size": str(source.image_size),
@@ -107,8 +112,9 @@ def export_model(checkpoint: Path, folder: Path, parts: Sequence[str], *, overwr
         **source.details,
     }
     return [
-        export_part(part, modules[part], source.image_size, folder / f"{part}.onnx", metadata, overwrite=overwrite)
+        export_part(part, module, source.image_size, folder / f"{part}.onnx", metadata, overwrite=overwrite)
         for part in parts
+        if (module := modules[part]) is not None
     ]
 
 

@@ -34,7 +34,8 @@ def test_from_recipe_to_mask() -> None:
     assert trained.out.strip() == str(Path("runs/tiny/last.safetensors"))
     assert "mIoU all 0." in trained.err
     assert sorted(path.name for path in Path("runs/tiny").iterdir()) == [
-        *("evaluation.jsonl", "last.safetensors", "log.csv", "loss.png", "recipe.json")
+        *("best.safetensors", "evaluation.jsonl", "last.safetensors"),
+        *("log.csv", "loss.png", "masks.png", "recipe.json"),
     ]
     with Image.open("runs/tiny/loss.png") as plot:
         assert plot.size[0] > 500
