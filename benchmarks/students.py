@@ -1,7 +1,7 @@
 """Count parameters and multiply-accumulates of backbones as students: writes the table of `nanosam distill --list`.
 
-    python benchmarks/students.py                 # those of the table again
-    python benchmarks/students.py convnext_atto   # and one more
+python benchmarks/students.py                 # those of the table again
+python benchmarks/students.py convnext_atto   # and one more
 """
 
 from __future__ import annotations
