@@ -10,11 +10,13 @@ from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from nanosam_cli.core.errors import BackendError
 
-PATIENCE = timedelta(hours=2)  # the others wait while the first evaluates
+PATIENCE = timedelta(hours=1)  # the others wait while the first evaluates
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,12 @@ def join(device_name: str) -> Iterator[Ranks]:
     local = int(os.environ["LOCAL_RANK"])
     device = choose_device(device_name, local)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=PATIENCE)
+    store, rank, ranks = next(rendezvous("env://", timeout=PATIENCE))
+    # torchrun's own store outlives a restart: under the same keys, processes would look for the dead ones' addresses
+    own = PrefixStore(f"restart-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    distributed.init_process_group(backend, store=own, rank=rank, world_size=ranks, timeout=PATIENCE)
     try:
-        yield Ranks(device, distributed.get_rank(), distributed.get_world_size(), backend)
+        yield Ranks(device, rank, ranks, backend)
     finally:
         distributed.destroy_process_group()
 
