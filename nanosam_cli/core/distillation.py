@@ -90,7 +90,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
             write_text(folder / "recipe.json", text, overwrite=True)
         for note in _notes(recipe, ranks, training.model, fresh):
             tell(note)
-        if teacher and recipe.teacher and recipe.teacher.cache:
+        if teacher and recipe.teacher and recipe.teacher.cache and recipe.is_taught:
             dataset.cache = fill_cache(dataset, recipe, Path(recipe.teacher.cache), teacher, ranks, tell)
         log = opened.enter_context(closing(RunLog(folder, keep=done))) if ranks.first else None
         board = opened.enter_context(closing(TensorBoard(folder))) if log and recipe.run.tensorboard else None
@@ -222,7 +222,7 @@ def _open_data(recipe: Recipe, folder: Path, teacher: Teacher | None) -> Trainin
             f"{teacher.image_size}",
             "choose another multiple of 32",
         )
-    dataset = TrainingCrops(recipe, teacher.image_size if teacher else None)
+    dataset = TrainingCrops(recipe, teacher.image_size if teacher and recipe.is_taught else None)
     dataset.unreadable = Unreadable(folder / UNREADABLE, dataset.photos)
     return dataset
 

@@ -178,6 +178,11 @@ class Recipe:
         """Steps after which samples come again; None where they never do."""
         return self.teacher.cache_steps if self.teacher else None
 
+    @property
+    def is_taught(self) -> bool:
+        """Whether a step asks the teacher anything; with no weight and annotated masks it does not."""
+        return self.teacher is not None and (self.teacher.weight > 0 or self.teacher.masks == "teacher")
+
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as in the TOML: what was left out is not there."""
         return without_none(dataclasses.asdict(self))

@@ -101,6 +101,7 @@ def test_list() -> None:
     assert "11517760" in listed.out  # ResNet18's parameters
 
 
+@pytest.mark.slow
 def test_quick() -> None:
     """The recipe as it is, but for fewer steps: from nothing to a model that is better than the boxes' ellipses."""
     fewer = ("optimiser.steps=30", "optimiser.warmup=3", "run.evaluate_every=0", "run.threads=1")

@@ -210,6 +210,18 @@ def test_a_step_of_micro_batches_has_their_mean_gradient(root: Path) -> None:
     torch.testing.assert_close(both, (one + two) / 2, atol=1e-6, rtol=1e-4)
 
 
+def test_a_teacher_without_weight_is_not_asked(root: Path, tmp_path: Path) -> None:
+    taught = teacher(root / "encoder.onnx")
+    train(tiny_recipe(root, steps=1), tmp_path / "alone")
+    train(tiny_recipe(root, steps=1, overrides=[taught, "teacher.weight=0"]), tmp_path / "unweighted")
+    train(tiny_recipe(root, steps=1, overrides=[taught]), tmp_path / "taught")
+    alone, unweighted, both = (read_steps(tmp_path / name)[0] for name in ("alone", "unweighted", "taught"))
+    assert alone["loss"] == unweighted["loss"]
+    assert float(unweighted["features"]) == 0
+    # the very same samples, with the features on top
+    assert float(both["loss"]) == pytest.approx(float(alone["loss"]) + float(both["features"]), rel=1e-4)
+
+
 def test_the_best_and_some_numbered_checkpoints_stay(root: Path, tmp_path: Path) -> None:
     overrides = ["run.keep=2", "run.checkpoint_every=1", "run.evaluate_every=1"]
     train(tiny_recipe(root, steps=4, evaluate_on="shapes", overrides=overrides), tmp_path)
