@@ -18,6 +18,13 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 TRAINING = (
     "core.modeling",
     "core.distillation",
+    "core.training_step",
+    "core.after_training",
+    "core.distributed",
+    "core.teacher",
+    "core.teaching",
+    "core.embedding_cache",
+    "core.tensorboard",
     "core.checkpoint",
     "core.datasets",
     "core.losses",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,10 @@ def tiny_recipe(
     evaluate_on: str = "",
     crop: int = 64,
     full: float = 0.0,
+    masks: bool = True,
+    overrides: Sequence[str] = (),
 ) -> Recipe:
-    """A recipe over `root/shapes`, which `save_shapes` made."""
+    """A recipe over `root/shapes`, which `save_shapes` made; without `masks` it needs a teacher."""
     text = TINY.format(
         root=root.as_posix(),
         steps=steps,
@@ -128,6 +131,14 @@ def tiny_recipe(
         crop=crop,
         full=full,
     )
+    if not masks:
+        text = text[: text.index("[prompts]")] + text[text.index("[optimiser]") :]
     path = root / "tiny.toml"
     path.write_text(text)
-    return load_recipe(path)
+    return load_recipe(path, overrides)
+
+
+def teacher(encoder: Path | str, **changes: object) -> str:
+    """The override that adds a teacher to a recipe."""
+    values = {"encoder": str(encoder), "loss": "huber", "per_channel": False, "weight": 1.0, "masks": "annotated"}
+    return "teacher={" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in (values | changes).items()) + "}"

@@ -13,7 +13,7 @@ from nanosam_cli.options import QuietOption, VerboseOption
 
 if TYPE_CHECKING:
     from nanosam_cli.core.recipe import Recipe
-    from nanosam_cli.core.run_log import StepReport
+    from nanosam_cli.core.run_log import Event
 
 
 def distill(
@@ -28,26 +28,33 @@ def distill(
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder of the run; else runs/MODEL.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")] = False,
-    list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes that come with the package.")] = False,
+    list_recipes: Annotated[bool, typer.Option("--list", help="Show recipes, and students with their cost.")] = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Train a model from a recipe.
 
-    The run can be killed at any time and goes on with --resume. Its folder holds the recipe, a log, a plot of the loss
-    and the last checkpoint, which `nanosam export` turns into model files.
+    The run can be killed at any time and goes on with --resume. Its folder holds the recipe, a log, pictures and the
+    last and the best checkpoint, which `nanosam export` turns into model files.
 
         nanosam distill --list
+
+        nanosam distill quick
 
         nanosam distill nanosam-b0 --set data.root=photos
 
         nanosam distill nanosam-b0 --set data.root=photos --resume
+
+        torchrun --no-python --nproc-per-node 2 nanosam distill nanosam-b0 --set optimiser.micro_batch=4 --resume
     """
     from nanosam_cli.core.recipe import find_recipe, list_recipe_files, load_recipe
+    from nanosam_cli.core.students import list_students
 
     if list_recipes:
-        rows = [(path.stem, title) for path, title in list_recipe_files()]
-        console.table(("recipe", "what it trains"), rows)
+        console.table(("recipe", "what it trains"), [(path.stem, title) for path, title in list_recipe_files()])
+        columns = ("student (model.backbone)", "parameters", "GMACs at 512", "at 1024")
+        rows = [(s.backbone, s.parameters, s.gmacs_512, s.gmacs_1024) for s in list_students()]
+        console.table(columns, rows)
         return
     if recipe is None:
         raise UsageError("no recipe given", "nanosam distill --list")
@@ -57,30 +64,35 @@ def distill(
 
 def _train(recipe: Recipe, folder: Path, resume: bool) -> None:
     try:
-        from nanosam_cli.core import distillation, plots
+        from nanosam_cli.core import distillation, distributed, plots
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train", str(error.name)) from error
 
-    from nanosam_cli.core.run_log import EvaluationReport
+    from nanosam_cli.core.run_log import EvaluationReport, Note
 
-    done = distillation.steps_done(folder) if resume else 0
+    if not distributed.is_first():
+        console.be_quiet()
+    done = distillation.steps_done(folder) if resume or distributed.was_restarted() else 0
     with console.progress("train", recipe.optimiser.steps, "steps", done=done) as advance:
 
-        def report(event: StepReport | EvaluationReport) -> None:
+        def report(event: Event) -> None:
             if isinstance(event, EvaluationReport):
                 console.info(f"step {event.step}: mIoU {_by_size(event.mean_iou)}")
-                return
-            advance(
-                1,
-                loss=event.loss,
-                IoU=event.iou,
-                images_per_s=event.images_per_second,
-                waiting=f"{event.waiting:.0%}",
-            )
+            elif isinstance(event, Note):
+                (console.warn if event.warning else console.info)(event.text)
+            else:
+                advance(
+                    1,
+                    loss=event.loss,
+                    IoU=event.iou,
+                    images_per_s=event.images_per_second,
+                    waiting=f"{event.waiting:.0%}",
+                )
 
         checkpoint = distillation.train(recipe, folder, resume=resume, report=report)
-    console.info(f"loss curve: {plots.plot_run(folder)}")
-    console.text(str(checkpoint))
+    if distributed.is_first():
+        console.info(f"loss curve: {plots.plot_run(folder)}")
+        console.text(str(checkpoint))
 
 
 def _by_size(mean_iou: dict[str, float]) -> str:

@@ -118,6 +118,7 @@ def _report(files: list[Exported], json: bool) -> None:
     console.table(("file", "size", "output", "max |torch - ONNX Runtime|"), rows)
     for file in files:
         masks = file.proof.mask_iou
-        console.text(f"{file.path}: mask IoU with torch {masks.mean:.4f}, worst {masks.worst:.4f} of {masks.objects}")
+        compared = f"{masks.title} with torch: {masks.figures}" if masks else "no masks compared, there is no decoder"
+        console.text(f"{file.path}: {compared}")
         if file.proof.remark:
             console.text(file.proof.remark)

@@ -39,8 +39,8 @@ def export_into_cache(spec: ModelSpec, note: Note) -> None:
         note(f"{spec.name} is a checkpoint: exporting it to ONNX, once")
         with unfinished(folder) as temporary:
             for file in export_model(checkpoint, temporary, ALL, note=note):
-                masks = file.proof.mask_iou
-                note(f"{file.path.name}: mask IoU with torch {masks.mean:.4f}, worst {masks.worst:.4f}")
+                if file.proof.mask_iou is not None:
+                    note(f"{file.path.name}: {file.proof.mask_iou.title} with torch: {file.proof.mask_iou.figures}")
             temporary.rename(folder)
         note(f"{spec.name} is in {folder} now, and runs without torch")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.files import atomic_write
+from nanosam_cli.core.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,29 @@ def save_state(
     path: Path, model: nn.Module, average: nn.Module, optimiser: Optimizer, metadata: dict[str, Any]
 ) -> None:
     """Write model (`model.`), its moving average (`ema.`) and optimiser (`optimiser.`); replaces `path` atomically."""
-    from safetensors.torch import save_file
-
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"ema.{name}": tensor for name, tensor in average.state_dict().items()}
     for number, values in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": value for name, value in values.items()}
-    with atomic_write(path, overwrite=True) as temporary:
-        save_file(
-            {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-            temporary,
-            metadata={"nanosam": json.dumps(metadata)},
-        )
+    save_tensors(path, tensors, metadata)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and plain values; replaces `path` atomically. OutputError where that fails: it stays as it was."""
+    from safetensors.torch import save
+
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    # as bytes, because safetensors' own writing hides the reason where it fails, such as a full disk
+    write_bytes(path, save(own, {"nanosam": json.dumps(metadata)}), overwrite=True)
+
+
+def keep_numbered(path: Path, step: int, keep: int) -> None:
+    """Keep a copy of a checkpoint under its step's number; of such copies the newest `keep` stay."""
+    if keep:
+        write_bytes(path.with_name(f"step-{step:07}{path.suffix}"), path.read_bytes(), overwrite=True)
+    numbered = sorted(path.parent.glob(f"step-*{path.suffix}"))
+    for old in numbered[: len(numbered) - keep]:
+        old.unlink()
 
 
 def load_state(path: Path) -> TrainingState:

@@ -26,6 +26,7 @@ HEAD = 22
 MARGIN = 0.25  # of the object's longer side, around what is shown
 LEAST_CONTEXT = 24  # pixels of the photo around a small object
 TRUTH, PREDICTION, BOX = (60, 210, 90), (255, 60, 150), (255, 255, 255)
+LEGEND = ("annotated mask", "predicted mask", "annotated box")
 PAPER, INK = (24, 24, 28), (235, 235, 235)
 
 
@@ -84,8 +85,13 @@ def read_masks(path: Path) -> dict[int, dict[str, Any]]:
         ) from error
 
 
-def draw_sheet(entries: Sequence[Entry], files: PhotoFiles, columns: int = 5) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB: a tile an object, row by row. InputError where a photo or a mask cannot be read."""
+def draw_sheet(
+    entries: Sequence[Entry], files: PhotoFiles, columns: int = 5, legend: tuple[str, str, str] = LEGEND
+) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB: a tile an object, row by row; `legend` names the two outlines and the box.
+
+    InputError where a photo or a mask cannot be read.
+    """
     columns = max(1, min(columns, len(entries)))
     rows = -(-len(entries) // columns)
     width, height = columns * (TILE + GAP) + GAP, HEAD + rows * (TILE + CAPTION + GAP) + GAP
@@ -93,7 +99,7 @@ def draw_sheet(entries: Sequence[Entry], files: PhotoFiles, columns: int = 5) ->
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default()
     x = GAP
-    for text, colour in (("annotated mask", TRUTH), ("predicted mask", PREDICTION), ("annotated box", BOX)):
+    for text, colour in zip(legend, (TRUTH, PREDICTION, BOX)):
         draw.text((x, GAP), text, fill=colour, font=font)
         x += round(draw.textlength(text, font)) + 2 * GAP
     for number, entry in enumerate(entries):

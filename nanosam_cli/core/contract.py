@@ -65,6 +65,12 @@ def read_contract(encoder: Session, decoder: Session) -> Contract:
     )
 
 
+def encoder_image_size(encoder: Session) -> int:
+    """S of an image encoder alone. ModelError, naming the file, where it breaks the contract."""
+    _check_part(ENCODER, encoder)
+    return _image_size(encoder)
+
+
 def _looks_like(part: str, session: Session) -> bool:
     return {info.name for info in session.inputs} == INPUTS[part].keys()
 

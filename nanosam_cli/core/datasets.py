@@ -1,11 +1,11 @@
-"""Training samples: crops of annotated photos with prompts. Sample i of a seed is always the same sample.
+"""Training samples: crops of photos with prompts, for a student and its teacher. Sample i of a seed is always the same.
 
 Nothing here keeps random state, so a run resumes exactly by going on with the next index, whatever the worker count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,21 +14,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from nanosam_cli.core.coco import AnnotatedPhoto, read_coco
+from nanosam_cli.core.coco import AnnotatedPhoto, read_annotations
+from nanosam_cli.core.crops import Crop, change_colours, crop_photo, paste_object
+from nanosam_cli.core.embedding_cache import EmbeddingCache
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.frame import COORDINATE_SIZE
-from nanosam_cli.core.image import read_image
-from nanosam_cli.core.recipe import DataSection, PromptSection, Recipe
+from nanosam_cli.core.image_folder import PlainPhoto, Unreadable, find_photos, fingerprint
+from nanosam_cli.core.recipe import PromptSection, Recipe
 from nanosam_cli.core.types import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND, PADDING
 from nanosam_cli.core.zoo import SAM_MEAN, SAM_STD
 
-MIN_SIDE = 3.0  # pixels of the crop: smaller objects say nothing
-MIN_VISIBLE = 0.3  # share of an object that a crop must show
 FULL_SCALE = (0.75, 1.25)  # of whole photos at the model's own size; 1 = as at inference
+TRIES = 50  # photos in a row that may be unreadable
 MORE_POINTS = (0.7, 0.2, 0.1)  # how often a prompt of points has none, one or two besides the first
 
 
@@ -42,33 +42,47 @@ class Batch(NamedTuple):
     point_coords: Tensor  # (P, 3, 2) one point and two box corners, frame
     point_labels: Tensor  # (P, 3)
     ambiguous: Tensor  # (P,) bool: a single point
+    teacher_images: Tensor | None = None  # (B, 3, T, T) float32: the same pictures, without changed colours
+    teacher_embeddings: Tensor | None = None  # (B, 256, h, w) float16: what the teacher made of them, from a cache
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
-        return Batch(*(part.to(device, non_blocking=True) for part in self))
+        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in self))  # type: ignore[arg-type]
+
+    def rows(self, chosen: Tensor) -> Batch:
+        """The same crops with some of the prompts."""
+        return self._replace(**{name: getattr(self, name)[chosen] for name in PER_PROMPT})
 
 
-@dataclass
-class Crop:
-    """Pixels of one crop and the objects in it."""
+PER_PROMPT = ("owner", "masks", "boxes", "point_coords", "point_labels", "ambiguous")
 
-    image: NDArray[np.uint8]  # (C, C, 3)
-    valid_hw: tuple[int, int]  # what is photo; the rest is padding
-    masks: list[NDArray[np.uint8]]  # (C, C), 255 = wholly object
-    boxes: list[tuple[float, float, float, float]]  # x0 y0 x1 y1, crop pixels
+
+@dataclass(frozen=True)
+class LoadedSource:
+    """A source's photos, and a hash that tells whether they are the same ones."""
+
+    path: str  # as in the recipe
+    photos: Sequence[AnnotatedPhoto | PlainPhoto]
+    sha256: str
 
 
 class TrainingCrops(Dataset[Batch]):
-    """One sample = one crop with its prompts, as a Batch of one image."""
+    """One sample = one crop with its prompts, as a Batch of one image.
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.data: DataSection = recipe.data
-        self.prompts: PromptSection = recipe.prompts
+    With a teacher of input size `teacher_size`, samples hold its view of the crop; with a `cache`, its embedding.
+    Photos that cannot be read are noted in `unreadable` and others are drawn; without it InputError is raised.
+    """
+
+    def __init__(self, recipe: Recipe, teacher_size: int | None = None) -> None:
+        self.data, self.prompts = recipe.data, recipe.prompts
         self.seed = recipe.run.seed
-        self.image_size = recipe.model.image_size
-        self.steps, self.batch = recipe.optimiser.steps, recipe.optimiser.batch
+        self.image_size, self.teacher_size = recipe.model.image_size, teacher_size
+        self.cache: EmbeddingCache | None = None
+        self.unreadable: Unreadable | None = None
+        self.steps, self.batch, self.micro_batch = recipe.optimiser.steps, recipe.optimiser.batch, recipe.micro_batch
+        self.repeat = recipe.cache_steps
         self.crops_a_photo = (recipe.model.image_size // recipe.data.crop) ** 2
-        self.sources = [_load_source(Path(recipe.data.root) / source.path) for source in recipe.data.sources]
+        self.sources = [_load_source(recipe, source.path, source.kind or "masks") for source in recipe.data.sources]
         weights = np.array([source.weight for source in recipe.data.sources])
         self.shares = weights / weights.sum()
         self.units = COORDINATE_SIZE / self.image_size  # frame units a pixel
@@ -76,88 +90,164 @@ class TrainingCrops(Dataset[Batch]):
     def __len__(self) -> int:
         return self.steps * self.batch
 
+    @property
+    def photos(self) -> int:
+        """Photos of all sources."""
+        return sum(len(source.photos) for source in self.sources)
+
     def is_full(self, step: int) -> bool:
         """Whether a step (from 0) shows whole photos at the model's own size."""
+        step = step % self.repeat if self.repeat else step
         return bool(np.random.default_rng((self.seed, step, 1)).random() < self.data.full)
 
-    def samples_of(self, step: int) -> range:
-        """Indices of a step's samples: a batch of crops, or as many whole photos as have the same area."""
-        count = max(1, self.batch // self.crops_a_photo) if self.is_full(step) else self.batch
-        return range(step * self.batch, step * self.batch + count)
+    def samples_of(self, step: int, part: int = 0) -> range:
+        """Indices of the samples of one of a step's micro-batches: so many crops, or as many whole photos as have the
+        same area."""
+        count = max(1, self.micro_batch // self.crops_a_photo) if self.is_full(step) else self.micro_batch
+        first = step * self.batch + part * self.micro_batch
+        return range(first, first + count)
+
+    def all_samples_of(self, step: int) -> list[int]:
+        """Indices of all of a step's samples."""
+        return [index for part in range(self.batch // self.micro_batch) for index in self.samples_of(step, part)]
+
+    def _place(self, index: int) -> int:
+        """Where a sample stands among all of its step."""
+        step, row = divmod(index, self.batch)
+        part, place = divmod(row, self.micro_batch)
+        return part * len(self.samples_of(step)) + place
 
     def __getitem__(self, index: int) -> Batch:
-        rng = np.random.default_rng((self.seed, index))
+        step = index // self.batch
+        crop, rng = self.draw(index)
+        image = change_colours(crop.image, rng, self.data.colour, self.data.grey)
+        sample = self._prompted(crop, normalise(image, crop.valid_hw)[None], rng, self.is_full(step))
+        if self.cache is not None and self.repeat:
+            return sample._replace(teacher_embeddings=self.cache.read(step % self.repeat, self._place(index))[None])
+        if self.teacher_size is not None:
+            return sample._replace(teacher_images=self.teacher_view(crop)[None])
+        return sample
+
+    def draw(self, index: int) -> tuple[Crop, np.random.Generator]:
+        """The crop of a sample, and what draws its colours and prompts. With a cache, crops come again after a while,
+        but with other colours and prompts."""
+        folded = index % (self.repeat * self.batch) if self.repeat else index
+        rng = np.random.default_rng((self.seed, folded))
         full = self.is_full(index // self.batch)
-        crop = self._crop(rng, full)
-        while not crop.masks:  # no object fits this crop: draw another
+        crop = self._crop(rng, full, folded)
+        while not crop.masks and self._should_have_masks(crop):  # no object fits this crop: draw another
             crop = self._crop(rng, full)
         if rng.random() < self.data.copy_paste:
             crop = paste_object(crop, self._crop(rng, full), rng)
-        image = change_colours(crop.image, rng, self.data.colour, self.data.grey)
+        return crop, np.random.default_rng((self.seed, index, 2)) if self.repeat else rng
+
+    def teacher_view(self, crop: Crop) -> Tensor:
+        """(3, T, T) what a teacher sees of a crop, T as large for it as the crop is for the student."""
+        assert self.teacher_size is not None
+        return normalise(*crop.resized(len(crop.image) * self.teacher_size // self.image_size))
+
+    def _should_have_masks(self, crop: Crop) -> bool:
+        return self.prompts is not None and crop.view is not None and isinstance(crop.view.photo, AnnotatedPhoto)
+
+    def _crop(self, rng: np.random.Generator, full: bool, number: int | None = None) -> Crop:
+        for _ in range(TRIES):
+            photo = self._choose(rng, number)
+            try:
+                return self._cut(photo, rng, full)
+            except InputError as error:
+                if self.unreadable is None:
+                    raise
+                self.unreadable.add(str(photo.path) if isinstance(photo, AnnotatedPhoto) else photo.name, error)
+                number = None
+        raise InputError(f"{TRIES} photos in a row cannot be read; the last is {photo.path}", "check data.sources")
+
+    def _choose(self, rng: np.random.Generator, number: int | None) -> AnnotatedPhoto | PlainPhoto:
+        """A photo by the sources' weights. Those of a folder without masks take turns, in another order every time."""
+        photos = self.sources[rng.choice(len(self.sources), p=self.shares)].photos
+        if number is None or isinstance(photos[0], AnnotatedPhoto):
+            return photos[int(rng.integers(len(photos)))]
+        turn, place = divmod(number, len(photos))
+        return photos[int(_order(self.seed, turn, len(photos))[place])]
+
+    def _cut(self, photo: AnnotatedPhoto | PlainPhoto, rng: np.random.Generator, full: bool) -> Crop:
+        if self.prompts is None and isinstance(photo, AnnotatedPhoto):  # nobody asks for its masks
+            photo = AnnotatedPhoto(photo.id, photo.path, photo.original_hw, ())
+        mirror = 0.5 if self.data.mirror is None else self.data.mirror
+        if full:
+            return crop_photo(photo, rng, self.image_size, self.image_size * rng.uniform(*FULL_SCALE), mirror)
+        crop = self.data.crop
+        if rng.random() < self.data.whole:
+            return crop_photo(photo, rng, crop, crop * rng.uniform(0.75, 1), mirror)
+        return crop_photo(photo, rng, crop, self.image_size * np.exp(rng.uniform(*np.log(self.data.scale))), mirror)
+
+    def _prompted(self, crop: Crop, images: Tensor, rng: np.random.Generator, full: bool) -> Batch:
+        side = len(crop.image)
+        if self.prompts is None or not crop.masks:
+            nothing = torch.zeros(0, 3, 2)
+            owner, masks = torch.zeros(0, dtype=torch.long), torch.zeros(0, 1, side, side, dtype=torch.uint8)
+            return Batch(images, owner, masks, torch.zeros(0, 4), nothing, nothing[:, :, 0], torch.zeros(0).bool())
         chosen = rng.permutation(len(crop.masks))[: 2 * self.data.objects]  # more than its share: others may have few
         if full:  # a photo stands for several crops, so its objects are prompted several times
             chosen = np.resize(chosen, self.crops_a_photo * len(chosen))
-        masks = np.stack([crop.masks[i] for i in chosen])
+        object_masks = np.stack([crop.masks[i] for i in chosen])
         boxes = np.array([crop.boxes[i] for i in chosen], np.float32)
-        coords, labels = self._prompt(masks, boxes, rng)
+        coords, labels = _draw_prompts(self.prompts, object_masks, boxes, rng)
         return Batch(
-            images=normalise(image, crop.valid_hw)[None],
+            images=images,
             owner=torch.zeros(len(chosen), dtype=torch.long),
-            masks=torch.from_numpy(masks)[:, None],
+            masks=torch.from_numpy(object_masks)[:, None],
             boxes=torch.from_numpy(boxes * np.float32(self.units)),
             point_coords=torch.from_numpy(coords * np.float32(self.units)),
             point_labels=torch.from_numpy(labels),
             ambiguous=torch.from_numpy(labels[:, 1] == PADDING),
         )
 
-    def _crop(self, rng: np.random.Generator, full: bool) -> Crop:
-        photos = self.sources[rng.choice(len(self.sources), p=self.shares)]
-        photo = photos[rng.integers(len(photos))]
-        if full:
-            return crop_photo(photo, rng, self.image_size, self.image_size * rng.uniform(*FULL_SCALE))
-        if rng.random() < self.data.whole:
-            return crop_photo(photo, rng, self.data.crop, self.data.crop * rng.uniform(0.75, 1))
-        return crop_photo(photo, rng, self.data.crop, self.image_size * np.exp(rng.uniform(*np.log(self.data.scale))))
 
-    def _prompt(
-        self, masks: NDArray[np.uint8], boxes: NDArray[np.float32], rng: np.random.Generator
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """-> (P, 3, 2) coordinates in crop pixels, (P, 3) labels: a point, then a box's corners or more points.
+def _draw_prompts(
+    section: PromptSection, masks: NDArray[np.uint8], boxes: NDArray[np.float32], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """-> (P, 3, 2) coordinates in crop pixels, (P, 3) labels: a point, then a box's corners or more points.
 
-        Every object has its point, labelled as padding where the prompt is a box alone.
-        """
-        count = len(masks)
-        coords, labels = np.zeros((count, 3, 2), np.float32), np.full((count, 3), PADDING, np.float32)
-        for row, (mask, box) in enumerate(zip(masks, boxes)):
-            draw = rng.random()
-            coords[row, 0] = random_point(mask, rng)
-            if draw < self.prompts.point + self.prompts.box_and_point:
-                labels[row, 0] = FOREGROUND
-            if draw < self.prompts.point:
-                for slot in range(1, 1 + rng.choice(3, p=MORE_POINTS)):
-                    coords[row, slot], labels[row, slot] = further_point(mask, box, rng)
-            else:
-                rough = 5 if rng.random() < self.prompts.rough_boxes else 1
-                coords[row, 1:] = jitter_box(box, self.prompts.box_jitter * rough, rng).reshape(2, 2)
-                labels[row, 1:] = BOX_TOP_LEFT, BOX_BOTTOM_RIGHT
-        return coords, labels
+    Every object has its point, labelled as padding where the prompt is a box alone.
+    """
+    count = len(masks)
+    coords, labels = np.zeros((count, 3, 2), np.float32), np.full((count, 3), PADDING, np.float32)
+    for row, (mask, box) in enumerate(zip(masks, boxes)):
+        draw = rng.random()
+        coords[row, 0] = random_point(mask, rng)
+        if draw < section.point + section.box_and_point:
+            labels[row, 0] = FOREGROUND
+        if draw < section.point:
+            for slot in range(1, 1 + rng.choice(3, p=MORE_POINTS)):
+                coords[row, slot], labels[row, slot] = further_point(mask, box, rng)
+        else:
+            rough = 5 if rng.random() < section.rough_boxes else 1
+            coords[row, 1:] = jitter_box(box, section.box_jitter * rough, rng).reshape(2, 2)
+            labels[row, 1:] = BOX_TOP_LEFT, BOX_BOTTOM_RIGHT
+    return coords, labels
 
 
 class ResumableSteps(Sampler[list[int]]):
-    """Sample indices of the steps after `done`: the dataset is random access, so this is all a resumption needs."""
+    """Sample indices of the micro-batches after `done` steps that are this process's: every `ranks`-th one of a step.
 
-    def __init__(self, dataset: TrainingCrops, done: int) -> None:
+    The dataset is random access, so this is all that a resumption or another process needs.
+    """
+
+    def __init__(self, dataset: TrainingCrops, done: int, rank: int = 0, ranks: int = 1) -> None:
         self.dataset, self.done = dataset, done
+        self.parts = range(rank, dataset.batch // dataset.micro_batch, ranks)
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (list(self.dataset.samples_of(step)) for step in range(self.done, self.dataset.steps))
+        steps = range(self.done, self.dataset.steps)
+        return (list(self.dataset.samples_of(step, part)) for step in steps for part in self.parts)
 
     def __len__(self) -> int:
-        return self.dataset.steps - self.done
+        return (self.dataset.steps - self.done) * len(self.parts)
 
 
 def collate(samples: Sequence[Batch], prompts: int) -> Batch:
-    """Join crops into one batch of exactly `prompts` prompts; `owner` says which crop each came from.
+    """Join crops into one batch of exactly `prompts` prompts (none where no crop has any); `owner` says which crop each
+    came from.
 
     Crops take turns giving one; where all together have too few, they are gone through again. A fixed number keeps
     every step's shapes the same, which is what kernels are compiled for.
@@ -165,11 +255,15 @@ def collate(samples: Sequence[Batch], prompts: int) -> Batch:
     counts = [len(sample.owner) for sample in samples]
     turns = [(turn, row) for turn in range(max(counts)) for row in range(len(samples)) if turn < counts[row]]
     firsts = np.cumsum([0, *counts[:-1]])
-    taken = [turns[i % len(turns)] for i in range(prompts)]
-    rows = torch.tensor([int(firsts[row]) + turn for turn, row in taken])
-    joined = Batch(*(torch.cat([getattr(sample, name) for sample in samples]) for name in Batch._fields))
-    owner = torch.tensor([row for _, row in taken])
-    return Batch(joined.images, owner, *(part[rows] for part in joined[2:]))
+    taken = [turns[i % len(turns)] for i in range(prompts if turns else 0)]
+    rows = torch.tensor([int(firsts[row]) + turn for turn, row in taken], dtype=torch.long)
+    joined = Batch(*(_join([getattr(sample, name) for sample in samples]) for name in Batch._fields))  # type: ignore[arg-type]
+    return joined.rows(rows)._replace(owner=torch.tensor([row for _, row in taken], dtype=torch.long))
+
+
+def _join(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if present else None
 
 
 def normalise(image: NDArray[np.uint8], valid_hw: tuple[int, int]) -> Tensor:
@@ -178,132 +272,6 @@ def normalise(image: NDArray[np.uint8], valid_hw: tuple[int, int]) -> Tensor:
     pixels[valid_hw[0] :] = 0
     pixels[:, valid_hw[1] :] = 0
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-
-def crop_photo(photo: AnnotatedPhoto, rng: np.random.Generator, crop: int, longest: float) -> Crop:
-    """The photo with its longest side resized to `longest`, mirrored half the time, and `crop` pixels square cut out
-    around a random object: all of the photo where it is not larger than that."""
-    height, width = photo.original_hw
-    scale = longest / max(height, width)
-    side = crop / scale  # of the crop, original pixels
-    anchor = photo.objects[rng.integers(len(photo.objects))].box
-    x0 = _crop_start(anchor[0], anchor[2], side, width, rng)
-    y0 = _crop_start(anchor[1], anchor[3], side, height, rng)
-    window = (x0, y0, min(x0 + side, width), min(y0 + side, height))
-    mirror = bool(rng.random() < 0.5)
-    pixels = _resize_window(_cached_image(photo.path), window, scale, crop, mirror)
-    valid_hw = _resized_hw(window, scale, crop)
-
-    masks, boxes = [], []
-    for target in photo.objects:
-        left, top, right, bottom = target.box
-        if right <= window[0] or left >= window[2] or bottom <= window[1] or top >= window[3]:
-            continue
-        mask = target.mask()
-        box = _visible_box(mask, window, scale)
-        if box is None or min(box[2] - box[0], box[3] - box[1]) < MIN_SIDE:
-            continue
-        if mirror:
-            box = (valid_hw[1] - box[2], box[1], valid_hw[1] - box[0], box[3])
-        masks.append(_resize_window(mask.astype(np.uint8) * 255, window, scale, crop, mirror))
-        boxes.append(box)
-    return Crop(pixels, valid_hw, masks, boxes)
-
-
-def _crop_start(low: float, high: float, side: float, length: int, rng: np.random.Generator) -> float:
-    """Where the crop begins on one axis: it holds the object if it can, and may run past the photo's far edge."""
-    if side >= length:
-        return 0.0
-    first, last = (high - side, low) if high - low <= side else (low, high - side)
-    padded = length - side * (1 - 0.25 * rng.random())  # up to a quarter of the crop is padding
-    first, last = max(0.0, first), max(0.0, min(last, padded))
-    return float(rng.uniform(min(first, last), max(first, last)))
-
-
-def _resized_hw(window: tuple[float, float, float, float], scale: float, crop: int) -> tuple[int, int]:
-    x0, y0, x1, y1 = window
-    return min(crop, max(1, round((y1 - y0) * scale))), min(crop, max(1, round((x1 - x0) * scale)))
-
-
-def _resize_window(
-    pixels: NDArray[np.uint8], window: tuple[float, float, float, float], scale: float, crop: int, mirror: bool
-) -> NDArray[np.uint8]:
-    """A window of (H, W) or (H, W, 3) -> (crop, crop[, 3]), mirrored within what is photo, zero-padded."""
-    height, width = _resized_hw(window, scale, crop)
-    resized = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, box=window))
-    out = np.zeros((crop, crop, *pixels.shape[2:]), np.uint8)
-    out[:height, :width] = resized[:, ::-1] if mirror else resized
-    return out
-
-
-def _visible_box(
-    mask: NDArray[np.bool_], window: tuple[float, float, float, float], scale: float
-) -> tuple[float, float, float, float] | None:
-    """The box of what the window shows of a mask, crop pixels; None where too little of it is seen."""
-    x0, y0, x1, y1 = window
-    seen = mask[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))]
-    count = np.count_nonzero(seen)
-    if count == 0 or count < MIN_VISIBLE * np.count_nonzero(mask):
-        return None
-    columns, rows = np.flatnonzero(seen.any(axis=0)) + int(x0), np.flatnonzero(seen.any(axis=1)) + int(y0)
-    left, right = max(columns[0], x0), min(columns[-1] + 1, x1)
-    top, bottom = max(rows[0], y0), min(rows[-1] + 1, y1)
-    return (left - x0) * scale, (top - y0) * scale, (right - x0) * scale, (bottom - y0) * scale
-
-
-def paste_object(crop: Crop, donor: Crop, rng: np.random.Generator) -> Crop:
-    """Lay one object of the donor over the crop (copy-paste, Ghiasi et al. 2021, arXiv 2012.07177).
-
-    Objects of the crop that are mostly hidden by it are dropped; the boxes of the others follow what is left of them.
-    """
-    if not donor.masks:
-        return crop
-    row = int(rng.integers(len(donor.masks)))
-    mask = donor.masks[row].copy()
-    mask[crop.valid_hw[0] :] = 0
-    mask[:, crop.valid_hw[1] :] = 0
-    pasted_box = _mask_box(mask)
-    if pasted_box is None:
-        return crop
-    alpha = mask.astype(np.float32)[:, :, None] / 255
-    image = (crop.image * (1 - alpha) + donor.image * alpha).astype(np.uint8)
-    masks, boxes = [mask], [pasted_box]
-    for other, box in zip(crop.masks, crop.boxes):
-        left = (other * (1 - alpha[:, :, 0])).astype(np.uint8)
-        if np.array_equal(left, other):
-            masks.append(other)
-            boxes.append(box)
-            continue
-        left_box = _mask_box(left)
-        if left_box is not None and np.count_nonzero(left > 127) >= 0.4 * np.count_nonzero(other > 127):
-            masks.append(left)
-            boxes.append(left_box)
-    return Crop(image, crop.valid_hw, masks, boxes)
-
-
-def _mask_box(mask: NDArray[np.uint8]) -> tuple[float, float, float, float] | None:
-    filled = mask > 127
-    columns, rows = np.flatnonzero(filled.any(axis=0)), np.flatnonzero(filled.any(axis=1))
-    if len(columns) < MIN_SIDE or len(rows) < MIN_SIDE:
-        return None
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
-
-
-def change_colours(
-    image: NDArray[np.uint8], rng: np.random.Generator, strength: float, grey: float
-) -> NDArray[np.uint8]:
-    """Random brightness, contrast and saturation, each a factor within 1 +- strength; sometimes no colour at all."""
-    picture = Image.fromarray(image)
-    enhancers: list[Callable[[Image.Image], ImageEnhance._Enhance]] = [
-        ImageEnhance.Brightness,
-        ImageEnhance.Contrast,
-        ImageEnhance.Color,
-    ]
-    for enhancer in enhancers:
-        picture = enhancer(picture).enhance(float(rng.uniform(1 - strength, 1 + strength)))
-    if rng.random() < grey:
-        picture = picture.convert("L").convert("RGB")
-    return np.asarray(picture)
 
 
 def random_point(mask: NDArray[np.uint8], rng: np.random.Generator) -> tuple[float, float]:
@@ -338,17 +306,27 @@ def jitter_box(box: NDArray[np.float32], share: float, rng: np.random.Generator)
     return (box + error * sides).astype(np.float32)
 
 
-def _load_source(folder: Path) -> list[AnnotatedPhoto]:
+def _load_source(recipe: Recipe, path: str, kind: str) -> LoadedSource:
+    folder = recipe.data.folder(path)
+    if kind == "images":
+        found = find_photos(folder)
+        return LoadedSource(path, found, fingerprint(found, folder))
+    annotations = read_annotations(folder / "instances.json", photo_folder(folder))
     photos = [
         AnnotatedPhoto(photo.id, photo.path, photo.original_hw, tuple(o for o in photo.objects if not o.iscrowd))
-        for photo in read_coco(folder / "instances.json")
+        for photo in annotations.photos
     ]
     photos = [photo for photo in photos if photo.objects]
     if not photos:
         raise InputError(f"{folder} has no photo with an object mask")
-    return photos
+    return LoadedSource(path, photos, annotations.sha256)
 
 
-@lru_cache(maxsize=4096)
-def _cached_image(path: Path) -> NDArray[np.uint8]:
-    return read_image(path)
+def photo_folder(folder: Path) -> Path:
+    """Where the photos of `folder`/instances.json are: in `images/`, or beside it where there is no such folder."""
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, turn: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, turn, 3)).permutation(count)

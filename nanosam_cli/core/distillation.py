@@ -1,106 +1,110 @@
 """Training: one loop from a recipe to a model that the rest of the program runs.
 
-The loop is deterministic in (recipe, step): samples are drawn by index and nothing else is random after the first
-weights, so a run that was killed goes on from its last checkpoint with the same losses.
+The loop is deterministic in (recipe, step): samples are drawn by index, and what a step draws is seeded by its number,
+so a run that was killed goes on from its last checkpoint with the same losses. A step is made of micro-batches, each
+collated and judged alone: it does not matter whether one process takes them one after the other or several share them.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from nanosam_cli import __version__
-from nanosam_cli.core.backends.torch import model_predictor
-from nanosam_cli.core.checkpoint import load_state, restore, save_state
-from nanosam_cli.core.coco import AnnotatedPhoto, read_coco
+from nanosam_cli.core import after_training
+from nanosam_cli.core.checkpoint import keep_numbered, load_state, restore, save_state, save_tensors
 from nanosam_cli.core.datasets import Batch, ResumableSteps, TrainingCrops, collate
-from nanosam_cli.core.errors import BackendError, NanosamError, OutputError
-from nanosam_cli.core.evaluation import evaluate_boxes
+from nanosam_cli.core.distributed import Ranks, join, was_restarted
+from nanosam_cli.core.errors import BackendError, NanosamError, OutputError, RecipeError
 from nanosam_cli.core.files import write_text
-from nanosam_cli.core.metrics import mean_iou_by_size
+from nanosam_cli.core.image_folder import Unreadable
+from nanosam_cli.core.modeling.encoder import EMBEDDING_SIDE
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.recipe import OptimiserSection, Recipe
-from nanosam_cli.core.run_log import EvaluationReport, RunLog, StepReport, Stopwatch
-from nanosam_cli.core.supervision import (
-    corrected_prompts,
-    first_prompts,
-    focus_windows,
-    prompt_losses,
-    reading_loss,
-    refined_rows,
-    window_targets,
+from nanosam_cli.core.run_log import (
+    EvaluationReport,
+    Event,
+    Note,
+    Report,
+    RunLog,
+    StepReport,
+    Stopwatch,
+    read_evaluations,
 )
+from nanosam_cli.core.teacher import Teacher, load_weights, open_teacher
+from nanosam_cli.core.teaching import fill_cache
+from nanosam_cli.core.tensorboard import TensorBoard
+from nanosam_cli.core.training_step import Learned, TrainingStep, freeze, train_mode
+from nanosam_cli.core.zoo import DECODER, ENCODER
 
-CHECKPOINT = "last.safetensors"
+CHECKPOINT, BEST = "last.safetensors", "best.safetensors"
+UNREADABLE = "unreadable.jsonl"
+PART_SEED = 1_000_003  # between the seeds of a step's micro-batches
 
 
-Report = Callable[[StepReport | EvaluationReport], None]
+@dataclass
+class Training:
+    """Everything that a step changes."""
+
+    model: PromptableModel
+    step: nn.Module  # a TrainingStep, wrapped where several processes share it
+    average: AveragedModel
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
 
 
 def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report = lambda _: None) -> Path:
     """Run a recipe in `folder`, from the start or from its last checkpoint -> the final checkpoint.
 
-    Leaves `recipe.json` (resolved), `log.csv`, `evaluation.jsonl` and `last.safetensors`. Raises OutputError where the
-    folder holds a run already and `resume` is false, or one of another recipe.
+    Leaves `recipe.json` (resolved), `log.csv`, `evaluation.jsonl`, `last.safetensors` and `best.safetensors`. Raises
+    OutputError where the folder holds a run already and `resume` is false, or one of another recipe.
     """
-    device = choose_device(recipe.run.device)
-    if recipe.run.threads:
-        torch.set_num_threads(recipe.run.threads)
-    checkpoint = folder / CHECKPOINT
-    if checkpoint.exists() and not resume:
-        raise OutputError(f"{folder} holds a run already", "add --resume to go on with it, or choose another folder")
+    with join(recipe.run.device) as ranks, ExitStack() as opened:
+        if recipe.run.threads:
+            torch.set_num_threads(recipe.run.threads)
+        if recipe.optimiser.precision == "fp16" and ranks.device.type == "cpu":
+            raise BackendError("optimiser.precision fp16 needs CUDA", "--set optimiser.precision=bf16, or fp32")
+        checkpoint = folder / CHECKPOINT
+        if checkpoint.exists() and not (resume or was_restarted()):
+            raise OutputError(
+                f"{folder} holds a run already", "add --resume to go on with it, or choose another folder"
+            )
+        tell = report if ranks.first else _nobody
+        teacher = open_teacher(recipe.teacher, ranks.device) if recipe.teacher else None
+        dataset = _open_data(recipe, folder, teacher)
+        fresh = not checkpoint.exists()
+        training = prepare(recipe, ranks, teacher, fresh)
+        done = 0 if fresh else _restore(checkpoint, recipe, training)
+        if fresh and ranks.first:
+            text = json.dumps(after_training.provenance(recipe, dataset, teacher, training.model), indent=2)
+            write_text(folder / "recipe.json", text, overwrite=True)
+        for note in _notes(recipe, ranks, training.model, fresh):
+            tell(note)
+        if teacher and recipe.teacher and recipe.teacher.cache and recipe.is_taught:
+            dataset.cache = fill_cache(dataset, recipe, Path(recipe.teacher.cache), teacher, ranks, tell)
+        log = opened.enter_context(closing(RunLog(folder, keep=done))) if ranks.first else None
+        board = opened.enter_context(closing(TensorBoard(folder))) if log and recipe.run.tensorboard else None
 
-    dataset, evaluation_photos = TrainingCrops(recipe), read_evaluation(recipe)
-    torch.manual_seed(recipe.run.seed)
-    model = PromptableModel(recipe.model).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = AveragedModel(model, avg_fn=_moving_average(recipe.optimiser.ema), use_buffers=True)
-    optimiser = make_optimiser(model, recipe.optimiser)
-    done = 0
-    if checkpoint.exists():
-        state = load_state(checkpoint)
-        if state.metadata["fingerprint"] != recipe.fingerprint():
-            raise OutputError(f"{checkpoint} belongs to another recipe", "resume with the recipe it was started with")
-        restore(state, model, average, optimiser)
-        done = state.metadata["step"]
-    else:
-        write_text(folder / "recipe.json", json.dumps(_provenance(recipe, dataset), indent=2), overwrite=True)
+        def tell_all(event: Event) -> None:
+            for listener in (log, board):
+                if listener is not None:
+                    listener.add(event)
+            tell(event)
 
-    metadata = {"fingerprint": recipe.fingerprint(), "recipe": recipe.to_dict()}
-    with closing(RunLog(folder, keep=done)) as log:
-        clock = Stopwatch()
-        for step, batch in enumerate(_batches(dataset, recipe, done), start=done + 1):
-            clock.waited()
-            rate = learning_rate(step, recipe.optimiser)
-            loss, iou = train_step(model, optimiser, batch.to(device), recipe, step, rate)
-            average.update_parameters(model)
-            if not math.isfinite(loss):
-                raise NanosamError(
-                    f"the loss is {loss} at step {step}; the checkpoint before it is kept",
-                    "lower optimiser.learning_rate or set optimiser.precision=fp32, then start again",
-                )
-            seconds, waiting = clock.worked()
-            progress = StepReport(step, loss, iou, rate, recipe.optimiser.batch / seconds, waiting)
-            log.step(progress)
-            report(progress)
-            last = step == recipe.optimiser.steps
-            if evaluation_photos and (last or _due(step, recipe.run.evaluate_every)):
-                evaluation = EvaluationReport(step, evaluate_model(average.module, evaluation_photos))
-                log.evaluation(evaluation)
-                report(evaluation)
-                clock = Stopwatch()
-            if last or step % recipe.run.checkpoint_every == 0:  # last of all: what is not saved is done again
-                save_state(checkpoint, model, average, optimiser, {"step": step, **metadata})
+        _loop(recipe, folder, training, dataset, done, ranks, teacher, tell_all)
+        if ranks.first:
+            for note in after_training.finish(recipe, folder, checkpoint, training.average.module, teacher):
+                tell(note)
     return checkpoint
 
 
@@ -110,94 +114,182 @@ def steps_done(folder: Path) -> int:
     return int(load_state(checkpoint).metadata["step"]) if checkpoint.exists() else 0
 
 
+def _loop(
+    recipe: Recipe,
+    folder: Path,
+    training: Training,
+    dataset: TrainingCrops,
+    done: int,
+    ranks: Ranks,
+    teacher: Teacher | None,
+    report: Report,
+) -> None:
+    steps, size = recipe.optimiser.steps, recipe.optimiser.batch
+    photos = after_training.read_evaluation(recipe) if ranks.first else []
+    best = max((record["all"] for record in read_evaluations(folder) if record["step"] <= done), default=-1.0)
+    metadata = {"fingerprint": recipe.fingerprint(), "recipe": recipe.to_dict()}
+    batches = _batches(dataset, recipe, done, ranks)
+    own = size // recipe.micro_batch // ranks.ranks
+    clock = Stopwatch()
+    for step in range(done + 1, steps + 1):
+        together = list(islice(batches, own))
+        clock.waited()
+        rate = learning_rate(step, recipe.optimiser)
+        learned, faulty = train_step(training, together, recipe, step, rate, ranks)
+        if not math.isfinite(learned.loss):
+            _save_faulty(folder, faulty, step, ranks)
+            raise NanosamError(
+                f"the loss is {float(learned.loss)} at step {step}; its batch and the checkpoint before it are kept",
+                "lower optimiser.learning_rate or set optimiser.precision=fp32, then start again",
+            )
+        training.average.update_parameters(training.model)
+        seconds, waiting = clock.worked()
+        loss, features, iou, clear = (float(value) for value in learned)
+        iou = iou / clear if clear else float("nan")
+        report(StepReport(step, loss, iou, rate, size / seconds, waiting, features))
+        last = step == steps
+        state = {"step": step, "scaler": training.scaler.state_dict(), **metadata}
+        save = partial(save_state, model=training.model, average=training.average, optimiser=training.optimiser)
+        if ranks.first and dataset.unreadable is not None:
+            for reason in dataset.unreadable.news(step * size):
+                report(Note(f"left out: {reason}", warning=True))
+        if photos and (last or _due(step, recipe.run.evaluate_every)):
+            found = after_training.evaluate_model(training.average.module, photos, teacher)
+            report(EvaluationReport(step, found))
+            if found["all"] > best:
+                best = found["all"]
+                save(folder / BEST, metadata=state)
+            clock = Stopwatch()
+        if ranks.first and (last or _due(step, recipe.run.checkpoint_every)):
+            save(folder / CHECKPOINT, metadata=state)  # last of all: what is not saved is done again
+            keep_numbered(folder / CHECKPOINT, step, recipe.run.keep or 0)
+
+
 def train_step(
-    model: PromptableModel, optimiser: torch.optim.Optimizer, batch: Batch, recipe: Recipe, step: int, rate: float
-) -> tuple[float, float]:
-    """One forward, backward and update -> loss, mean IoU over clear prompts."""
-    model.train()
-    for group in optimiser.param_groups:
+    training: Training, batches: Sequence[Batch], recipe: Recipe, step: int, rate: float, ranks: Ranks
+) -> tuple[Learned, Batch | None]:
+    """Forward and backward of this process's micro-batches, and one update -> means over all processes, and the last
+    micro-batch whose loss was not finite."""
+    train_mode(training.model, recipe.optimiser.freeze or ())
+    for group in training.optimiser.param_groups:
         group["lr"] = rate
-    half = recipe.optimiser.precision == "bf16"
-    with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=half):
-        embeddings = model.encoder(batch.images.contiguous(memory_format=torch.channels_last))
-        prompts = first_prompts(batch, recipe.model.image_size)
-        focus = focus_windows(batch.boxes)
-        prediction = model.decoder.predict_windows(embeddings, prompts, focus)
-    truth, image_size = batch.masks.float() / 255, recipe.model.image_size
-    target, covered = window_targets(truth, prediction.windows, prediction.logits.shape[-1], image_size)
-    per_prompt, ious = prompt_losses(prediction, target, covered, batch, recipe.loss)
-    loss = per_prompt.mean()
-    if prediction.reading is not None:
-        read = reading_loss(prediction.reading, truth, batch.boxes, image_size)
-        loss = loss + recipe.loss.click * read.mean()
-
-    rows = refined_rows(len(batch.owner), recipe.prompts.refine, recipe.run.seed + step).to(batch.owner.device)
-    if len(rows):
-        generator = torch.Generator().manual_seed(recipe.run.seed + step)
-        again = corrected_prompts(prompts, prediction, target, batch.ambiguous, rows, generator)
-        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=half):
-            second = model.decoder.predict_windows(embeddings, again, focus[rows])
-        subset = Batch(batch.images, *(part[rows] for part in batch[1:]))
-        subset = subset._replace(ambiguous=torch.zeros_like(subset.ambiguous))
-        target2, covered2 = window_targets(truth[rows], second.windows, second.logits.shape[-1], image_size)
-        per_prompt2, _ = prompt_losses(second, target2, covered2, subset, recipe.loss)
-        loss = loss + per_prompt2.mean() * (len(rows) / len(batch.owner))
-
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    training.optimiser.zero_grad(set_to_none=True)
+    sums, faulty = torch.zeros(4, device=ranks.device), None
+    for number, batch in enumerate(batches):
+        part = ranks.rank + number * ranks.ranks
+        moved = batch.to(ranks.device)
+        with ExitStack() as unsynchronised:
+            if ranks.backend is not None and number + 1 < len(batches):  # gradients meet with the last one
+                unsynchronised.enter_context(training.step.no_sync())  # type: ignore[operator]
+            learned: Learned = training.step(moved, recipe.run.seed + step + part * PART_SEED)
+            training.scaler.scale(learned.loss / len(batches)).backward()  # type: ignore[no-untyped-call]
+        values = torch.stack([value.detach().float() for value in learned])
+        sums += values / len(batches)
+        if not math.isfinite(values[0]):
+            faulty = batch
     if recipe.optimiser.clip:
-        nn.utils.clip_grad_norm_(model.parameters(), recipe.optimiser.clip)
-    optimiser.step()
-    clear = ~batch.ambiguous
-    seen = float(ious[clear, 0].mean()) if bool(clear.any()) else float("nan")
-    return float(loss.detach()), seen
-
-
-def read_evaluation(recipe: Recipe) -> list[AnnotatedPhoto]:
-    """The photos that the recipe evaluates on; none where it names no folder."""
-    if not recipe.run.evaluate_on:
-        return []
-    photos = read_coco(Path(recipe.data.root) / recipe.run.evaluate_on / "instances.json")
-    return photos[: recipe.run.evaluate_limit or None]
-
-
-def evaluate_model(model: nn.Module, photos: Sequence[AnnotatedPhoto]) -> dict[str, float]:
-    """mIoU by size of box prompts, through the same predictor that users run."""
-    with model_predictor(cast(PromptableModel, model)) as predictor:
-        return mean_iou_by_size(evaluate_boxes(predictor, photos))
-
-
-def choose_device(name: str) -> torch.device:
-    """auto, cpu or cuda -> a device. Raises BackendError where CUDA was asked for and is not there."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise BackendError("run.device is cuda, but torch sees no CUDA device", "--set run.device=cpu")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+        training.scaler.unscale_(training.optimiser)
+        nn.utils.clip_grad_norm_(training.model.parameters(), recipe.optimiser.clip)
+    training.scaler.step(training.optimiser)
+    training.scaler.update()
+    return Learned(*ranks.mean(sums).cpu()), faulty
 
 
 def make_optimiser(model: nn.Module, section: OptimiserSection) -> torch.optim.AdamW:
-    """AdamW; norms, biases and scalars do not decay."""
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    """AdamW of all that is not frozen; norms, biases and scalars do not decay."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in trained if parameter.ndim > 1]
+    others = [parameter for parameter in trained if parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": section.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=section.learning_rate)
 
 
 def learning_rate(step: int, section: OptimiserSection) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth; `step` counts from 1."""
+    """Linear warm-up, then half a cosine down to a hundredth, or no change; `step` counts from 1."""
     if step <= section.warmup:
         return section.learning_rate * step / section.warmup
+    if section.schedule == "constant":
+        return section.learning_rate
     progress = (step - section.warmup) / max(1, section.steps - section.warmup)
     return section.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def _batches(dataset: TrainingCrops, recipe: Recipe, done: int) -> Iterator[Batch]:
-    """Batches of the steps that are left."""
-    size, workers = recipe.optimiser.batch, recipe.data.workers
+def _open_data(recipe: Recipe, folder: Path, teacher: Teacher | None) -> TrainingCrops:
+    side = recipe.data.crop * (teacher.image_size if teacher else 0)
+    if teacher and side % (recipe.model.image_size * max(1, teacher.image_size // EMBEDDING_SIDE)):
+        raise RecipeError(
+            f"data.crop: {recipe.data.crop} pixels of {recipe.model.image_size} are no whole cells of the teacher's "
+            f"{teacher.image_size}",
+            "choose another multiple of 32",
+        )
+    dataset = TrainingCrops(recipe, teacher.image_size if teacher and recipe.is_taught else None)
+    dataset.unreadable = Unreadable(folder / UNREADABLE, dataset.photos)
+    return dataset
+
+
+def prepare(recipe: Recipe, ranks: Ranks, teacher: Teacher | None, fresh: bool) -> Training:
+    """A model and all that trains it, as a run begins; one that is not `fresh` brings its own weights."""
+    section = recipe.optimiser
+    if section.batch // recipe.micro_batch % ranks.ranks:
+        raise RecipeError(
+            f"{section.batch // recipe.micro_batch} micro-batches a step cannot be shared by {ranks.ranks} processes",
+            f"--set optimiser.micro_batch={max(1, section.batch // ranks.ranks)}",
+        )
+    torch.manual_seed(recipe.run.seed)
+    model = PromptableModel(recipe.model, download=fresh)
+    if fresh and recipe.init:
+        for part, name in ((ENCODER, recipe.init.encoder), (DECODER, recipe.init.decoder)):
+            module = getattr(model, part)
+            if name and module is not None:
+                load_weights(module, part, name)
+    freeze(model, section.freeze or ())
+    model = model.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(model, avg_fn=_moving_average(section.ema), use_buffers=True)
+    optimiser = make_optimiser(model, section)
+    scaler = torch.amp.GradScaler(ranks.device.type, enabled=section.precision == "fp16")
+    step = ranks.wrap(TrainingStep(model, recipe, teacher))
+    return Training(model, step, average, optimiser, scaler)
+
+
+def _restore(checkpoint: Path, recipe: Recipe, training: Training) -> int:
+    """Put a checkpoint back where it was -> steps done."""
+    state = load_state(checkpoint)
+    if state.metadata["fingerprint"] != recipe.fingerprint():
+        raise OutputError(f"{checkpoint} belongs to another recipe", "resume with the recipe it was started with")
+    restore(state, training.model, training.average, training.optimiser)
+    training.scaler.load_state_dict(state.metadata.get("scaler", {}))
+    return int(state.metadata["step"])
+
+
+def _notes(recipe: Recipe, ranks: Ranks, model: PromptableModel, fresh: bool) -> Iterator[Note]:
+    reason = model.encoder.not_pretrained
+    if fresh and reason is not None:
+        yield Note(f"{recipe.model.backbone} starts from random weights: {reason}", warning=True)
+    section = recipe.optimiser
+    if ranks.backend is not None or recipe.micro_batch < section.batch:
+        turns = section.batch // recipe.micro_batch // ranks.ranks
+        yield Note(
+            f"{ranks.ranks} process(es) on {ranks.device.type} x {turns} micro-batch(es) of {recipe.micro_batch}: "
+            f"{section.batch} crops a step, learning rate {section.learning_rate:g}"
+        )
+
+
+def _save_faulty(folder: Path, batch: Batch | None, step: int, ranks: Ranks) -> None:
+    """Keep the micro-batch whose loss is not finite, for whoever wants to know why; by the process that had it."""
+    if batch is None:
+        return
+    tensors = {name: part for name, part in zip(batch._fields, batch) if part is not None}
+    save_tensors(folder / f"faulty-batch-{ranks.rank}.safetensors", tensors, {"step": step})
+
+
+def _batches(dataset: TrainingCrops, recipe: Recipe, done: int, ranks: Ranks) -> Iterator[Batch]:
+    """This process's micro-batches of the steps that are left."""
+    workers = recipe.data.workers
     loader = DataLoader(
         dataset,
-        batch_sampler=ResumableSteps(dataset, done),
+        batch_sampler=ResumableSteps(dataset, done, ranks.rank, ranks.ranks),
         num_workers=workers,
-        collate_fn=partial(collate, prompts=size * recipe.data.objects),
+        collate_fn=partial(collate, prompts=recipe.micro_batch * recipe.data.objects),
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
     )
@@ -220,10 +312,5 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _provenance(recipe: Recipe, dataset: TrainingCrops) -> dict[str, Any]:
-    photos = [len(source) for source in dataset.sources]
-    return {
-        "recipe": recipe.to_dict(),
-        "photos_per_source": dict(zip((source.path for source in recipe.data.sources), photos)),
-        "versions": {"nanosam": __version__, "torch": torch.__version__, "python": platform.python_version()},
-    }
+def _nobody(_: Event) -> None:
+    """What processes other than the first report to."""

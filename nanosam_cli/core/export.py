@@ -76,8 +76,10 @@ def export_model(
                 raise OutputError(f"{path} exists already", "add `--force` to overwrite it, or give another folder")
     note(f"reading {checkpoint}")
     source = load_source(checkpoint)
-    note("torch's own masks of the example photos")
-    photos = PhotoProof(source.encoder, source.decoder, source.image_size, options.max_points)
+    photos = None
+    if source.decoder is not None:
+        note("torch's own masks of the example photos")
+        photos = PhotoProof(source.encoder, source.decoder, source.image_size, options.max_points)
     return [
         export_part(make_part(name, source, options), source, path, options, photos, overwrite=overwrite, note=note)
         for name, path in places.items()
@@ -89,12 +91,12 @@ def export_part(
     source: Source,
     path: Path,
     options: ExportOptions,
-    photos: PhotoProof,
+    photos: PhotoProof | None,
     *,
     overwrite: bool = False,
     note: Note = lambda _: None,
 ) -> Exported:
-    """Write and prove one file. `photos` are of the same source and options."""
+    """Write and prove one file. `photos` are of the same source and options; None where it has no decoder."""
     note(f"tracing {part.name}")
     traced = to_onnx(part, options.opset)
     onnx.helper.set_model_props(traced, _metadata(part, source, options))
@@ -112,7 +114,7 @@ def export_part(
     return exported
 
 
-def _prove_half(part: Part, traced: onnx.ModelProto, file: Session, photos: PhotoProof, note: Note) -> Proof:
+def _prove_half(part: Part, traced: onnx.ModelProto, file: Session, photos: PhotoProof | None, note: Note) -> Proof:
     emulation = emulate_half(traced, FP16)
     with TemporaryDirectory(prefix="nanosam-") as folder:
         path = Path(folder, f"{part.name}.onnx")
@@ -213,8 +215,7 @@ def _card_facts(
         outputs=outputs,
         proof={
             **{f"largest difference of `{name}`": f"{value:.1e}" for name, value in differences.items()},
-            f"mask IoU, {masks.objects} boxes on {masks.photos} photos": f"mean {masks.mean:.4f}, "
-            f"worst {masks.worst:.4f}",
+            **({} if masks is None else {masks.title: masks.figures}),
         },
         remark=exported.proof.remark,
     )

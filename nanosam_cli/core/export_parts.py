@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nanosam_cli.core.contract import INPUTS, OUTPUTS
-from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.export_source import Source
 from nanosam_cli.core.modeling.whole_model import WHOLE_INPUTS, WHOLE_OUTPUTS, WholeModel
 from nanosam_cli.core.zoo import DECODER, ENCODER
@@ -68,12 +68,17 @@ class Part:
 
 
 def make_part(name: str, source: Source, options: ExportOptions) -> Part:
-    """One of the names that `ExportOptions.names` gives."""
+    """One of the names that `ExportOptions.names` gives. InputError where the source has no decoder for it."""
+    if name not in (DECODER, WHOLE):
+        return encoder_part(source.encoder, source.image_size, options.batch, name)
+    if source.decoder is None:
+        raise InputError(
+            f"{source.checkpoint} holds an image encoder alone, for its teacher's mask decoder",
+            f"nanosam export encoder {source.checkpoint}; the decoder is exported from the teacher",
+        )
     if name == DECODER:
         return decoder_part(source.decoder, options.max_points)
-    if name == WHOLE:
-        return _whole_part(source, options.max_points)
-    return encoder_part(source.encoder, source.image_size, options.batch, name)
+    return _whole_part(source.encoder, source.decoder, source.image_size, options.max_points)
 
 
 def encoder_part(module: nn.Module, image_size: int, batch: int | None = None, name: str = ENCODER) -> Part:
@@ -103,9 +108,9 @@ def decoder_part(module: nn.Module, max_points: int | None = None) -> Part:
     return Part(DECODER, DECODER, module, inputs, outputs, free, tuple(examples), _CLICKS)
 
 
-def _whole_part(source: Source, max_points: int | None) -> Part:
-    module = WholeModel(source.encoder, source.decoder, source.image_size).eval()
-    image = torch.randn(1, 3, source.image_size, source.image_size, generator=_random())
+def _whole_part(encoder: nn.Module, decoder: nn.Module, image_size: int, max_points: int | None) -> Part:
+    module = WholeModel(encoder, decoder, image_size).eval()
+    image = torch.randn(1, 3, image_size, image_size, generator=_random())
     sizes = (torch.tensor([427.0, 640.0]), torch.tensor([611.0, 300.0]))
     points = _example_points(max_points)
     examples = tuple((image, coords, labels, size) for (coords, labels), size in zip(points, sizes, strict=True))

@@ -57,6 +57,16 @@ class MaskAgreement:
     objects: int
     photos: int
 
+    @property
+    def title(self) -> str:
+        """What was compared."""
+        return f"mask IoU, {self.objects} boxes on {self.photos} photos"
+
+    @property
+    def figures(self) -> str:
+        """And what came of it."""
+        return f"mean {self.mean:.4f}, worst {self.worst:.4f}"
+
 
 def example_photos() -> list[AnnotatedPhoto]:
     """The photos that come with the package."""
@@ -68,7 +78,7 @@ class Proof:
     """How far a file is from torch."""
 
     max_difference: dict[str, float]  # by output: largest absolute difference over all examples
-    mask_iou: MaskAgreement
+    mask_iou: MaskAgreement | None  # None of an encoder that was trained for another model's decoder
     largest: float | None = None  # magnitude anywhere in a graph of half precision
 
     @property
@@ -77,8 +87,8 @@ class Proof:
         if self.largest is None:
             return ""
         clicks = (
-            " Clicks alone are left out of the differences: of two readings that are about equally good, half precision "
-            "may take the other one."
+            " Clicks alone are left out of the differences: of two readings that are about equally good, half "
+            "precision may take the other one."
         )
         return (
             "ONNX Runtime's CPU computes fp16 graphs in float32, so the figures are those of an emulation that rounds "
@@ -87,16 +97,18 @@ class Proof:
         )
 
     @staticmethod
-    def of(part: Part, session: Session, photos: PhotoProof, limits: Limits, note: Note) -> Proof:
+    def of(part: Part, session: Session, photos: PhotoProof | None, limits: Limits, note: Note) -> Proof:
         """Compare a file, or the emulation of one, with torch. Raises ModelError beyond the limits."""
         note(f"proving {part.name} on made-up inputs")
         differences = prove_outputs(part, session, limits)
+        if photos is None:
+            return Proof(differences, None)
         note(f"proving {part.name} on the example photos")
         return Proof(differences, photos.compare(part.kind, session, limits))
 
 
 def prove_half(
-    part: Part, file: Session, emulation: Session, checks: Sequence[str], photos: PhotoProof, note: Note
+    part: Part, file: Session, emulation: Session, checks: Sequence[str], photos: PhotoProof | None, note: Note
 ) -> Proof:
     """The proof of an fp16 file.
 

@@ -28,7 +28,7 @@ class Source:
 
     name: str
     encoder: nn.Module
-    decoder: nn.Module
+    decoder: nn.Module | None  # None where the teacher's decoder is used as it is
     image_size: int
     checkpoint: Path
     sha256: str  # of the checkpoint
@@ -76,7 +76,7 @@ def load_source(checkpoint: Path) -> Source:
         section = ModelSection(**state.metadata["recipe"]["model"])
     except (KeyError, TypeError) as error:
         raise InputError(f"{checkpoint} does not say which model it holds: {error}") from error
-    model = PromptableModel(section).eval()
+    model = PromptableModel(section, download=False).eval()
     missing, extra = model.load_state_dict(state.part("ema.module."), strict=False)
     if missing or extra:
         raise InputError(f"{checkpoint} does not fit its model: missing {missing or 'none'}, extra {extra or 'none'}")

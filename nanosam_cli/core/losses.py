@@ -1,10 +1,26 @@
-"""Losses of mask training, each a value per prompt, so that every object weighs the same whatever its size."""
+"""Losses: of masks, each a value per prompt, so that every object weighs the same whatever its size; of embeddings."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+def feature_loss(student: Tensor, teacher: Tensor, kind: str, per_channel: bool) -> Tensor:
+    """Embeddings (B, C, h, w) -> a scalar: huber (as NVIDIA NanoSAM's training has it, delta 1), l1 or mse.
+
+    With `per_channel` both are measured in units of the teacher's own spread in each channel, so that channels of small
+    values count as much as those of large ones (the idea of channel-wise distillation, Shu et al. 2021, arXiv
+    2011.13256).
+    """
+    student, teacher = student.float(), teacher.float()
+    if per_channel:
+        spread = teacher.std(dim=(0, 2, 3), keepdim=True).clamp(min=1e-6)
+        student, teacher = student / spread, teacher / spread
+    if kind == "huber":
+        return F.huber_loss(student, teacher)
+    return F.l1_loss(student, teacher) if kind == "l1" else F.mse_loss(student, teacher)
 
 
 def mask_loss(logits: Tensor, target: Tensor, *, bce: float, dice: float) -> Tensor:

@@ -13,40 +13,15 @@ from typing import Annotated, Any
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, RecipeError
+from nanosam_cli.core.sections import Amount, Count, OneOf, Range, Share, Whole, build, without_none
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:  # pragma: no cover
     import tomli as tomllib
 
-
-@dataclass(frozen=True)
-class Range:
-    """A rule for numbers; NaN is outside of every range."""
-
-    low: float
-    high: float = float("inf")
-
-    def fault(self, value: Any) -> str | None:
-        if not value >= self.low:
-            return f"must be at least {self.low:g}, not {value}"
-        return None if value <= self.high else f"must be at most {self.high:g}, not {value}"
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """A rule for names and sizes."""
-
-    choices: tuple[str | int, ...]
-
-    def fault(self, value: Any) -> str | None:
-        return None if value in self.choices else f"must be one of {', '.join(map(str, self.choices))}, not {value}"
-
-
-Count = Annotated[int, Range(1)]
-Whole = Annotated[int, Range(0)]
-Amount = Annotated[float, Range(0)]
-Share = Annotated[float, Range(0, 1)]
+PACKAGED = "package:"  # before a folder that comes with the package, such as package:examples
+TEACHERS_DECODER = "teacher"
 
 
 @dataclass(frozen=True)
@@ -55,26 +30,32 @@ class ModelSection:
 
     name: str  # goes into the files' metadata
     backbone: str  # a timm name
-    pretrained: bool  # start from timm's ImageNet weights (needs network)
+    pretrained: bool  # start from timm's ImageNet weights (needs network; without, said aloud and random)
     image_size: Annotated[int, OneOf((512, 1024))]  # side of the square input, pixels
     neck_width: Annotated[int, Range(16)]
     finest_stride: Annotated[int, OneOf((4, 8, 16))]  # finest backbone map that the neck uses
-    decoder: Annotated[str, OneOf(("region", "sam"))]
+    # region: this project's; sam: SAM's with a dense box prompt; plain-sam: SAM's, which takes MobileSAM's weights;
+    # teacher: the encoder alone is trained, for the teacher's own decoder
+    decoder: Annotated[str, OneOf(("region", "sam", "plain-sam", TEACHERS_DECODER))]
+    neck: Annotated[str, OneOf(("pyramid", "nanosam"))] | None = None  # nanosam: NVIDIA NanoSAM's; else pyramid
 
 
 @dataclass(frozen=True)
 class Source:
-    """One COCO-format folder: `instances.json` and `images/`."""
+    """One folder of photos."""
 
     path: str  # below data.root
     weight: Amount  # how often it is drawn, relative to the others
+    # masks: COCO's format, `instances.json` beside `images/`. images: photos alone, in folders of any depth or in tar
+    # shards; they teach features only. Left out: masks
+    kind: Annotated[str, OneOf(("masks", "images"))] | None = None
 
 
 @dataclass(frozen=True)
 class DataSection:
     """What it is trained on, and how photos become crops."""
 
-    root: str
+    root: str  # package:examples are the photos that come with the package
     sources: tuple[Source, ...]
     crop: Annotated[int, Range(64)]  # side of a training crop, pixels
     scale: tuple[float, float]  # range of sizes, 1 = the size at inference; drawn log-uniformly
@@ -85,6 +66,13 @@ class DataSection:
     colour: Share  # strength of brightness, contrast and saturation changes
     grey: Share  # share of crops made grey
     workers: Whole
+    mirror: Share | None = None  # share of crops that are mirrored; left out: half
+
+    def folder(self, path: str) -> Path:
+        """A folder below the root."""
+        if self.root.startswith(PACKAGED):
+            return paths.resource(*Path(self.root.removeprefix(PACKAGED)).parts) / path
+        return Path(self.root) / path
 
 
 @dataclass(frozen=True)
@@ -96,6 +84,7 @@ class PromptSection:
     box_jitter: Annotated[float, Range(0, 0.5)]  # standard deviation, share of the box's side
     rough_boxes: Share  # share of boxes with five times that jitter
     refine: Share  # share of prompts that go a second round: first mask plus a correcting click
+    rounds: Annotated[int, Range(1, 2)] | None = None  # correcting rounds of those; left out: 1
 
 
 @dataclass(frozen=True)
@@ -109,17 +98,45 @@ class LossSection:
 
 
 @dataclass(frozen=True)
+class TeacherSection:
+    """Whose embeddings, and maybe masks, the student learns."""
+
+    encoder: str  # a model's name, mobile_sam.pt, a checkpoint of ours, an ONNX file or an engine
+    loss: Annotated[str, OneOf(("huber", "l1", "mse"))]  # between embeddings
+    per_channel: bool  # each channel in units of the teacher's own spread, so that all weigh the same
+    weight: Amount  # of the feature loss; 0 = the teacher gives masks alone
+    masks: Annotated[str, OneOf(("annotated", "teacher"))]  # what is asked of the student's masks
+    decoder: str | None = None  # where the encoder is a file without one
+    cache: str | None = None  # folder for the teacher's embeddings; left out: it runs in every step
+    cache_steps: Count | None = None  # steps whose samples are kept and gone through again and again
+
+
+@dataclass(frozen=True)
+class InitSection:
+    """Weights to start from: mobile_sam.pt, a model's name or a checkpoint of ours. Every name must fit."""
+
+    encoder: str | None = None
+    decoder: str | None = None
+
+
+@dataclass(frozen=True)
 class OptimiserSection:
-    """AdamW with linear warm-up and cosine decay."""
+    """AdamW with linear warm-up and cosine decay; with weight_decay = 0 it is Adam."""
 
     steps: Count
-    batch: Count  # crops a step
+    batch: Count  # crops a step, over all processes
     learning_rate: Amount
     weight_decay: Amount
     warmup: Whole  # steps
     clip: Amount  # gradient norm; 0 = off
     ema: Share  # decay of the weights' moving average, which is what gets evaluated and exported
-    precision: Annotated[str, OneOf(("fp32", "bf16"))]
+    precision: Annotated[str, OneOf(("fp32", "bf16", "fp16"))]  # fp16 scales its loss and needs CUDA
+    # crops that go through the network together. A step adds up the gradients of batch / micro_batch of them, one after
+    # the other or on several processes, which is the same. Left out: the whole batch
+    micro_batch: Count | None = None
+    schedule: Annotated[str, OneOf(("cosine", "constant"))] | None = None  # after the warm-up; left out: cosine
+    # parts that keep their weights; of batchnorm, the running statistics
+    freeze: tuple[Annotated[str, OneOf(("backbone", "encoder", "decoder", "batchnorm"))], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +150,9 @@ class RunSection:
     evaluate_every: Whole  # steps; 0 = only at the end
     evaluate_on: str  # a COCO-format folder below data.root; "" = never
     evaluate_limit: Whole  # photos; 0 = all
+    keep: Whole | None = None  # numbered checkpoints that stay beside the last and the best; left out: none
+    export: bool | None = None  # ONNX files at the end
+    tensorboard: bool | None = None  # event files (extra `tensorboard`)
 
 
 @dataclass(frozen=True)
@@ -141,19 +161,38 @@ class Recipe:
 
     model: ModelSection
     data: DataSection
-    prompts: PromptSection
-    loss: LossSection
     optimiser: OptimiserSection
     run: RunSection
+    prompts: PromptSection | None = None  # with `loss`; left out: no masks are trained
+    loss: LossSection | None = None
+    teacher: TeacherSection | None = None
+    init: InitSection | None = None
+
+    @property
+    def micro_batch(self) -> int:
+        """Crops that go through the network together."""
+        return self.optimiser.micro_batch or self.optimiser.batch
+
+    @property
+    def cache_steps(self) -> int | None:
+        """Steps after which samples come again; None where they never do."""
+        return self.teacher.cache_steps if self.teacher else None
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether a step asks the teacher anything; with no weight and annotated masks it does not."""
+        return self.teacher is not None and (self.teacher.weight > 0 or self.teacher.masks == "teacher")
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, as in the TOML."""
-        return dataclasses.asdict(self)
+        """Nested plain values, as in the TOML: what was left out is not there."""
+        return without_none(dataclasses.asdict(self))
 
     def fingerprint(self) -> str:
         """What must not change between a run and its resumption: all but where it runs and how often it reports."""
         content = {key: value for key, value in self.to_dict().items() if key != "run"}
         content["data"] = {key: value for key, value in content["data"].items() if key not in ("root", "workers")}
+        if "teacher" in content:
+            content["teacher"] = {key: value for key, value in content["teacher"].items() if key != "cache"}
         content["seed"] = self.run.seed
         return json.dumps(content, sort_keys=True)
 
@@ -172,7 +211,7 @@ def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
     faults: list[str] = []
     for override in overrides:
         _apply(override, content, faults)
-    recipe = _build(Recipe, content, "", faults)
+    recipe = build(Recipe, content, "", faults)
     if isinstance(recipe, Recipe):
         faults += _cross_checks(recipe)
     if faults:
@@ -209,12 +248,40 @@ def _cross_checks(recipe: Recipe) -> list[str]:
         faults.append(f"data.scale: needs 0 < low <= high, not {low}, {high}")
     if not recipe.data.sources or sum(source.weight for source in recipe.data.sources) <= 0:
         faults.append("data.sources: at least one source with a weight above 0 is needed")
-    if recipe.prompts.point + recipe.prompts.box_and_point > 1:
+    if recipe.prompts and recipe.prompts.point + recipe.prompts.box_and_point > 1:
         faults.append("prompts: point + box_and_point must not pass 1")
     if recipe.optimiser.ema >= 1:
         faults.append("optimiser.ema: must be under 1, or the average never learns")
     if recipe.model.finest_stride > stride:
         faults.append(f"model.finest_stride: must not pass the embedding's stride, {stride}")
+    if recipe.optimiser.batch % recipe.micro_batch:
+        faults.append(f"optimiser.micro_batch: {recipe.micro_batch} must divide optimiser.batch")
+    return faults + _teaching_faults(recipe)
+
+
+def _teaching_faults(recipe: Recipe) -> list[str]:
+    """What does not go together among masks, features, and who decodes."""
+    faults = []
+    teacher, kinds = recipe.teacher, {source.kind or "masks" for source in recipe.data.sources}
+    if (recipe.prompts is None) != (recipe.loss is None):
+        faults.append("prompts, loss: masks need both sections, features alone neither")
+    if recipe.loss is None and (teacher is None or teacher.weight == 0):
+        faults.append("recipe: nothing to learn; it needs [loss] and [prompts], or [teacher] with a weight")
+    if "images" in kinds and (teacher is None or teacher.weight == 0):
+        faults.append("data.sources: photos without masks need [teacher] with a weight")
+    if recipe.loss is not None and kinds == {"images"}:
+        faults.append("data.sources: [loss] needs a source with masks, or leave [loss] and [prompts] out")
+    if recipe.model.decoder == TEACHERS_DECODER and (teacher is None or recipe.loss is not None):
+        faults.append("model.decoder: the teacher's decoder needs [teacher], and no [loss]: it is not trained")
+    if recipe.model.decoder != TEACHERS_DECODER and recipe.loss is None and not (recipe.init and recipe.init.decoder):
+        faults.append(f"model.decoder: {recipe.model.decoder} would stay random; add [loss], or init.decoder")
+    if teacher and teacher.masks == "teacher" and recipe.loss is None:
+        faults.append("teacher.masks: the teacher's masks need [loss] and [prompts]")
+    frozen = recipe.optimiser.freeze or ()
+    if "encoder" in frozen and ((teacher is not None and teacher.weight > 0) or "decoder" in frozen):
+        faults.append("optimiser.freeze: with a frozen encoder, the teacher's weight must be 0 and the decoder free")
+    if teacher and (teacher.cache is None) != (teacher.cache_steps is None):
+        faults.append("teacher.cache, teacher.cache_steps: one needs the other")
     return faults
 
 
@@ -235,51 +302,3 @@ def _apply(override: str, content: dict[str, Any], faults: list[str]) -> None:
             faults.append(f"--set {override}: {section} is not a section")
             return
     table[key] = value
-
-
-def _build(kind: Any, content: Any, where: str, faults: list[str]) -> Any:
-    """`content` as an instance of `kind`, or None with the faults noted."""
-    if dataclasses.is_dataclass(kind):
-        return _build_section(kind, content, where, faults)
-    if typing.get_origin(kind) is Annotated:
-        plain, rule = typing.get_args(kind)
-        value = _build(plain, content, where, faults)
-        fault = None if value is None else rule.fault(value)
-        if fault:
-            faults.append(f"{where}: {fault}")
-        return value
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple:
-        if not isinstance(content, list):
-            faults.append(f"{where}: must be a list, not {content!r}")
-            return None
-        if arguments[-1] is not Ellipsis and len(content) != len(arguments):
-            faults.append(f"{where}: needs {len(arguments)} values, not {len(content)}")
-            return None
-        kinds = [arguments[0]] * len(content) if arguments[-1] is Ellipsis else arguments
-        return tuple(_build(k, c, f"{where}[{i}]", faults) for i, (k, c) in enumerate(zip(kinds, content)))
-    if kind is float and isinstance(content, int) and not isinstance(content, bool):
-        return float(content)
-    if type(content) is not kind:
-        faults.append(f"{where}: must be {kind.__name__}, not {content!r}")
-        return None
-    return content
-
-
-def _build_section(kind: Any, content: Any, where: str, faults: list[str]) -> Any:
-    if not isinstance(content, dict):
-        faults.append(f"{where or 'recipe'}: must be a section, not {content!r}")
-        return None
-    hints = typing.get_type_hints(kind, include_extras=True)
-    prefix = f"{where}." if where else ""
-    for key in content.keys() - hints.keys():
-        near = difflib.get_close_matches(key, hints, n=1)
-        faults.append(f"{prefix}{key}: no such key" + (f"; did you mean {near[0]}?" if near else ""))
-    before = len(faults)
-    values = {}
-    for name, hint in hints.items():
-        if name in content:
-            values[name] = _build(hint, content[name], f"{prefix}{name}", faults)
-        else:
-            faults.append(f"{prefix}{name}: missing")
-    return kind(**values) if len(faults) == before else None

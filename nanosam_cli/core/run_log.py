@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class StepReport:
     learning_rate: float
     images_per_second: float
     waiting: float  # share of the time spent waiting for data
+    features: float = 0.0  # loss between student's and teacher's embeddings, before its weight
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,22 @@ class EvaluationReport:
     mean_iou: dict[str, float]  # by size: all, small, medium, large
 
 
+@dataclass(frozen=True)
+class Note:
+    """Something worth knowing about the run."""
+
+    text: str
+    warning: bool = False
+
+
+Event = StepReport | EvaluationReport | Note
+Report = Callable[[Event], None]
+
+
 class RunLog:
     """`log.csv`, a line a step, and `evaluation.jsonl`; on resumption, lines after the checkpoint are dropped."""
 
-    HEADER = ("step", "loss", "iou", "learning_rate", "images_per_second", "waiting")
+    HEADER = ("step", "loss", "iou", "learning_rate", "images_per_second", "waiting", "features")
 
     def __init__(self, folder: Path, keep: int) -> None:
         rows = [row for row in read_steps(folder) if int(row["step"]) <= keep]
@@ -51,16 +65,15 @@ class RunLog:
         self._writer = csv.DictWriter(self._steps, self.HEADER)
         self._evaluations = (folder / EVALUATIONS).open("a")
 
-    def step(self, report: StepReport) -> None:
-        """Add one step."""
-        values = {name: f"{getattr(report, name):.6g}" for name in self.HEADER[1:]}
-        self._writer.writerow({"step": report.step, **values})
-        self._steps.flush()
-
-    def evaluation(self, report: EvaluationReport) -> None:
-        """Add one evaluation."""
-        self._evaluations.write(json.dumps({"step": report.step, **report.mean_iou}) + "\n")
-        self._evaluations.flush()
+    def add(self, event: Event) -> None:
+        """Add a step or an evaluation; notes are not kept."""
+        if isinstance(event, StepReport):
+            values = {name: f"{getattr(event, name):.6g}" for name in self.HEADER[1:]}
+            self._writer.writerow({"step": event.step, **values})
+            self._steps.flush()
+        elif isinstance(event, EvaluationReport):
+            self._evaluations.write(json.dumps({"step": event.step, **event.mean_iou}) + "\n")
+            self._evaluations.flush()
 
     def close(self) -> None:
         """Close both files."""

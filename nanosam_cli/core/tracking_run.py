@@ -14,7 +14,7 @@ from PIL import Image as Picture
 
 from nanosam_cli.core.errors import NanosamError
 from nanosam_cli.core.formats import mask_to_rle
-from nanosam_cli.core.outputs import Stopwatch
+from nanosam_cli.core.photo_result import Stopwatch
 from nanosam_cli.core.predictor import Predictor, Timings
 from nanosam_cli.core.render import Mask
 from nanosam_cli.core.target import State

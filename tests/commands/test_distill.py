@@ -16,6 +16,7 @@ from PIL import Image
 
 pytest.importorskip("torch", reason="training needs the extra `train`")
 
+from nanosam_cli.core.paths import resource
 from tests.command_line import run_nanosam
 from tests.training_data import save_shapes, tiny_recipe
 
@@ -34,7 +35,8 @@ def test_from_recipe_to_mask() -> None:
     assert trained.out.strip() == str(Path("runs/tiny/last.safetensors"))
     assert "mIoU all 0." in trained.err
     assert sorted(path.name for path in Path("runs/tiny").iterdir()) == [
-        *("evaluation.jsonl", "last.safetensors", "log.csv", "loss.png", "recipe.json")
+        *("best.safetensors", "evaluation.jsonl", "last.safetensors"),
+        *("log.csv", "loss.png", "masks.png", "recipe.json"),
     ]
     with Image.open("runs/tiny/loss.png") as plot:
         assert plot.size[0] > 500
@@ -95,7 +97,21 @@ def test_kill_and_resume(root: Path) -> None:
 def test_list() -> None:
     listed = run_nanosam("distill", "--list")
     assert listed.code == 0
-    assert "nanosam-b0" in listed.out
+    assert all(name in listed.out for name in ("nanosam-b0", "quick", "nanosam-resnet18", "nanosam-hgnetv2-b1"))
+    assert "11517760" in listed.out  # ResNet18's parameters
+
+
+@pytest.mark.slow
+def test_quick() -> None:
+    """The recipe as it is, but for fewer steps: from nothing to a model that is better than the boxes' ellipses."""
+    fewer = ("optimiser.steps=30", "optimiser.warmup=3", "run.evaluate_every=0", "run.threads=1")
+    ran = run_nanosam("distill", "quick", *(word for change in fewer for word in ("--set", change)))
+    assert ran.code == 0, ran.err
+    [evaluation] = [json.loads(line) for line in Path("runs/quick/evaluation.jsonl").read_text().splitlines()]
+    assert evaluation["all"] > 0.75  # the ellipses have 0.718, the teacher 0.862
+    files = ("--encoder", "runs/quick/export/encoder.onnx", "--decoder", "runs/quick/export/decoder.onnx")
+    segmented = run_nanosam("segment", resource("examples", "cat.jpg"), "--box", "0,0,399,300", *files)
+    assert segmented.code == 0, segmented.err
 
 
 @pytest.mark.parametrize(
@@ -106,6 +122,11 @@ def test_list() -> None:
         ("distill nothing.toml", 1, "no such recipe: nothing.toml"),
         ("distill tiny.toml --set optimiser.stepps=1", 1, "did you mean steps?"),
         ("distill tiny.toml --set model.backbone=resnet81", 1, "nearest: "),
+        ("distill tiny.toml --set init.encoder=nothing.pt", 1, "no such checkpoint: nothing.pt"),
+        ("distill tiny.toml --set init.encoder=nanosam-b0", 1, "holds no weights to start from"),
+        ("distill quick --set data.root=elsewhere", 1, "no such folder of photos"),
+        ("distill quick --set teacher.encoder=nanosam-b1", 1, "did you mean nanosam-b0"),
+        ("distill quick --set optimiser.precision=fp16 --set run.device=cpu", 1, "fp16 needs CUDA"),
         ("distill tiny.toml --set data.root=elsewhere", 1, "no such annotation file: elsewhere"),
         ("export all nothing.safetensors", 1, "no such checkpoint"),
         ("export all tiny.toml", 1, "not a whole safetensors file"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from nanosam_cli.core import distillation
 from nanosam_cli.core.checkpoint import load_state
 from nanosam_cli.core.datasets import TrainingCrops, collate
 from nanosam_cli.core.distillation import learning_rate, train
+from nanosam_cli.core.distributed import Ranks
 from nanosam_cli.core.errors import BackendError, InputError, NanosamError, OutputError, RecipeError
-from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.recipe import load_recipe
-from nanosam_cli.core.run_log import EvaluationReport, StepReport
+from nanosam_cli.core.run_log import EvaluationReport, Event, StepReport
+from nanosam_cli.core.training_step import Learned, TrainingStep
 from tests.training_data import save_shapes, tiny_recipe
 
 
@@ -41,8 +43,8 @@ def test_a_killed_run_goes_on_with_the_same_losses(root: Path, tmp_path: Path, d
     recipe = tiny_recipe(root, decoder=decoder)
     train(recipe, tmp_path / "whole")
 
-    def kill(event: StepReport | EvaluationReport) -> None:
-        if event.step == 3:  # one step past the checkpoint: that step is done again
+    def kill(event: Event) -> None:
+        if isinstance(event, StepReport) and event.step == 3:  # one step past the checkpoint: that step is done again
             raise Killed
 
     with pytest.raises(Killed):
@@ -68,15 +70,15 @@ def test_training_learns(root: Path) -> None:
     recipe = tiny_recipe(root, steps=30)
     dataset = TrainingCrops(recipe)
     batch = collate([dataset[0], dataset[1]], prompts=4)
-    torch.manual_seed(0)
-    model = PromptableModel(recipe.model)
-    optimiser = distillation.make_optimiser(model, recipe.optimiser)
-    losses = [distillation.train_step(model, optimiser, batch, recipe, 1, 3e-3)[0] for _ in range(30)]
+    ranks = Ranks(torch.device("cpu"))
+    training = distillation.prepare(recipe, ranks, None, fresh=True)
+    steps = [distillation.train_step(training, [batch], recipe, 1, 3e-3, ranks) for _ in range(30)]
+    losses = [float(learned.loss) for learned, _ in steps]
     assert losses[-1] < 0.7 * losses[0]
 
 
 def test_evaluation_is_reported_and_kept(root: Path, tmp_path: Path) -> None:
-    events: list[StepReport | EvaluationReport] = []
+    events: list[Event] = []
     train(tiny_recipe(root, steps=1, evaluate_on="shapes"), tmp_path, report=events.append)
     [evaluation] = [event for event in events if isinstance(event, EvaluationReport)]
     assert 0.3 < evaluation.mean_iou["all"] <= 1  # the untrained model still has its ellipse
@@ -102,9 +104,15 @@ def test_a_broken_checkpoint_is_refused(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distillation, "train_step", lambda *_: (float("nan"), 0.5))
+    nothing = torch.zeros(())
+    monkeypatch.setattr(
+        TrainingStep, "forward", lambda *_: Learned(nothing.clone().requires_grad_() * nan, *[nothing] * 3)
+    )
     with pytest.raises(NanosamError, match="the loss is nan at step 1"):
         train(tiny_recipe(root), tmp_path)
+    kept = load_state(tmp_path / "faulty-batch-0.safetensors")
+    assert kept.metadata == {"step": 1}
+    assert kept.tensors["images"].shape == (2, 3, 64, 64)
 
 
 def test_missing_data_and_unknown_backbones(root: Path, tmp_path: Path) -> None:

@@ -6,10 +6,26 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 
 import torch
 
-from nanosam_cli.core.losses import box_iou, choose_masks, mask_loss, reach_loss, window_iou
+from nanosam_cli.core.losses import box_iou, choose_masks, feature_loss, mask_loss, reach_loss, window_iou
 
 HALF = torch.zeros(1, 1, 8, 8)
 HALF[..., :4] = 1
+
+
+@pytest.mark.parametrize(("kind", "value"), [("l1", 2.0), ("mse", 4.0), ("huber", 1.5)])
+def test_features_two_apart(kind: str, value: float) -> None:
+    teacher = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert feature_loss(teacher + 2, teacher, kind, per_channel=False).item() == pytest.approx(value)
+
+
+@pytest.mark.parametrize("kind", ["l1", "mse", "huber"])
+def test_channels_of_any_spread_weigh_the_same(kind: str) -> None:
+    random = torch.Generator().manual_seed(0)
+    teacher, error = (torch.randn(2, 3, 8, 8, generator=random) for _ in range(2))
+    scale = torch.tensor([0.01, 1.0, 100.0]).reshape(1, 3, 1, 1)
+    one = feature_loss(teacher + error, teacher, kind, per_channel=True)
+    other = feature_loss((teacher + error) * scale, teacher * scale, kind, per_channel=True)
+    torch.testing.assert_close(one, other)
 
 
 def test_a_right_mask_costs_less_than_a_wrong_one() -> None:

@@ -60,6 +60,16 @@ def test_overrides(override: str, value: object) -> None:
         ("data.sources=[{path = 'a'}]", "data.sources[0].weight: missing"),
         ("data.sources=3", "data.sources: must be a list"),
         ("data=3", "data: must be a section"),
+        ("optimiser.micro_batch=3", "optimiser.micro_batch: 3 must divide optimiser.batch"),
+        ("prompts.rounds=3", "prompts.rounds: must be at most 2, not 3"),
+        ('optimiser.freeze=["head"]', "optimiser.freeze[0]: must be one of backbone, encoder, decoder, batchnorm"),
+        ('optimiser.freeze=["encoder", "decoder"]', "optimiser.freeze: with a frozen encoder"),
+        ("optimiser.precision=fp8", "must be one of fp32, bf16, fp16, not fp8"),
+        ("data.sources=[{path = 'a', weight = 1, kind = 'images'}]", "photos without masks need [teacher]"),
+        ("model.decoder=teacher", "the teacher's decoder needs [teacher], and no [loss]"),
+        ("teacher={encoder = 'x.onnx'}", "teacher.per_channel: missing"),
+        ("teacher.encodr=x.onnx", "teacher.encodr: no such key; did you mean encoder?"),
+        ("init.encodr=x.pt", "init.encodr: no such key; did you mean encoder?"),
         ("steps", "--set steps: needs section.key=value"),
     ],
 )
@@ -67,6 +77,36 @@ def test_faults_are_named(override: str, words: str) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(find_recipe("nanosam-b0"), [override])
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("teacher.weight=0", "nothing to learn"),
+        ("model.decoder=region", "region would stay random"),
+        ("teacher.masks=teacher", "the teacher's masks need [loss] and [prompts]"),
+        ("teacher.cache=there", "teacher.cache, teacher.cache_steps: one needs the other"),
+        ("loss={bce = 1, dice = 1, iou = 1, click = 1}", "masks need both sections, features alone neither"),
+        ('optimiser.freeze=["encoder"]', "the teacher's weight must be 0"),
+        ("teacher.loss=kl", "teacher.loss: must be one of huber, l1, mse, not kl"),
+    ],
+)
+def test_faults_of_teaching_are_named(override: str, words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(find_recipe("quick"), [override])
+    assert words in str(caught.value)
+
+
+def test_what_was_left_out_is_not_in_the_record() -> None:
+    record = load_recipe(find_recipe("nanosam-b0")).to_dict()
+    assert not {"teacher", "init"} & record.keys()
+    assert record["data"]["sources"][0] == {"path": "train/coco", "weight": 0.55}
+    assert "micro_batch" not in record["optimiser"]
+
+
+def test_where_the_embeddings_are_cached_is_not_part_of_what_is_trained() -> None:
+    caches = [load_recipe(find_recipe("quick"), [f"teacher.cache={place}", "teacher.cache_steps=9"]) for place in "ab"]
+    assert caches[0].fingerprint() == caches[1].fingerprint() != load_recipe(find_recipe("quick")).fingerprint()
 
 
 def test_all_faults_come_at_once() -> None:

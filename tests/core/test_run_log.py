@@ -9,8 +9,8 @@ from nanosam_cli.core.run_log import EvaluationReport, RunLog, StepReport, Stopw
 def _write(folder: Path, steps: range, keep: int) -> None:
     with closing(RunLog(folder, keep)) as log:
         for step in steps:
-            log.step(StepReport(step, 1 / step, 0.5, 1e-3, 10, 0.1))
-            log.evaluation(EvaluationReport(step, {"all": step / 10}))
+            log.add(StepReport(step, 1 / step, 0.5, 1e-3, 10, 0.1))
+            log.add(EvaluationReport(step, {"all": step / 10}))
 
 
 def test_a_resumed_log_has_every_step_once(tmp_path: Path) -> None:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
+from nanosam_cli.core import paths
 from nanosam_cli.core.errors import RecipeError
 from nanosam_cli.core.modeling.torchvision_compat import import_torchvision
 
 
-def create_backbone(name: str, *, finest: int, pretrained: bool) -> tuple[nn.Module, list[int], list[int]]:
-    """Make a backbone that returns its maps of stride `finest`, ..., 32 -> (module, channels, strides).
+class Backbone(NamedTuple):
+    """A module that returns a list of maps from fine to coarse, each (B, channels, H / stride, W / stride)."""
+
+    module: nn.Module
+    channels: list[int]
+    strides: list[int]
+    not_pretrained: str | None  # why it is random although ImageNet weights were asked for
+
+
+def create_backbone(name: str, *, finest: int, pretrained: bool) -> Backbone:
+    """Make a backbone that returns its maps of stride `finest`, ..., 32.
 
     `name` is timm's (torchvision's ResNets are there under the same names). Raises RecipeError for an unknown one.
+    Where pretrained weights cannot be had, the backbone is random and says why.
     """
     import_torchvision()
     import timm
@@ -27,5 +38,21 @@ def create_backbone(name: str, *, finest: int, pretrained: bool) -> tuple[nn.Mod
     levels = [level for level, stride in enumerate(strides) if finest <= stride <= 32]
     if not levels or strides[levels[-1]] != 32:
         raise RecipeError(f"backbone '{name}' gives strides {strides}; {finest} to 32 are needed")
-    chosen = timm.create_model(name, features_only=True, pretrained=pretrained, out_indices=levels)
-    return chosen, [channels[level] for level in levels], [strides[level] for level in levels]
+    module, reason = _create(name, levels, pretrained)
+    return Backbone(module, [channels[level] for level in levels], [strides[level] for level in levels], reason)
+
+
+def _create(name: str, levels: list[int], pretrained: bool) -> tuple[nn.Module, str | None]:
+    import timm
+
+    reason = None
+    if pretrained and not timm.models.is_model_pretrained(name):
+        reason = f"timm has no pretrained weights of {name}"
+    elif pretrained and paths.OFFLINE.get():
+        reason = f"{paths.OFFLINE.name} is set"
+    elif pretrained:
+        try:
+            return timm.create_model(name, features_only=True, pretrained=True, out_indices=levels), None
+        except OSError as error:  # every failure of the network is one, and a full disk
+            reason = str(error).partition("\n")[0]
+    return timm.create_model(name, features_only=True, out_indices=levels), reason

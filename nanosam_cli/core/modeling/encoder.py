@@ -57,6 +57,29 @@ class PyramidNeck(nn.Module):
         return out
 
 
+class NanosamNeck(nn.Module):
+    """NVIDIA NanoSAM's: the coarsest map through three convolutions, upsampled once, projected, plus a learned map of
+    position (nanosam/models/timm_image_encoder.py of NVIDIA-AI-IOT/nanosam)."""
+
+    def __init__(self, channels: list[int], strides: list[int], embedding_stride: int, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs in (channels[-1], width, width):
+            layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.GELU()]
+        for _ in range((strides[-1] // embedding_stride).bit_length() - 1):  # each doubles the sides
+            layers += [nn.ConvTranspose2d(width, width, 3, 2, 1, 1), nn.GELU()]
+        self.up = nn.Sequential(*layers)
+        self.project = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, EMBEDDING_CHANNELS, 1)
+        )
+        self.position = nn.Parameter(1e-5 * torch.randn(1, EMBEDDING_CHANNELS, EMBEDDING_SIDE, EMBEDDING_SIDE))
+
+    def forward(self, image: Tensor, features: list[Tensor]) -> Tensor:
+        """The photo (not looked at) and its maps from fine to coarse -> (B, 256, H / stride, W / stride)."""
+        out: Tensor = self.project(self.up(features[-1]))
+        return out + self.position[:, :, : out.shape[2], : out.shape[3]]
+
+
 class ImageEncoder(nn.Module):
     """`image` (B, 3, S, S), normalised RGB -> `image_embeddings` (B, 256, 64, 64) at S = `image_size`.
 
@@ -64,13 +87,22 @@ class ImageEncoder(nn.Module):
     """
 
     def __init__(
-        self, backbone: str, image_size: int, *, width: int = 128, finest: int = 4, pretrained: bool = False
+        self,
+        backbone: str,
+        image_size: int,
+        *,
+        width: int = 128,
+        finest: int = 4,
+        pretrained: bool = False,
+        neck: str = "pyramid",
     ) -> None:
         super().__init__()
         self.image_size = image_size
         self.stride = image_size // EMBEDDING_SIDE
-        self.backbone, channels, strides = create_backbone(backbone, finest=finest, pretrained=pretrained)
-        self.neck = PyramidNeck(channels, strides, self.stride, width)
+        made = create_backbone(backbone, finest=finest, pretrained=pretrained)
+        self.backbone, self.not_pretrained = made.module, made.not_pretrained
+        kind = PyramidNeck if neck == "pyramid" else NanosamNeck
+        self.neck = kind(made.channels, made.strides, self.stride, width)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 256, H / stride, W / stride)."""

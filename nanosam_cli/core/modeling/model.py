@@ -7,21 +7,30 @@ from torch import nn
 from nanosam_cli.core.modeling.encoder import ImageEncoder
 from nanosam_cli.core.modeling.region_decoder import RegionDecoder
 from nanosam_cli.core.modeling.sam_decoder import SamDecoder
-from nanosam_cli.core.recipe import ModelSection
+from nanosam_cli.core.recipe import TEACHERS_DECODER, ModelSection
 
 
 class PromptableModel(nn.Module):
-    """An image encoder and a mask decoder that are trained together and exported apart."""
+    """An image encoder and a mask decoder that are trained together and exported apart.
 
-    def __init__(self, section: ModelSection) -> None:
+    Without `download` a pretrained backbone starts at random all the same: its weights come from a checkpoint then.
+    """
+
+    def __init__(self, section: ModelSection, *, download: bool = True) -> None:
         super().__init__()
         self.encoder = ImageEncoder(
             section.backbone,
             section.image_size,
             width=section.neck_width,
             finest=section.finest_stride,
-            pretrained=section.pretrained,
+            pretrained=section.pretrained and download,
+            neck=section.neck or "pyramid",
         )
-        self.decoder: RegionDecoder | SamDecoder = (
-            RegionDecoder() if section.decoder == "region" else SamDecoder(dense_boxes=True)
-        )
+        self.decoder = _create_decoder(section.decoder)
+
+
+def _create_decoder(name: str) -> RegionDecoder | SamDecoder | None:
+    """None where the teacher's decoder is taken as it is."""
+    if name == TEACHERS_DECODER:
+        return None
+    return RegionDecoder() if name == "region" else SamDecoder(dense_boxes=name == "sam")
