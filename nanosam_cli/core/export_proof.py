@@ -77,8 +77,8 @@ class Proof:
         if self.largest is None:
             return ""
         clicks = (
-            " Clicks alone are left out of the differences: of two readings that are about equally good, half precision "
-            "may take the other one."
+            " Clicks alone are left out of the differences: of two readings that are about equally good, half "
+            "precision may take the other one."
         )
         return (
             "ONNX Runtime's CPU computes fp16 graphs in float32, so the figures are those of an emulation that rounds "
