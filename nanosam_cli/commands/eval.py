@@ -292,6 +292,7 @@ def davis(
             device=device.value if device else None,
             backend=backend,
             threads=threads,
+            note=console.info,
         ) as follower,
         console.progress("evaluate", sum(len(one.frames) for one in clips), "frames") as advance,
     ):

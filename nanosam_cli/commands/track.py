@@ -169,6 +169,7 @@ def track(
                 backend=backend,
                 device=device.value if device else None,
                 threads=threads,
+                note=console.info,
             )
         )
         for session in (predictor.encoder, predictor.decoder):

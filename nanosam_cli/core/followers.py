@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -97,6 +97,7 @@ def open_follower(
     backend: str | None = None,
     device: str | None = None,
     threads: int | None = None,
+    note: Callable[[str], object] = lambda _: None,
 ) -> Iterator[Follower]:
     """The baseline by its name, else the tracker on what `load_predictor` opens; closed at the end of the block."""
     if model == COPY:
@@ -105,7 +106,7 @@ def open_follower(
         yield CopyFollower()
         return
     with load_predictor(
-        model, encoder=encoder, decoder=decoder, backend=backend, device=device, threads=threads
+        model, encoder=encoder, decoder=decoder, backend=backend, device=device, threads=threads, note=note
     ) as predictor:
         yield TrackerFollower(predictor, prompt, name=encoder.stem if encoder else model or DEFAULT_MODEL)
 
