@@ -139,7 +139,7 @@ def make_job(photos: Sequence[Path], asked: Asked) -> Job:
     if place == "--pose":
         return _from_pose(photos, asked)
     if place == "--everything":
-        return Job(dict.fromkeys(photos, Request()), everything=_everything(asked))
+        return Job(dict.fromkeys(photos, Request()), everything=_everything(asked))  # which asks for nothing by itself
     request = make_request(asked.boxes, asked.points, each_point=asked.each_point, masks=asked.mask)
     if request.masks is not None and len(photos) > 1:
         raise UsageError(f"--mask goes with one photo, not with {len(photos)}", "run the photos one by one")

@@ -190,7 +190,7 @@ def _between(points: Sequence[Keypoint]) -> Keypoint:
 
 
 def _crown(points: Mapping[str, Keypoint]) -> dict[str, Keypoint]:
-    """The top of the head, which no skeleton has: from the neck through the ears or the nose, and as far again."""
+    """The top of the head, which no skeleton has: beyond the ears, or the nose, as they are seen from the neck."""
     face = [points[name] for name in _EARS if name in points] or [points[name] for name in ("nose",) if name in points]
     if "neck" not in points or not face:
         return {}
