@@ -53,7 +53,6 @@ def test_it_has_a_card() -> None:
         assert heading in card
 
 
-@pytest.mark.xfail(strict=True, reason="nanosam-b0 learned boxes: it takes a click for a tiny object, see its card")
 def test_three_readings_of_a_click_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     photo = resource("examples", "astronaut.jpg")
@@ -61,7 +60,9 @@ def test_three_readings_of_a_click_differ(tmp_path: Path, monkeypatch: pytest.Mo
     assert ran.code == 0, ran.err
     areas = [found["area"] for found in json.loads(ran.out)["objects"]]
     assert len(areas) == 3
-    assert len(set(areas)) == 3
+    face, head, more = sorted(areas)
+    assert face < 0.8 * head
+    assert head < 0.8 * more
 
 
 @pytest.mark.data
