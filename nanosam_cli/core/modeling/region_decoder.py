@@ -61,7 +61,7 @@ class RegionDecoder(nn.Module):
         self.refine = nn.Sequential(conv_norm(width // 2, width // 2, 3), conv_norm(width // 2, width // 2, 3))
         self.masks = nn.Conv2d(width // 2, MASKS, 1)
         self.iou = nn.Sequential(nn.Linear(deep + MASKS, 64), nn.ReLU(inplace=True), nn.Linear(64, MASKS))
-        with torch.no_grad():  # training starts at the prior, and with readings that differ a little: equal ones stay so
+        with torch.no_grad():  # training starts at the prior; readings differ a little, for equal ones would stay so
             self.masks.weight[0] = 0
             self.masks.weight[1:] *= 0.1
             self.masks.bias.copy_(torch.tensor([0.0, -1.0, 0.0, 1.0]))
