@@ -39,7 +39,7 @@ class State(str, Enum):
     """How sure the tracker is of an object in a frame."""
 
     tracked = "tracked"
-    uncertain = "uncertain"  # shown, but nothing is learnt from it
+    uncertain = "uncertain"  # shown, but nothing is learnt from it; also what was just found again
     lost = "lost"  # no mask; looked for in the whole frame
 
 
@@ -65,7 +65,10 @@ class TrackerSettings:
     least: float = 0.3  # of its usual area, below which an object counts as partly gone
     sure: float = 0.5  # score from which on an object is tracked
     doubt: float = 0.35  # score below which it is lost
-    found: float = 0.6  # score from which on a lost object is found again
+    found: float = 0.65  # score from which on a lost object is found again
+    proven: float = 0.8  # score that ends the doubt whether what was found again is the object
+    probation: int = 15  # frames after which the doubt ends in any case
+    switch: float = 0.1  # by which another place has to be better than where the object is doubted
     proposals: int = 3  # boxes that are tried when an object is looked for in the whole frame
 
 
@@ -77,6 +80,7 @@ class Proposal:
     expected: Box  # where the object should be at its last size
     appearance: Array  # (256, 256) from -1, background, to 1, object
     look: Array  # (h, w) about 1 where cells look like the object, whatever their place; 0 where not computed
+    jump: bool = False  # whether the box is anywhere instead of near the last one
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +110,8 @@ class Target:
         self.number = number
         self.state = State.tracked
         self.box = box
-        self.reacquired = 0
         self._settings = settings
+        self._doubted = 0  # frames of probation that are left
         self._velocity = np.zeros(4)
         self._size = box[2:] - box[:2]  # when it was last seen well
         self._share = split_cells(share).mean(axis=2)
@@ -127,7 +131,8 @@ class Target:
         moved = self._follow(look, expected)
         appearance = self._appearance(scene, moved)
         drawn = _drawn_box(appearance, moved)
-        return [Proposal(box, moved, appearance, look) for box in (drawn, moved, (drawn + moved) / 2)]
+        near_by = [Proposal(box, moved, appearance, look) for box in (drawn, moved, (drawn + moved) / 2)]
+        return near_by + (self._anywhere(scene) if self._doubted else [])
 
     def choose(self, proposals: Sequence[Proposal], logits: Array, ious: Array) -> Answer:
         """The answer (P, 256, 256) that agrees best with the appearance, and the two together."""
@@ -140,24 +145,26 @@ class Target:
             likeness = self._mean_look(proposal.look, kept) / max(self._likeness, 1e-3)
             wholeness = min(1.0, np.count_nonzero(kept) / (self._settings.least * self._area))
             answers.append(Answer(proposal, both, agreement, likeness, wholeness, float(iou)))
-        return max(answers, key=lambda answer: answer.score)
+        margin = self._settings.switch if self._doubted else 0.0
+        return max(answers, key=lambda answer: answer.score - margin * answer.proposal.jump)
 
     def settle(self, scene: Array, answer: Answer) -> State:
         """Believe the answer as far as its score goes: learn from it, only move there, or give the object up."""
         settings, score = self._settings, answer.score
         box = mask_box(answer.logits > 0)
-        searched = self.state is State.lost
-        if box is None or score < (settings.found if searched else settings.doubt):
-            self.state, self._velocity = State.lost, np.zeros(4)
+        jump = answer.proposal.jump
+        if box is None or score < (settings.found if jump else settings.doubt):
+            self.state, self._velocity, self._doubted = State.lost, np.zeros(4), 0
             return self.state
-        self.reacquired += searched
-        self.state = State.tracked if score >= settings.sure else State.uncertain
-        self._move(box, answer.proposal.expected, searched)
+        self._doubted = settings.probation if jump else max(0, self._doubted - 1)
+        if score >= settings.proven:
+            self._doubted = 0
+        self.state = State.uncertain if self._doubted or score < settings.sure else State.tracked
+        self._move(box, answer.proposal.expected, jump)
+        share = (answer.logits > 0).astype(np.float32)
+        self._share = split_cells(share).mean(axis=2)
         if self.state is State.tracked:
-            share = (answer.logits > 0).astype(np.float32)
-            trust = np.minimum(np.abs(answer.logits) / UNIT, 1)
-            self._learn(scene, share, trust, answer.proposal.look)
-            self._share = split_cells(share).mean(axis=2)
+            self._learn(scene, share, np.minimum(np.abs(answer.logits) / UNIT, 1), answer.proposal.look)
             self._size = self.box[2:] - self.box[:2]
             seen = self._mean_look(answer.proposal.look, share > 0.5)
             self._likeness += SLOWLY * (seen - self._likeness)
@@ -166,9 +173,8 @@ class Target:
 
     def _move(self, box: Box, expected: Box, jump: bool) -> None:
         room = self._settings.growth * np.tile(expected[2:] - expected[:2], 2) + ROOM
-        grown = np.concatenate(
-            [np.maximum(box[:2], expected[:2] - room[:2]), np.minimum(box[2:], expected[2:] + room[2:])]
-        )
+        low, high = np.maximum(box[:2], expected[:2] - room[:2]), np.minimum(box[2:], expected[2:] + room[2:])
+        grown = np.concatenate([low, high])
         if (grown[2:] - grown[:2] > 0).all():
             box = grown
         shift = (box - self.box).reshape(2, 2).mean(axis=0)
@@ -239,7 +245,7 @@ class Target:
         """The places of the whole frame that look most like the object, at about its last size."""
         look = self._look_map(scene, _everything(scene))
         boxes = _peaks(look, self._size, self._settings.proposals)
-        return [Proposal(box, box, self._appearance(scene, box), look) for box in boxes]
+        return [Proposal(box, box, self._appearance(scene, box), look, jump=True) for box in boxes]
 
 
 def _models(settings: TrackerSettings, dimensions: int) -> tuple[KernelRegression, KernelRegression]:
