@@ -39,7 +39,7 @@ class State(str, Enum):
     """How sure the tracker is of an object in a frame."""
 
     tracked = "tracked"
-    uncertain = "uncertain"  # shown, but nothing is learnt from it; also what was just found again
+    uncertain = "uncertain"  # shown, but the memory is held; also what was just found again
     lost = "lost"  # no mask; looked for in the whole frame
 
 
@@ -57,6 +57,7 @@ class TrackerSettings:
     look_decay: float = 0.93  # the same of what says whether it is the object at all: slower, so that it does not drift
     guard: float = 0.9  # how far cells are left unlearnt that do not look like what they are taken for
     ridge: float = 1e-3
+    samples: int = 400  # cells of a frame that are learnt from, at most
     foreground: float = 0.3  # of all weight that the object's own cells have
     appearance: float = 8.0  # logits of the appearance's full answer, beside the decoder's own
     reach: int = 6  # cells that an object may move from where it is expected
@@ -65,10 +66,11 @@ class TrackerSettings:
     least: float = 0.3  # of its usual area, below which an object counts as partly gone
     sure: float = 0.5  # score from which on an object is tracked
     doubt: float = 0.35  # score below which it is lost
-    found: float = 0.65  # score from which on a lost object is found again
-    proven: float = 0.8  # score that ends the doubt whether what was found again is the object
-    probation: int = 15  # frames after which the doubt ends in any case
-    switch: float = 0.1  # by which another place has to be better than where the object is doubted
+    found: float = 0.6  # score from which on a lost object is found again
+    patience: int = 8  # frames after which an object that is neither tracked nor lost is given up
+    probation: int = 30  # frames in which what was found again is doubted: other places are compared with it
+    switch: float = 0.1  # by which another place has to be better in that time
+    proven: float = 0.75  # score from which on it counts as tracked in that time
     proposals: int = 3  # boxes that are tried when an object is looked for in the whole frame
 
 
@@ -112,6 +114,8 @@ class Target:
         self.box = box
         self._settings = settings
         self._doubted = 0  # frames of probation that are left
+        self._unsure = 0  # frames in a row in which it was neither tracked nor lost
+        self._random = np.random.default_rng(number)
         self._velocity = np.zeros(4)
         self._size = box[2:] - box[:2]  # when it was last seen well
         self._share = split_cells(share).mean(axis=2)
@@ -152,24 +156,30 @@ class Target:
         """Believe the answer as far as its score goes: learn from it, only move there, or give the object up."""
         settings, score = self._settings, answer.score
         box = mask_box(answer.logits > 0)
-        jump = answer.proposal.jump
-        if box is None or score < (settings.found if jump else settings.doubt):
-            self.state, self._velocity, self._doubted = State.lost, np.zeros(4), 0
+        jump, sure = answer.proposal.jump, score >= settings.sure
+        self._unsure = 0 if sure else self._unsure + 1
+        gone = box is None or score < (settings.found if jump else settings.doubt)
+        if box is None or gone or self._unsure > settings.patience:
+            self.state, self._velocity, self._doubted, self._unsure = State.lost, np.zeros(4), 0, 0
             return self.state
         self._doubted = settings.probation if jump else max(0, self._doubted - 1)
-        if score >= settings.proven:
-            self._doubted = 0
-        self.state = State.uncertain if self._doubted or score < settings.sure else State.tracked
-        self._move(box, answer.proposal.expected, jump)
+        trusted = score >= (settings.proven if self._doubted else settings.sure)
+        self.state = State.tracked if trusted else State.uncertain
+        if sure:
+            self._move(box, answer.proposal.expected, jump)
+            self._remember(scene, answer)
+        return self.state
+
+    def _remember(self, scene: Array, answer: Answer) -> None:
+        """Learn from an answer; of an object that is doubted only how it moves, not that it is the object."""
         share = (answer.logits > 0).astype(np.float32)
         self._share = split_cells(share).mean(axis=2)
-        if self.state is State.tracked:
-            self._learn(scene, share, np.minimum(np.abs(answer.logits) / UNIT, 1), answer.proposal.look)
+        self._learn(scene, share, np.minimum(np.abs(answer.logits) / UNIT, 1), answer.proposal.look)
+        if not self._doubted:
             self._size = self.box[2:] - self.box[:2]
             seen = self._mean_look(answer.proposal.look, share > 0.5)
             self._likeness += SLOWLY * (seen - self._likeness)
             self._area += SLOWLY * (float(share.sum()) - self._area)
-        return self.state
 
     def _move(self, box: Box, expected: Box, jump: bool) -> None:
         room = self._settings.growth * np.tile(expected[2:] - expected[:2], 2) + ROOM
@@ -194,12 +204,22 @@ class Target:
             surprise = np.abs(look.clip(0, 1) - cells.mean(axis=2))
             trusted = trusted * (1 - self._settings.guard * surprise) ** 2
         near = window_around(self.box, hw, LEARNT)
-        targets = cells[near].reshape(-1, PARTS)
-        weights = balanced(targets.mean(axis=1), self._settings.foreground) * trusted[near].ravel()
-        self._shape.learn(self._inputs(scene, near, self.box), targets, weights)
+        some = self._some(near, everything=look is None)
+        targets = cells[near].reshape(-1, PARTS)[some]
+        weights = balanced(targets.mean(axis=1), self._settings.foreground) * trusted[near].ravel()[some]
+        self._shape.learn(self._inputs(scene, near, self.box)[some], targets, weights)
+        if look is not None and self._doubted:
+            return
         wide = _everything(scene) if look is None else window_around(self.box, hw, LEARNT, 6.0)
-        targets = cells[wide].mean(axis=2).reshape(-1, 1)
-        self._look.learn(_flat(scene[wide]), targets, balanced(targets[:, 0], 0.5) * trusted[wide].ravel())
+        some = self._some(wide, everything=look is None)
+        targets = cells[wide].mean(axis=2).reshape(-1, 1)[some]
+        weights = balanced(targets[:, 0], 0.5) * trusted[wide].ravel()[some]
+        self._look.learn(_flat(scene[wide])[some], targets, weights)
+
+    def _some(self, window: tuple[slice, slice], everything: bool) -> NDArray[np.intp]:
+        """Which of a window's cells are learnt from: no more than `samples`, others each time."""
+        count = (window[0].stop - window[0].start) * (window[1].stop - window[1].start)
+        return self._random.permutation(count)[: None if everything else self._settings.samples]
 
     def _inputs(self, scene: Array, window: tuple[slice, slice], box: Box) -> Array:
         return np.concatenate([_flat(scene[window]), places_in(box, window)], axis=1)
