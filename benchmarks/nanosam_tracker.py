@@ -2,8 +2,8 @@
 
 NVIDIA NanoSAM's `nanosam/utils/tracker.py`, in its own words "experimental": a linear token is fitted to the first
 mask by least squares; in each frame its response gives a rough mask, whose median point and logits prompt the decoder;
-the token then moves a little towards a new fit. `--keep` is how much of it stays: 0.8 as its demonstration was tuned
-here, 0.995 as in its file. It runs on the same embeddings and the same decoder.
+the token then moves a little towards a new fit. `--keep` is how much of it stays: 0.8, or 0.995 as in its file today.
+It runs on the same embeddings and the same decoder.
 
 python benchmarks/nanosam_tracker.py DIR [--prompt box] [--json]
 """
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nanosam_cli import Predictor, load_predictor
 from nanosam_cli.core.clips import find_clips
 from nanosam_cli.core.davis_run import DavisScore, score_clip
-from nanosam_cli.core.followers import CopyFollower, Followed, Follower, PromptKind, TrackerFollower, _box
+from nanosam_cli.core.followers import CopyFollower, Followed, Follower, PromptKind, TrackerFollower, box_of
 from nanosam_cli.core.prompts import mask_to_logits
 from nanosam_cli.core.target import State
 from nanosam_cli.core.types import ImageEmbedding, Prompt
@@ -41,7 +41,7 @@ class NvidiaFollower:
         embedding = self._predictor.encode_image(image)
         logits = np.stack([mask_to_logits(mask, embedding.frame) for mask in masks])
         if self._prompt == "box":
-            boxes = Prompt.from_boxes([_box(mask) for mask in masks])
+            boxes = Prompt.from_boxes([box_of(mask) for mask in masks])
             logits, _ = self._predictor.predict_logits(embedding, boxes, select="argmax")
         self._tokens = [fit_token(embedding, mask) for mask in logits]
         return [Followed(mask, State.tracked) for mask in masks]

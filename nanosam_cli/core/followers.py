@@ -65,7 +65,7 @@ class TrackerFollower:
         self._tracker.reset()
         embedding = self._predictor.encode_image(image)
         if self._prompt == "box":
-            prompt = Prompt(boxes=usable_boxes(np.array([_box(mask) for mask in masks]), embedding.original_hw))
+            prompt = Prompt(boxes=usable_boxes(np.array([box_of(mask) for mask in masks]), embedding.original_hw))
         else:
             prompt = Prompt(mask_logits=np.stack([mask_to_logits(mask, embedding.frame) for mask in masks]))
         return _followed(self._tracker.init(embedding, prompt))
@@ -111,7 +111,8 @@ def open_follower(
         yield TrackerFollower(predictor, prompt, name=encoder.stem if encoder else model or DEFAULT_MODEL)
 
 
-def _box(mask: Mask) -> tuple[int, int, int, int]:
+def box_of(mask: Mask) -> tuple[int, int, int, int]:
+    """x0 y0 x1 y1 of a mask that is not empty."""
     window = mask_window(mask)
     assert window is not None
     rows, columns = window

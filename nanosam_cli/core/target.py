@@ -39,7 +39,7 @@ class State(str, Enum):
     """How sure the tracker is of an object in a frame."""
 
     tracked = "tracked"
-    uncertain = "uncertain"  # shown, but nothing is learnt from it
+    uncertain = "uncertain"  # shown, but the memory is held; also what was just found again
     lost = "lost"  # no mask; looked for in the whole frame
 
 
@@ -57,6 +57,7 @@ class TrackerSettings:
     look_decay: float = 0.93  # the same of what says whether it is the object at all: slower, so that it does not drift
     guard: float = 0.9  # how far cells are left unlearnt that do not look like what they are taken for
     ridge: float = 1e-3
+    samples: int = 400  # cells of a frame that are learnt from, at most
     foreground: float = 0.3  # of all weight that the object's own cells have
     appearance: float = 8.0  # logits of the appearance's full answer, beside the decoder's own
     reach: int = 6  # cells that an object may move from where it is expected
@@ -66,6 +67,10 @@ class TrackerSettings:
     sure: float = 0.5  # score from which on an object is tracked
     doubt: float = 0.35  # score below which it is lost
     found: float = 0.6  # score from which on a lost object is found again
+    patience: int = 8  # frames after which an object that is neither tracked nor lost is given up
+    probation: int = 30  # frames in which what was found again is doubted: other places are compared with it
+    switch: float = 0.1  # by which another place has to be better in that time
+    proven: float = 0.75  # score from which on it counts as tracked in that time
     proposals: int = 3  # boxes that are tried when an object is looked for in the whole frame
 
 
@@ -77,6 +82,7 @@ class Proposal:
     expected: Box  # where the object should be at its last size
     appearance: Array  # (256, 256) from -1, background, to 1, object
     look: Array  # (h, w) about 1 where cells look like the object, whatever their place; 0 where not computed
+    jump: bool = False  # whether the box is anywhere instead of near the last one
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +112,10 @@ class Target:
         self.number = number
         self.state = State.tracked
         self.box = box
-        self.reacquired = 0
         self._settings = settings
+        self._doubted = 0  # frames of probation that are left
+        self._unsure = 0  # frames in a row in which it was neither tracked nor lost
+        self._random = np.random.default_rng(number)
         self._velocity = np.zeros(4)
         self._size = box[2:] - box[:2]  # when it was last seen well
         self._share = split_cells(share).mean(axis=2)
@@ -127,7 +135,8 @@ class Target:
         moved = self._follow(look, expected)
         appearance = self._appearance(scene, moved)
         drawn = _drawn_box(appearance, moved)
-        return [Proposal(box, moved, appearance, look) for box in (drawn, moved, (drawn + moved) / 2)]
+        near_by = [Proposal(box, moved, appearance, look) for box in (drawn, moved, (drawn + moved) / 2)]
+        return near_by + (self._anywhere(scene) if self._doubted else [])
 
     def choose(self, proposals: Sequence[Proposal], logits: Array, ious: Array) -> Answer:
         """The answer (P, 256, 256) that agrees best with the appearance, and the two together."""
@@ -140,35 +149,42 @@ class Target:
             likeness = self._mean_look(proposal.look, kept) / max(self._likeness, 1e-3)
             wholeness = min(1.0, np.count_nonzero(kept) / (self._settings.least * self._area))
             answers.append(Answer(proposal, both, agreement, likeness, wholeness, float(iou)))
-        return max(answers, key=lambda answer: answer.score)
+        margin = self._settings.switch if self._doubted else 0.0
+        return max(answers, key=lambda answer: answer.score - margin * answer.proposal.jump)
 
     def settle(self, scene: Array, answer: Answer) -> State:
         """Believe the answer as far as its score goes: learn from it, only move there, or give the object up."""
         settings, score = self._settings, answer.score
         box = mask_box(answer.logits > 0)
-        searched = self.state is State.lost
-        if box is None or score < (settings.found if searched else settings.doubt):
-            self.state, self._velocity = State.lost, np.zeros(4)
+        jump, sure = answer.proposal.jump, score >= settings.sure
+        self._unsure = 0 if sure else self._unsure + 1
+        gone = box is None or score < (settings.found if jump else settings.doubt)
+        if box is None or gone or self._unsure > settings.patience:
+            self.state, self._velocity, self._doubted, self._unsure = State.lost, np.zeros(4), 0, 0
             return self.state
-        self.reacquired += searched
-        self.state = State.tracked if score >= settings.sure else State.uncertain
-        self._move(box, answer.proposal.expected, searched)
-        if self.state is State.tracked:
-            share = (answer.logits > 0).astype(np.float32)
-            trust = np.minimum(np.abs(answer.logits) / UNIT, 1)
-            self._learn(scene, share, trust, answer.proposal.look)
-            self._share = split_cells(share).mean(axis=2)
+        self._doubted = settings.probation if jump else max(0, self._doubted - 1)
+        trusted = score >= (settings.proven if self._doubted else settings.sure)
+        self.state = State.tracked if trusted else State.uncertain
+        if sure:
+            self._move(box, answer.proposal.expected, jump)
+            self._remember(scene, answer)
+        return self.state
+
+    def _remember(self, scene: Array, answer: Answer) -> None:
+        """Learn from an answer; of an object that is doubted only how it moves, not that it is the object."""
+        share = (answer.logits > 0).astype(np.float32)
+        self._share = split_cells(share).mean(axis=2)
+        self._learn(scene, share, np.minimum(np.abs(answer.logits) / UNIT, 1), answer.proposal.look)
+        if not self._doubted:
             self._size = self.box[2:] - self.box[:2]
             seen = self._mean_look(answer.proposal.look, share > 0.5)
             self._likeness += SLOWLY * (seen - self._likeness)
             self._area += SLOWLY * (float(share.sum()) - self._area)
-        return self.state
 
     def _move(self, box: Box, expected: Box, jump: bool) -> None:
         room = self._settings.growth * np.tile(expected[2:] - expected[:2], 2) + ROOM
-        grown = np.concatenate(
-            [np.maximum(box[:2], expected[:2] - room[:2]), np.minimum(box[2:], expected[2:] + room[2:])]
-        )
+        low, high = np.maximum(box[:2], expected[:2] - room[:2]), np.minimum(box[2:], expected[2:] + room[2:])
+        grown = np.concatenate([low, high])
         if (grown[2:] - grown[:2] > 0).all():
             box = grown
         shift = (box - self.box).reshape(2, 2).mean(axis=0)
@@ -188,12 +204,22 @@ class Target:
             surprise = np.abs(look.clip(0, 1) - cells.mean(axis=2))
             trusted = trusted * (1 - self._settings.guard * surprise) ** 2
         near = window_around(self.box, hw, LEARNT)
-        targets = cells[near].reshape(-1, PARTS)
-        weights = balanced(targets.mean(axis=1), self._settings.foreground) * trusted[near].ravel()
-        self._shape.learn(self._inputs(scene, near, self.box), targets, weights)
+        some = self._some(near, everything=look is None)
+        targets = cells[near].reshape(-1, PARTS)[some]
+        weights = balanced(targets.mean(axis=1), self._settings.foreground) * trusted[near].ravel()[some]
+        self._shape.learn(self._inputs(scene, near, self.box)[some], targets, weights)
+        if look is not None and self._doubted:
+            return
         wide = _everything(scene) if look is None else window_around(self.box, hw, LEARNT, 6.0)
-        targets = cells[wide].mean(axis=2).reshape(-1, 1)
-        self._look.learn(_flat(scene[wide]), targets, balanced(targets[:, 0], 0.5) * trusted[wide].ravel())
+        some = self._some(wide, everything=look is None)
+        targets = cells[wide].mean(axis=2).reshape(-1, 1)[some]
+        weights = balanced(targets[:, 0], 0.5) * trusted[wide].ravel()[some]
+        self._look.learn(_flat(scene[wide])[some], targets, weights)
+
+    def _some(self, window: tuple[slice, slice], everything: bool) -> NDArray[np.intp]:
+        """Which of a window's cells are learnt from: no more than `samples`, others each time."""
+        count = (window[0].stop - window[0].start) * (window[1].stop - window[1].start)
+        return self._random.permutation(count)[: None if everything else self._settings.samples]
 
     def _inputs(self, scene: Array, window: tuple[slice, slice], box: Box) -> Array:
         return np.concatenate([_flat(scene[window]), places_in(box, window)], axis=1)
@@ -239,7 +265,7 @@ class Target:
         """The places of the whole frame that look most like the object, at about its last size."""
         look = self._look_map(scene, _everything(scene))
         boxes = _peaks(look, self._size, self._settings.proposals)
-        return [Proposal(box, box, self._appearance(scene, box), look) for box in boxes]
+        return [Proposal(box, box, self._appearance(scene, box), look, jump=True) for box in boxes]
 
 
 def _models(settings: TrackerSettings, dimensions: int) -> tuple[KernelRegression, KernelRegression]:

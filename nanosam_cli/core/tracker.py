@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nanosam_cli.core.cells import Array, CellSpace, mask_box
 from nanosam_cli.core.errors import InputError, UsageError
@@ -63,10 +62,6 @@ class Tracker:
     def numbers(self) -> list[int]:
         """Of the objects that are followed."""
         return list(self._targets)
-
-    def reacquired(self, number: int) -> int:
-        """How many times an object was lost and found again."""
-        return self._targets[number].reacquired
 
     def reset(self) -> None:
         """Forget all objects; the next `init` starts anew."""
@@ -191,8 +186,3 @@ def _inside(boxes: Array, original_hw: tuple[int, int]) -> Array:
     low = np.clip(boxes[:, :2], 0, np.maximum(limits - 2, 0))
     high = np.clip(boxes[:, 2:], np.minimum(low + 2, limits), limits)
     return np.concatenate([low, high], axis=1).astype(np.float32)
-
-
-def empty_mask(original_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """(H, W) of an object that is not there."""
-    return np.zeros(original_hw, np.bool_)

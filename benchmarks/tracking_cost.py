@@ -1,0 +1,80 @@
+"""What tracking costs: milliseconds a frame by stage and object, and memory over a long video.
+
+The frames are a made clip (`synthetic_clips.py`) played to and fro, encoded anew each time.
+
+python benchmarks/tracking_cost.py [--frames 2000] [--objects 1 2 4]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from synthetic_clips import Clip, make_clips
+
+from nanosam_cli import load_predictor
+from nanosam_cli.core.moment import Moment
+from nanosam_cli.core.request import Request
+from nanosam_cli.core.track_prompts import TimedRequest
+from nanosam_cli.core.tracking_run import TrackingRun
+from nanosam_cli.core.video import VideoFrame
+
+USED = 12  # frames of the clip, before its object is gone
+
+
+def to_and_fro(clip: Clip, frames: int) -> Iterator[VideoFrame]:
+    there = list(clip.frames[:USED])
+    for index, image in enumerate(islice(cycle(there + there[-2:0:-1]), frames)):
+        yield VideoFrame(index, Fraction(index, 25), image, f"{index:05}")
+
+
+def resident_mb() -> float:
+    """Of this process, now (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def boxes(clip: Clip, objects: int) -> np.ndarray:
+    """The clip's object, and for more of them places of the ground beside it."""
+    y, x = np.nonzero(clip.masks[0])
+    first = [x.min(), y.min(), x.max() + 1, y.max() + 1]
+    others = [[300 + 50 * number, 40 + 60 * number, 380 + 50 * number, 120 + 60 * number] for number in range(3)]
+    return np.array([first, *others], np.float32)[:objects]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=2000, help="of the long run, with one object")
+    parser.add_argument("--objects", type=int, nargs="+", default=[1, 2, 4])
+    options = parser.parse_args()
+    clip = next(one for one in make_clips() if one.scenario == "leaving")
+    print("| objects | encoder ms | decoder ms | tracker ms, median | mean |\n|---|---|---|---|---|")
+    with load_predictor() as predictor:
+        for objects in options.objects:
+            run = TrackingRun(predictor, [TimedRequest(Moment(0), Request(boxes=boxes(clip, objects)))])
+            times, before = [], 0.0
+            for _ in run.frames(to_and_fro(clip, 60)):
+                spent = run.watch.ms.get("track", 0.0) - run.timings.decode_ms
+                times.append(spent - before)
+                before = spent
+            stages = run.stages()
+            middle, mean = median(times[1:]), stages["track"]
+            print(
+                f"| {objects} | {stages['encode']:.1f} | {stages['decode']:.1f} | {middle:.1f} | {mean:.1f} |",
+                flush=True,
+            )
+        print("\n| frame | resident MB |\n|---|---|")
+        run = TrackingRun(predictor, [TimedRequest(Moment(0), Request(boxes=boxes(clip, 1)))])
+        for tracked in run.frames(to_and_fro(clip, options.frames)):
+            if tracked.frame.index % 200 == 0 or tracked.frame.index == options.frames - 1:
+                print(f"| {tracked.frame.index} | {resident_mb():.1f} |", flush=True)
+        print(f"\n{run.summary.rows()[0]} (object, tracked, uncertain, lost, found again), {run}")
+
+
+if __name__ == "__main__":
+    main()
