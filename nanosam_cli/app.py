@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from nanosam_cli import __version__, console
-from nanosam_cli.commands import benchmark, distill, doctor, download, eval, export, metrics, segment, track
+from nanosam_cli.commands import (
+    benchmark,
+    build_engine,
+    distill,
+    doctor,
+    download,
+    eval,
+    export,
+    metrics,
+    segment,
+    track,
+)
 from nanosam_cli.core.errors import NanosamError
 from nanosam_cli.options import QuietOption, VerboseOption, spelling
 
@@ -23,6 +34,7 @@ EXAMPLES = {
     "metrics": "nanosam metrics results.json --size small",
     "download": "nanosam download mobile-sam",
     "distill": "nanosam distill nanosam-b0 --set data.root=photos",
+    "build-engine": "nanosam build-engine --fp16",
     "export": "nanosam export all runs/nanosam-b0/last.safetensors -o models/",
     "benchmark": "nanosam benchmark nanosam-b0 nvidia=resnet18_image_encoder.onnx,mobile_sam_mask_decoder.onnx",
 }
@@ -35,7 +47,7 @@ app = typer.Typer(
 )
 for command in (
     *(segment.segment, track.track, metrics.metrics, benchmark.benchmark),
-    *(distill.distill, export.export, download.download, doctor.doctor),
+    *(distill.distill, export.export, build_engine.build_engine, download.download, doctor.doctor),
 ):
     app.command()(command)
 app.add_typer(eval.app, name="eval")

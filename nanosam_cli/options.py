@@ -100,6 +100,14 @@ def parse_positive(text: str) -> float:
     return number
 
 
+def parse_share(text: str) -> float:
+    """A number from 0 to 1."""
+    number = parse_number(text)
+    if not 0 <= number <= 1:
+        raise typer.BadParameter(f"{text!r} is not from 0 to 1")
+    return number
+
+
 def _numbers(text: str, example: str) -> list[float]:
     try:
         return [parse_number(part) for part in text.split(",")]

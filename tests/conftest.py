@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from nanosam_cli.core.paths import VARIABLES
@@ -11,8 +13,14 @@ from tests.fake_models import save_decoder, save_encoder
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user's own settings decide nothing here; NANOSAM_TEST_DATA stays, it says where the photos are."""
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The user's own settings, downloads and engines decide nothing here.
+
+    NANOSAM_TEST_DATA stays, it says where the photos are.
+    """
+    if "MPLCONFIGDIR" not in os.environ:  # its list of fonts takes seconds to make
+        monkeypatch.setenv("MPLCONFIGDIR", str(platformdirs.user_cache_path("matplotlib")))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     for variable in VARIABLES:
         if variable.name != "NANOSAM_TEST_DATA":
             monkeypatch.delenv(variable.name, raising=False)

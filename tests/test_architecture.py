@@ -36,7 +36,7 @@ TRAINING = (
     "core.text_prompt",
     "core.backends.torch",
 )
-ENGINES = ("core.backends.tensorrt", "core.engine", "core.precision")
+ENGINES = ("core.backends.tensorrt", "core.engine", "core.precision", "core.polygraphy_log")
 
 # heavy package -> the only modules that may import it
 HOMES = {
@@ -46,10 +46,11 @@ HOMES = {
     "transformers": ("core.text_prompt",),
     "huggingface_hub": ("core.text_prompt",),
     "mediapipe": ("core.pose_estimator",),
-    "onnxruntime": ("core.backends.onnxruntime", "core.export", "core.precision"),
+    "onnxruntime": ("core.backends.onnxruntime", "core.export", "core.engine"),
     "tensorrt": ENGINES,
     "tensorrt_rtx": ENGINES,
     "polygraphy": ENGINES,
+    "cuda": ("core.backends.tensorrt",),
     "pycocotools": ("core.coco", "core.formats", "core.metrics"),
     "av": ("core.video",),
     "tkinter": ("core.window",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from unittest import mock
 
 import onnx
@@ -41,6 +42,7 @@ def tiny_vit_onnx(module: tiny_vit.TinyViTEncoder | None = None) -> onnx.ModelPr
     return to_onnx(encoder_part(module or small_tiny_vit(), SIDE), OPSET)
 
 
+@cache
 def sam_decoder_onnx() -> onnx.ModelProto:
     torch.manual_seed(0)
     return to_onnx(decoder_part(SamDecoder().eval()), OPSET)

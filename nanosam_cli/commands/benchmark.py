@@ -100,14 +100,14 @@ def benchmark(
     target = None if output is None else Path(output)
     if target and target.exists() and not force:  # known before minutes are spent
         raise OutputError(f"{target} exists already", "add `--force` to overwrite it, or give another place with `-o`")
-    candidates = _candidates(models or [], encoder, decoder)
     runtime = Runtime(backend, device.value if device else None, threads)
+    candidates = _candidates(models or [], encoder, decoder, runtime)
     run = _measure(candidates, image, results or [], runtime, repeats)
     _save(run, target, force)
     _report(run, markdown, json)
 
 
-def _candidates(models: list[str], encoder: Path | None, decoder: Path | None) -> list[Candidate]:
+def _candidates(models: list[str], encoder: Path | None, decoder: Path | None, runtime: Runtime) -> list[Candidate]:
     from nanosam_cli.core.benchmark import Candidate, find_candidate
     from nanosam_cli.core.zoo import DEFAULT_MODEL
 
@@ -115,7 +115,7 @@ def _candidates(models: list[str], encoder: Path | None, decoder: Path | None) -
     for text in models:
         name, equals, files = text.partition("=")
         if not equals:
-            found.append(find_candidate(name, console.info))
+            found.append(find_candidate(name, runtime, console.info))
             continue
         first, comma, second = files.partition(",")
         if not (name and first and comma and second):
@@ -125,7 +125,7 @@ def _candidates(models: list[str], encoder: Path | None, decoder: Path | None) -
         found.append(Candidate(str(encoder), encoder, decoder))
     elif encoder or decoder:
         raise UsageError("--encoder and --decoder go together", "nanosam benchmark NAME=ENCODER,DECODER")
-    return found or [find_candidate(DEFAULT_MODEL, console.info)]
+    return found or [find_candidate(DEFAULT_MODEL, runtime, console.info)]
 
 
 def _measure(

@@ -212,6 +212,8 @@ def coco(
         truth = read_annotations(file, place)
         plan = plan_evaluation(truth, files, segmenter, choice, prompting, save_masks=save_masks)
         _report_plan(plan, allow_missing)
+        about = plan.settings["model"]
+        console.detail(f"{about['name']}: {' + '.join(about.get('backend', ['needs no runtime']))}")
         target = output or Path("results.json" if shard is None else f"results-{part.part}of{part.parts}.json")
         run = opened.enter_context(start_run(plan, target, resume=resume, force=force))
         try:

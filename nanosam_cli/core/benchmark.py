@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from nanosam_cli import __version__
 from nanosam_cli.core.cold_start import ColdStart, cold_start
+from nanosam_cli.core.engine.choice import Note, model_paths
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.frame import Frame
@@ -27,7 +28,7 @@ from nanosam_cli.core.machine import Load, Machine, Settings, read_gpus, read_lo
 from nanosam_cli.core.predictor import Predictor, Timings, load_predictor
 from nanosam_cli.core.session import Session
 from nanosam_cli.core.types import ImageEmbedding, Prompt
-from nanosam_cli.core.zoo import SAM_MEAN, SAM_STD, find_model, model_files
+from nanosam_cli.core.zoo import SAM_MEAN, SAM_STD, find_model
 
 PROMPTS = (1, 8, 64)  # boxes in one decoder call
 STAGES: Mapping[str, str] = {
@@ -61,6 +62,9 @@ class Runtime:
     backend: str | None = None
     device: str | None = None
     threads: int | None = None
+
+
+DEFAULT_RUNTIME = Runtime()
 
 
 @dataclass(frozen=True)
@@ -125,12 +129,9 @@ class Run:
     models: tuple[ModelReport, ...]
 
 
-def find_candidate(name: str, note: Callable[[str], object] = lambda _: None) -> Candidate:
-    """A model of the zoo. ModelError where there is none of that name, or its files are not here.
-
-    `note` is told where a checkpoint must be exported first.
-    """
-    encoder, decoder = model_files(find_model(name), note)
+def find_candidate(name: str, runtime: Runtime = DEFAULT_RUNTIME, note: Note = lambda _: None) -> Candidate:
+    """A model of the zoo, from the files that `load_predictor` would take. Errors and notes are `model_paths`'s."""
+    encoder, decoder = model_paths(find_model(name), runtime.backend, runtime.device, note)
     return Candidate(name, encoder, decoder, name)
 
 

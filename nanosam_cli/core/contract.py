@@ -50,7 +50,7 @@ def read_contract(encoder: Session, decoder: Session) -> Contract:
             f"--encoder {decoder.path} --decoder {encoder.path}",
         )
     for part, session in ((ENCODER, encoder), (DECODER, decoder)):
-        _check_part(part, session)
+        check_part(part, session)
     prompts, points, _ = _shape(decoder, "point_coords")
     if prompts not in (None, 1):
         raise ModelError(f"{decoder.path} takes exactly {prompts} prompts a call; expected 1 or any number")
@@ -67,15 +67,21 @@ def read_contract(encoder: Session, decoder: Session) -> Contract:
 
 def encoder_image_size(encoder: Session) -> int:
     """S of an image encoder alone. ModelError, naming the file, where it breaks the contract."""
-    _check_part(ENCODER, encoder)
+    check_part(ENCODER, encoder)
     return _image_size(encoder)
+
+
+def part_of(session: Session) -> str | None:
+    """Which part of a model a file is, by its inputs; None where it is neither."""
+    return next((part for part in INPUTS if _looks_like(part, session)), None)
 
 
 def _looks_like(part: str, session: Session) -> bool:
     return {info.name for info in session.inputs} == INPUTS[part].keys()
 
 
-def _check_part(part: str, session: Session) -> None:
+def check_part(part: str, session: Session) -> None:
+    """ModelError where a file breaks its part's side of the contract."""
     other = DECODER if part == ENCODER else ENCODER
     kind = {ENCODER: "an image encoder", DECODER: "a mask decoder"}
     if not _looks_like(part, session) or not OUTPUTS[part].keys() <= {info.name for info in session.outputs}:

@@ -36,7 +36,7 @@ def examine() -> tuple[list[Check], Check]:
         Check("system", "Python", "ok", f"{platform.python_implementation()} {platform.python_version()}"),
         *machine_checks(),
         *requirement_checks(),
-        *(backend_check(backend) for backend in BACKENDS),
+        *(backend_check(backend) for backend in BACKENDS if backend.name.replace("-", "_") not in _TENSORRT),
         *(tensorrt_check(module) for module in _TENSORRT),
         *environment_checks(),
         *model_checks(),

@@ -120,7 +120,8 @@ def _prove_half(part: Part, traced: onnx.ModelProto, file: Session, photos: Phot
         path = Path(folder, f"{part.name}.onnx")
         onnx.save(emulation.model, path)
         with _opened(path) as session:
-            return prove_half(part, file, session, emulation.checks, photos, note)
+            places = [check.place for check in emulation.checks]
+            return prove_half(part, file, session, places, photos, note)
 
 
 @contextmanager

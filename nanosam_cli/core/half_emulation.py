@@ -23,12 +23,21 @@ RANGES = "nanosam_ranges"  # the emulation's further output: the largest magnitu
 _EXACT = MOVES | {"Abs", "Cast", "Max", "MaxPool", "Min", "Neg", "Relu"}  # of numbers in half make numbers in half
 
 
+@dataclass(frozen=True)
+class Check:
+    """Something whose range is looked at."""
+
+    place: str  # the node that computes it, or the name of a float32 value that goes into half
+    is_value: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Emulation:
     """A float32 graph that computes what its half-precision twin does."""
 
     model: onnx.ModelProto
-    checks: tuple[str, ...]  # what was looked at, by its place in RANGES: a node, or a value that is cast to half
+    half: Half
+    checks: tuple[Check, ...]  # by their place in RANGES
 
 
 def emulate_half(model: onnx.ModelProto, half: Half, keep: Collection[str] = ()) -> Emulation:
@@ -37,7 +46,7 @@ def emulate_half(model: onnx.ModelProto, half: Half, keep: Collection[str] = ())
     writer = _Emulator(graph, plan_half(graph, half, keep))
     writer.write()
     check_model(graph.model)
-    return Emulation(graph.model, tuple(writer.checks))
+    return Emulation(graph.model, half, tuple(writer.checks))
 
 
 class _Emulator(HalfWriter):
@@ -45,7 +54,7 @@ class _Emulator(HalfWriter):
 
     def __init__(self, graph: Graph, plan: HalfPlan) -> None:
         super().__init__(graph, plan)
-        self.checks: list[str] = []
+        self.checks: list[Check] = []
         self._largest: list[str] = []  # the value of each check
         self._one = self._add_constant(numpy_helper.from_array(np.array([1], np.int64)), "nanosam_one")
 
@@ -56,7 +65,7 @@ class _Emulator(HalfWriter):
         return name
 
     def _lowered(self, name: str) -> str:
-        return self._rounded(name, self._free(f"{name}_rounded"), name)
+        return self._rounded(name, self._free(f"{name}_rounded"), Check(name, is_value=True))
 
     def _constant(self, name: str, values: NDArray[np.float32]) -> str:
         return self._add_constant(numpy_helper.from_array(in_half(values, self._half)), f"{name}_rounded")
@@ -68,15 +77,15 @@ class _Emulator(HalfWriter):
         for name in names:
             exact = self._free(f"{name}_exact")
             node.output[list(node.output).index(name)] = exact
-            self._rounded(exact, name, node.name)
+            self._rounded(exact, name, Check(node.name, is_value=False))
 
-    def _rounded(self, name: str, to: str, checked: str) -> str:
+    def _rounded(self, name: str, to: str, check: Check) -> str:
         """Round a value by a cast to half and back, and have its range checked."""
         size = self._add("Abs", name, self._free(f"{name}_size"))
         most = self._add("ReduceMax", size, self._free(f"{name}_most"), keepdims=0)
         row = self._free(f"{name}_row")
         self._nodes.append(helper.make_node("Reshape", [most, self._one], [row], name=self._free(f"{row}/Reshape")))
-        self.checks.append(checked)
+        self.checks.append(check)
         self._largest.append(row)
         half = self._add("Cast", name, self._free(f"{name}_{self._half.name}"), to=self._half.elem_type)
         return self._add("Cast", half, to, to=TensorProto.FLOAT)

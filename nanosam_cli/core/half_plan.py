@@ -46,10 +46,13 @@ class Half:
     largest: float
     smallest: float  # above 0
     opset: int  # the first in which all operators of image models take it
+    unbuilt: frozenset[str] = frozenset()  # operators that ONNX allows it in, but TensorRT does not build
 
 
 FP16 = Half("fp16", TensorProto.FLOAT16, "tensor(float16)", 65504.0, 2.0**-24, 1)
-BF16 = Half("bf16", TensorProto.BFLOAT16, "tensor(bfloat16)", 3.3895313892515355e38, 2.0**-133, 22)
+BF16 = Half(
+    "bf16", TensorProto.BFLOAT16, "tensor(bfloat16)", 3.3895313892515355e38, 2.0**-133, 22, frozenset(["ConvTranspose"])
+)
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,8 @@ class _Planner:
             return "works on prompt coordinates"
         if node.op_type == "Cast":
             return self._reason_of_cast(node)
+        if node.op_type in self._half.unbuilt:
+            return f"TensorRT builds no {node.op_type} in {self._half.name}"
         if not self._half_exists(node):
             return f"{node.op_type} takes no {self._half.name} at opset {self._graph.opset}"
         floats = [name for name in node.input if self._graph.is_float(name)]

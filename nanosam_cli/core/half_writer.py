@@ -11,7 +11,7 @@ from onnx import NodeProto, TensorProto, helper, version_converter
 
 from nanosam_cli.core.errors import ModelError
 from nanosam_cli.core.half_plan import FP16, Half, HalfPlan, type_variables
-from nanosam_cli.core.onnx_graph import Graph, array_of, free_name, opset_of, read_graph, subgraphs
+from nanosam_cli.core.onnx_graph import Graph, array_of, drop_unused, free_name, opset_of, read_graph
 
 _ANY = frozenset(("Cast", "Shape", "Size"))  # take either precision
 
@@ -53,7 +53,7 @@ class HalfWriter(ABC):
         del body.node[:]
         body.node.extend(self._nodes)
         del body.value_info[:]
-        _drop_unused_constants(body)
+        drop_unused(body)
 
     def _input(self, name: str, half: bool, either: bool) -> str:
         """What a node reads for a value."""
@@ -121,11 +121,3 @@ def half_tensor(values: NDArray[np.float32], half: Half) -> TensorProto:
     numbers = in_half(values, half)
     data = numbers.astype("<f2") if half is FP16 else (numbers.view(np.uint32) >> 16).astype("<u2")
     return helper.make_tensor("", half.elem_type, values.shape, data.tobytes(), raw=True)
-
-
-def _drop_unused_constants(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    used |= {name for node in graph.node for body in subgraphs(node) for inner in body.node for name in inner.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

@@ -72,10 +72,15 @@ def opset_of(model: onnx.ModelProto) -> int:
     return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
 
 
+def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
+    """What the model says of itself."""
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
 def set_metadata(model: onnx.ModelProto, **entries: str) -> None:
     """Put `nanosam.*` entries beside those that the model has."""
-    kept = {entry.key: entry.value for entry in model.metadata_props}
-    helper.set_model_props(model, {**kept, **{f"nanosam.{key}": value for key, value in entries.items()}})
+    own = {f"nanosam.{key}": value for key, value in entries.items()}
+    helper.set_model_props(model, {**metadata_of(model), **own})
 
 
 def subgraphs(node: NodeProto) -> Iterator[onnx.GraphProto]:
@@ -98,6 +103,21 @@ def free_name(wanted: str, taken: Collection[str]) -> str:
     while name in taken:
         name, number = f"{wanted}_{number}", number + 1
     return name
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Take out nodes and constants that nothing reads."""
+    used = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if used.intersection(node.output):
+            kept.append(node)
+            used.update(node.input)
+            used.update(name for body in subgraphs(node) for inner in body.node for name in inner.input)
+    constants = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(constants)
 
 
 def _copied(model: onnx.ModelProto) -> onnx.ModelProto:

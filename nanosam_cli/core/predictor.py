@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.contract import read_contract
+from nanosam_cli.core.engine.choice import Note, model_paths
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.prompts import check_prompt, decoder_points
-from nanosam_cli.core.session import Session, host, open_session
+from nanosam_cli.core.session import Session, Tensor, host, open_session
 from nanosam_cli.core.types import PADDING, ImageEmbedding, Prompt, Segmentation
 from nanosam_cli.core.zoo import DECODER, DEFAULT_MODEL, ENCODER, SAM_MEAN, SAM_STD, find_model, part_file
 
@@ -163,16 +164,9 @@ class Predictor:
         What `predict` makes its masks of; the logits cover the model's square, see `Frame.mask_to_original`.
         """
         timings = timings or Timings()
-        prompt = check_prompt(prompt, embedding.original_hw)
-        contract = self.contract
-        one_mask = prompt.mask_logits is not None and 1 in (contract.mask_prompts, contract.has_mask_prompts)
-        step = contract.prompts or (1 if one_mask else MAX_PROMPTS)
-        for start in range(0, len(prompt), step):
-            rows = prompt[start : start + step]
+        for rows in self.decoder_calls(embedding, prompt):
             with timings.stage("decode"):
-                outputs = self.decoder.run(
-                    {"image_embeddings": embedding.features, **self._prompt_feeds(rows, embedding)}
-                )
+                outputs = self.decoder.run(self.decoder_feeds(embedding, rows))
                 masks, ious = host(outputs["low_res_masks"]), host(outputs["iou_predictions"])
             if not np.isfinite(ious).all():
                 raise ModelError(
@@ -181,14 +175,25 @@ class Predictor:
                 )
             yield rows, masks, ious
 
-    def _prompt_feeds(self, rows: Prompt, embedding: ImageEmbedding) -> dict[str, Array]:
+    def decoder_calls(self, embedding: ImageEmbedding, prompt: Prompt) -> Iterator[Prompt]:
+        """The prompts of each decoder call: at most MAX_PROMPTS, and as many as its file takes."""
+        prompt = check_prompt(prompt, embedding.original_hw)
+        contract = self.contract
+        one_mask = prompt.mask_logits is not None and 1 in (contract.mask_prompts, contract.has_mask_prompts)
+        step = contract.prompts or (1 if one_mask else MAX_PROMPTS)
+        for start in range(0, len(prompt), step):
+            yield prompt[start : start + step]
+
+    def decoder_feeds(self, embedding: ImageEmbedding, rows: Prompt) -> dict[str, Tensor]:
+        """The decoder's inputs for the prompts of one call."""
         coords, labels = decoder_points(rows, embedding.frame, self.contract.points)
         if rows.mask_logits is None:
             masks = np.zeros((self.contract.mask_prompts or len(rows), 1, 256, 256), np.float32)
         else:
             masks = np.asarray(rows.mask_logits[:, None], np.float32)
         has_mask = np.full(self.contract.has_mask_prompts or len(rows), rows.mask_logits is not None, np.float32)
-        return {"point_coords": coords, "point_labels": labels, "mask_input": masks, "has_mask_input": has_mask}
+        prompts = {"point_coords": coords, "point_labels": labels, "mask_input": masks, "has_mask_input": has_mask}
+        return {"image_embeddings": embedding.features, **prompts}
 
 
 def _check_image(image: NDArray[np.uint8]) -> None:
@@ -234,14 +239,16 @@ def load_predictor(
     backend: str | None = None,
     device: str | None = None,
     threads: int | None = None,
-    note: Callable[[str], object] = lambda _: None,
+    note: Note = lambda _: None,
 ) -> Predictor:
     """Open a model by name (the default one without a name), or from files.
 
-    `encoder` and `decoder` replace the named model's files; it then gives the normalisation only. One file alone needs
-    the name of the model that the other comes from, because an encoder and a decoder work only if trained together.
-    `backend`, `device` and `threads` are `open_session`'s. `note` is told what takes long: a model that is published as
-    a checkpoint, such as mobile-sam, is exported once (which needs torch) and then run from the cache.
+    A named model is opened from the engines that `nanosam build-engine` made for this machine, where there are any that
+    fit, else from its ONNX files. `encoder` and `decoder` replace the named model's files; it then gives the
+    normalisation only. One file alone needs the name of the model that the other comes from, because an encoder and a
+    decoder work only if trained together. `backend`, `device` and `threads` are `open_session`'s. `note` is told why an
+    engine is passed over, and what takes long: a model that is published as a checkpoint, such as mobile-sam, is
+    exported once (which needs torch) and then run from the cache.
     """
     if model is None and (encoder is None) != (decoder is None):
         given, other = ("encoder", "decoder") if decoder is None else ("decoder", "encoder")
@@ -249,8 +256,11 @@ def load_predictor(
             f"{given} file given, {other} missing", f"give --{other} FILE too, or --model NAME to take its {other}"
         )
     spec = find_model(model or DEFAULT_MODEL)
+    if encoder or decoder:
+        files = (Path(encoder or part_file(spec, ENCODER, note)), Path(decoder or part_file(spec, DECODER, note)))
+    else:
+        files = model_paths(spec, backend, device, note)
     with ExitStack() as opened:
-        files = (encoder or part_file(spec, ENCODER, note), decoder or part_file(spec, DECODER, note))
         sessions = [
             opened.enter_context(closing(open_session(file, backend=backend, device=device, threads=threads)))
             for file in files

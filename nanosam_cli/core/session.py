@@ -71,8 +71,12 @@ class Backend:
     install: str
 
 
+_HERE = "nanosam_cli.core.backends"
+
 BACKENDS = (
-    Backend("onnxruntime", (".onnx",), "nanosam_cli.core.backends.onnxruntime", "pip install onnxruntime"),
+    Backend("onnxruntime", (".onnx",), f"{_HERE}.onnxruntime", "pip install onnxruntime"),
+    Backend("tensorrt", (".engine",), f"{_HERE}.tensorrt.plain", "pip install 'nanosam-cli[tensorrt]'"),
+    Backend("tensorrt-rtx", (".rtx",), f"{_HERE}.tensorrt.rtx", "pip install 'nanosam-cli[tensorrt-rtx]'"),
 )  # where two read the same suffix, the first is the default
 
 

@@ -165,12 +165,12 @@ def test_missing_files(tmp_path: Path, name: str, message: str) -> None:
         open_session(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["model.pth", "model.engine", "model", "onnx"])
+@pytest.mark.parametrize("name", ["model.pth", "model.plan", "model", "onnx"])
 def test_unknown_suffixes(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(ModelError, match=f"no backend reads model file .*{name}") as caught:
         open_session(tmp_path / name)
-    assert caught.value.hint == "supported: .onnx (onnxruntime)"
+    assert caught.value.hint == "supported: .onnx (onnxruntime), .engine (tensorrt), .rtx (tensorrt-rtx)"
 
 
 def test_suffixes_ignore_case(double_file: Path) -> None:
@@ -216,7 +216,7 @@ def test_an_option_beats_the_environment(monkeypatch: pytest.MonkeyPatch, double
 def test_backends_are_a_table(monkeypatch: pytest.MonkeyPatch, double_file: Path, tmp_path: Path) -> None:
     """The first that reads the suffix is the default; a named one is taken, or says that it does not read the file."""
     ghost = Backend("ghost", (".onnx", ".ghost"), "nanosam_cli.core.backends.ghost", "pip install ghost")
-    monkeypatch.setattr(session_module, "BACKENDS", (*session_module.BACKENDS, ghost))
+    monkeypatch.setattr(session_module, "BACKENDS", (*session_module.BACKENDS[:1], ghost))
     assert open_session(double_file).backend.startswith("ONNX Runtime")
     with pytest.raises(BackendError, match=r"ghost, which runs double\.onnx, cannot be imported") as caught:
         open_session(double_file, backend="ghost")

@@ -1,0 +1,302 @@
+"""`nanosam build-engine`: ONNX files in, engines that were proved out."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nanosam_cli import console
+from nanosam_cli.core.errors import UsageError
+from nanosam_cli.options import (
+    OUTPUT,
+    DecoderOption,
+    EncoderOption,
+    ForceOption,
+    JsonOption,
+    QuietOption,
+    VerboseOption,
+    parse_share,
+)
+
+if TYPE_CHECKING:
+    from nanosam_cli.core.engine.build import Settings
+    from nanosam_cli.core.engine.plan import Asked, Job, Plan, Precision
+    from nanosam_cli.core.engine.target import Chosen
+    from nanosam_cli.core.precision.proof import Thresholds
+    from nanosam_cli.core.precision.step import Step
+
+PRECISION, RUNTIME, PROOF = "Precision", "Runtime", "Proof"  # headings of the help
+
+InputShapes = dict[str, tuple[int, ...]]
+
+
+class Backend(str, Enum):
+    auto = "auto"
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt-rtx"
+    onnxruntime = "onnxruntime"
+
+
+class DecoderPrecision(str, Enum):
+    """int8 breaks a decoder's masks."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+def parse_shapes(text: str) -> InputShapes:
+    """`point_coords:8x2x2,point_labels:8x2`, as trtexec takes it."""
+    example = "shapes are NAME:1x2x3 with commas in between, such as point_coords:8x2x2,point_labels:8x2"
+    shapes: InputShapes = {}
+    for part in text.split(","):
+        name, colon, sides = part.rpartition(":")
+        numbers = sides.lower().split("x")
+        if not colon or not name or not all(number.isascii() and number.isdigit() for number in numbers):
+            raise typer.BadParameter(f"{part!r} is no shape; {example}")
+        if name in shapes:
+            raise typer.BadParameter(f"{name} has two shapes; {example}")
+        shapes[name] = tuple(int(number) for number in numbers)
+    return shapes
+
+
+def build_engine(
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="MODEL|FILE.onnx", help="Models by name, or ONNX files of one model.")
+    ] = None,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", rich_help_panel=PRECISION, help="Encoder in fp16, decoder in fp32.")
+    ] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", rich_help_panel=PRECISION, help="Encoder in bf16.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", rich_help_panel=PRECISION, help="Encoder in int8, with calibration photos.")
+    ] = False,
+    fp32: Annotated[bool, typer.Option("--fp32", rich_help_panel=PRECISION, help="Everything in fp32.")] = False,
+    decoder_precision: Annotated[
+        DecoderPrecision | None, typer.Option("--decoder-precision", rich_help_panel=PRECISION, help="Else fp32.")
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibrate",
+            metavar="DIR",
+            rich_help_panel=PRECISION,
+            help="Photos for int8, such as the camera will see; else those of the proof.",
+        ),
+    ] = None,
+    backend: Annotated[
+        Backend, typer.Option("--backend", rich_help_panel=RUNTIME, help="Else the best that works here.")
+    ] = Backend.auto,
+    min_shapes: Annotated[
+        InputShapes | None,
+        typer.Option(
+            "--min-shapes",
+            parser=parse_shapes,
+            metavar="NAME:1x2,...",
+            rich_help_panel=RUNTIME,
+            help="Smallest inputs, in trtexec's syntax. The decoder's default is 1 prompt of 2 points.",
+        ),
+    ] = None,
+    opt_shapes: Annotated[
+        InputShapes | None,
+        typer.Option(
+            "--opt-shapes",
+            parser=parse_shapes,
+            metavar="NAME:1x2,...",
+            rich_help_panel=RUNTIME,
+            help="Inputs that the engine is tuned for; else 8 prompts of 2 points.",
+        ),
+    ] = None,
+    max_shapes: Annotated[
+        InputShapes | None,
+        typer.Option(
+            "--max-shapes",
+            parser=parse_shapes,
+            metavar="NAME:1x2,...",
+            rich_help_panel=RUNTIME,
+            help="Largest inputs; else 64 prompts of 16 points.",
+        ),
+    ] = None,
+    batch: Annotated[
+        int, typer.Option("--batch", min=1, metavar="N", rich_help_panel=RUNTIME, help="Most photos at once.")
+    ] = 1,
+    workspace: Annotated[
+        int | None,
+        typer.Option("--workspace", min=1, metavar="MB", rich_help_panel=RUNTIME, help="GPU memory for building."),
+    ] = None,
+    level: Annotated[
+        int | None,
+        typer.Option(
+            "--builder-level", min=0, max=5, metavar="0-5", rich_help_panel=RUNTIME, help="How long TensorRT searches."
+        ),
+    ] = None,
+    validate: Annotated[
+        Path | None,
+        typer.Option(
+            "--validate", metavar="DIR", rich_help_panel=PROOF, help="Photos to prove with; else the example photos."
+        ),
+    ] = None,
+    mean_iou: Annotated[
+        float,
+        typer.Option(
+            "--mean-iou", parser=parse_share, metavar="IOU", rich_help_panel=PROOF, help="Masks must reach this."
+        ),
+    ] = 0.98,
+    worst_iou: Annotated[
+        float,
+        typer.Option("--worst-iou", parser=parse_share, metavar="IOU", rich_help_panel=PROOF, help="Each mask, too."),
+    ] = 0.90,
+    no_proof: Annotated[bool, typer.Option("--no-proof", rich_help_panel=PROOF, help="Build blind.")] = False,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME", rich_help_panel=PROOF, help="Model whose normalisation FILEs have."),
+    ] = None,
+    encoder: EncoderOption = None,
+    decoder: DecoderOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", rich_help_panel=OUTPUT, help="Say what would be built, and build nothing.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="DIR",
+            rich_help_panel=OUTPUT,
+            help="Folder for the engines; else where commands look for a model's engines, or beside FILE.",
+        ),
+    ] = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Build engines, and prove each against the fp32 original on photos.
+
+    Where a precision breaks the masks, parts of the model go back to fp32 step by step, and each step is shown. Without
+    a GPU the proof emulates what the engine will round. --encoder and --decoder are fp32 files that only help to prove
+    FILE.
+
+        nanosam build-engine --fp16
+
+        nanosam build-engine --int8 --backend onnxruntime --calibrate photos/
+
+        nanosam build-engine encoder.onnx decoder.onnx --fp16 --backend tensorrt-rtx -o engines/
+    """
+    from nanosam_cli.core.engine.plan import Asked
+    from nanosam_cli.core.engine.shapes import Shapes
+    from nanosam_cli.core.engine.target import choose
+    from nanosam_cli.core.precision.proof import Thresholds
+
+    asked = Asked(
+        precision=_precision(fp16=fp16, bf16=bf16, int8=int8, fp32=fp32),
+        decoder_precision=decoder_precision.value if decoder_precision else None,
+        shapes=Shapes(min_shapes or {}, opt_shapes or {}, max_shapes or {}),
+        batch=batch,
+        output=output,
+        overwrite=force,
+        prove=not no_proof,
+    )
+    chosen = choose(backend.value)
+    console.info(f"{chosen.target.backend} {chosen.target.version}: {chosen.why}")
+    plans = _plans(models or [], chosen, asked, model, {"encoder": encoder, "decoder": decoder})
+    _report_plans(plans, dry_run, json)
+    if not dry_run:
+        settings = _settings(chosen, Thresholds(mean_iou, worst_iou), validate, calibrate, workspace, level, no_proof)
+        for plan in plans:
+            _build(plan, settings, json)
+
+
+def _precision(**asked: bool) -> Precision | None:
+    """What the flags say; None without one."""
+    from nanosam_cli.core.engine.plan import PRECISIONS
+
+    named = [precision for precision in PRECISIONS if asked[precision]]
+    if len(named) > 1:
+        flags = " and ".join(f"--{precision}" for precision in named)
+        raise UsageError(f"{flags} do not go together", "nanosam build-engine --fp16")
+    return named[0] if named else None
+
+
+def _plans(
+    models: list[str], chosen: Chosen, asked: Asked, model: str | None, originals: dict[str, Path | None]
+) -> list[Plan]:
+    from nanosam_cli.core.engine.plan import plan_files, plan_model
+    from nanosam_cli.core.zoo import DEFAULT_MODEL
+
+    files = [Path(name) for name in models if Path(name).suffix.lower() == ".onnx"]
+    given = {part: path for part, path in originals.items() if path is not None}
+    if not files:
+        if given or model:
+            raise UsageError(
+                "--encoder, --decoder and --model go with FILE.onnx", "nanosam build-engine enc.onnx --fp16"
+            )
+        return [plan_model(name, chosen, asked) for name in models or [DEFAULT_MODEL]]
+    if len(files) < len(models):
+        raise UsageError("names and files do not go together", "build the engines of one model at a time")
+    return [plan_files(files, chosen, asked, model=model, originals=given)]
+
+
+def _settings(
+    chosen: Chosen,
+    thresholds: Thresholds,
+    validate: Path | None,
+    calibrate: Path | None,
+    workspace: int | None,
+    level: int | None,
+    no_proof: bool,
+) -> Settings:
+    from nanosam_cli.core.engine.build import Settings, timing_cache
+    from nanosam_cli.core.engine.tensorrt import BuildSettings
+    from nanosam_cli.core.precision.photos import photos_of
+
+    photos = photos_of(validate)
+    calibration = photos_of(calibrate) if calibrate else photos
+    builder = BuildSettings(workspace, level, timing_cache(chosen.target))
+    return Settings(builder, thresholds, photos, calibration, prove=not no_proof)
+
+
+def _report_plans(plans: list[Plan], dry_run: bool, json: bool) -> None:
+    from nanosam_cli.core.engine.report import plan_records, plan_table
+
+    for plan in plans:
+        for job in plan.jobs:
+            if job.why:
+                console.warn(job.why)
+        if dry_run and json:
+            for record in plan_records(plan):
+                console.json_line(record)
+        elif dry_run:
+            console.table(*plan_table(plan))
+
+
+def _build(plan: Plan, settings: Settings, json: bool) -> None:
+    from nanosam_cli.core.engine.build import build
+    from nanosam_cli.core.engine.report import engine_line, engine_record, ladder_table, proof_line, proof_table
+
+    if not settings.prove:
+        console.warn("the engines are not proved: nobody knows what their masks are worth", "leave --no-proof out")
+    for engine in build(plan, settings, _tell):
+        if engine.sidecar.status == "built, not run":
+            console.warn(f"{engine.path.name} was built, not run: there is no GPU here that could run it")
+        if json:
+            console.json_line(engine_record(engine))
+            continue
+        if settings.prove:
+            console.table(*proof_table(engine))
+            console.text(proof_line(engine))
+        if len(engine.steps) > 1:
+            console.table(*ladder_table(engine))
+        console.text(engine_line(engine))
+
+
+def _tell(job: Job, step: Step) -> None:
+    """Each step as it is done: what fails is no secret."""
+    what = f"{job.part}, {step.name}"
+    if step.proof.passed:
+        console.info(f"{what}: passes, {step.seconds:.1f} s")
+    else:
+        console.warn(f"{what}: {'; '.join(step.proof.faults())}", "the next step is tried")

@@ -1,0 +1,215 @@
+"""int8 with calibration photos: explicit Q/DQ nodes by ONNX Runtime's quantiser, and the ladder where it fails.
+
+Activations get the range that they had on the photos, weights one for each output channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+from nanosam_cli.core.engine.optimize import optimized
+from nanosam_cli.core.engine.rewrites import SPLIT, SPLIT_SUM, rewrite
+from nanosam_cli.core.onnx_graph import Graph, drop_unused, read_graph, set_metadata
+from nanosam_cli.core.precision.node_groups import half_work
+from nanosam_cli.core.precision.proof import Proof
+from nanosam_cli.core.precision.search import smallest
+from nanosam_cli.core.precision.step import Candidate, Prove, Step
+
+# Of calibration, in the order they are tried. Entropy gave MinMax's ranges on the model in the box, at twice the time.
+METHODS = ("MinMax", "Percentile")
+HEAVY = ("Conv", "Gemm", "MatMul")
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What a runtime takes."""
+
+    symmetric: bool  # no zero points, and biases stay float32
+    light: tuple[str, ...]  # operators that are quantised so that numbers stay int8 from product to product
+
+
+# Weights have seven bits on a CPU: without VNNI, sums of two products of eight would be cut off.
+CPU = Scheme(symmetric=False, light=("Add", "Concat", "MaxPool", "Mul", "Relu", "Resize"))
+TENSORRT = Scheme(symmetric=True, light=())
+
+
+class Int8Ladder:
+    """An encoder, how it is calibrated and how it is proved: `prove` on every photo, `glance` on a few."""
+
+    def __init__(
+        self, model: onnx.ModelProto, photos: Sequence[Array], scheme: Scheme, prove: Prove, glance: Prove
+    ) -> None:
+        self._original, self._photos, self._scheme = model, photos, scheme
+        self._prove, self._glance = prove, glance
+        self.prepared = rewrite(optimized(model, "basic"))
+        self._graph = read_graph(self.prepared)
+        self._left = _left_out(self._graph)
+        kinds = (*HEAVY, *scheme.light)
+        self._able = [node.name for node in self._graph.nodes if node.op_type in kinds and node.name not in self._left]
+
+    def steps(self) -> Iterator[Step]:
+        """One after the other, each proved, as `Ladder.steps`."""
+        best: tuple[float, onnx.ModelProto] | None = None
+        for method in METHODS:
+            start = perf_counter()
+            model = self._quantized(method)
+            step = self._step(f"all in int8, calibrated by {method}", model, (), start)
+            yield step
+            if best is None or _merit(step.proof) > best[0]:
+                best = (_merit(step.proof), model)
+        assert best is not None
+        start, whole = perf_counter(), best[1]
+        found = smallest(self._able, lambda keep: self._glance(Candidate(self._without(whole, keep))).passed)
+        if len(found) < len(self._able):
+            yield self._step("what bisection found in fp32", self._without(whole, found), found, start)
+        yield self._step("all in fp32", self._original, None, perf_counter())
+
+    def _step(self, name: str, model: onnx.ModelProto, keep: Collection[str] | None, start: float) -> Step:
+        """`keep` is None where nothing is quantised."""
+        made_in = perf_counter() - start
+        cheap = frozenset() if keep is None else frozenset(self._able).difference(keep)
+        return Step(
+            name=name,
+            precision="fp32" if keep is None else "int8",
+            keep=tuple(keep or ()),
+            proof=self._prove(Candidate(model)),
+            megabytes=model.ByteSize() / 1e6,
+            cheap_work=half_work(self._graph, cheap),
+            seconds=perf_counter() - start,
+            make=partial(_labelled, model, "fp32" if keep is None else "int8"),
+            made_in=made_in,
+        )
+
+    def _quantized(self, method: str) -> onnx.ModelProto:
+        """Everything, but the photo's colours: those are read as they came."""
+        whole = quantized(self.prepared, self._photos, method, self._scheme, self._left)
+        colours = [name for name in self._left if name.endswith(SPLIT)]
+        return without(whole, self.prepared, [*self._able, *colours], colours)
+
+    def _without(self, whole: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+        return without(whole, self.prepared, self._able, names)
+
+
+def quantized(
+    prepared: onnx.ModelProto, photos: Sequence[Array], method: str, scheme: Scheme, leave: Collection[str]
+) -> onnx.ModelProto:
+    """Q/DQ around everything the scheme quantises but the nodes named in `leave`; photos are (1, 3, S, S) each."""
+    source = onnx.ModelProto()
+    source.CopyFrom(prepared)
+    source.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")  # it is: no advice to do so
+    options = {"QDQKeepRemovableActivations": True}  # a ReLU that is gone is missed where nothing rounds any more
+    if scheme.symmetric:
+        options |= {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # it prints
+        result = Path(folder, "int8.onnx")
+        quantize_static(
+            source,
+            result,
+            _Photos(photos),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=[*HEAVY, *scheme.light],
+            per_channel=True,
+            reduce_range=not scheme.symmetric,
+            activation_type=QuantType.QInt8 if scheme.symmetric else QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=list(leave),
+            calibrate_method=getattr(CalibrationMethod, method),
+            extra_options=options,
+        )
+        return onnx.load(result)
+
+
+def without(
+    whole: onnx.ModelProto, prepared: onnx.ModelProto, able: Collection[str], keep: Collection[str]
+) -> onnx.ModelProto:
+    """A quantised model with some of its `able` nodes, those in `keep`, back in float32.
+
+    They read what was there before it was rounded. So do nodes that were never able, but not behind a quantised one,
+    which would then have to give its numbers twice.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(whole)
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    before = {node.name: node for node in prepared.graph.node}
+    constants = {tensor.name: tensor for tensor in prepared.graph.initializer}
+    quantized_nodes, back = frozenset(able).difference(keep), set[str]()
+    for node in graph.node:
+        original = before.get(node.name)
+        if original is None or node.name in quantized_nodes:  # Q and DQ themselves have new names
+            continue
+        for index, name in enumerate(node.input):
+            source = _unrounded(makers, name)
+            if source is None:
+                source = f"{original.input[index]}_fp32"  # the plain name may be that of the rounded one
+                back.add(original.input[index])
+            maker = makers.get(source)
+            if node.name in able or maker is None or maker.name not in quantized_nodes:
+                node.input[index] = source
+    for output in graph.output:
+        source = _unrounded(makers, output.name)
+        if source is not None and source != output.name and makers[source].name not in quantized_nodes:
+            graph.node.remove(makers[output.name])
+            _rename(graph, source, output.name)
+    for name in sorted(back):
+        graph.initializer.append(constants[name])
+        graph.initializer[-1].name = f"{name}_fp32"
+    drop_unused(graph)
+    return model
+
+
+def _unrounded(makers: Mapping[str, NodeProto], name: str) -> str | None:
+    """What a value was before Q and DQ; None for what DQ makes of a constant."""
+    dequantize = makers.get(name)
+    if dequantize is None or dequantize.op_type != "DequantizeLinear":
+        return name
+    quantize = makers.get(dequantize.input[0])
+    return None if quantize is None else quantize.input[0]
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new if name == old else name for name in names]
+
+
+def _left_out(graph: Graph) -> list[str]:
+    """What stays float32 from the start: the photo's own colours beside the features, and their sum with these.
+
+    They are few channels, which int8 multiplies no faster, and details of the mask depend on them.
+    """
+    return [node.name for node in graph.nodes if node.name.endswith((SPLIT, SPLIT_SUM))]
+
+
+def _merit(proof: Proof) -> float:
+    return proof.mean_iou if proof.mean_iou is not None else min(error.cosine for error in proof.outputs)
+
+
+def _labelled(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
+    set_metadata(model, precision=precision)
+    return model
+
+
+class _Photos(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
+    """The photos, one by one."""
+
+    def __init__(self, photos: Sequence[Array]) -> None:
+        self._left = iter([{"image": photo} for photo in photos])
+
+    def get_next(self) -> dict[str, Array] | None:
+        return next(self._left, None)

@@ -1,0 +1,187 @@
+"""What a build is to do: which files, in which precision, for which runtime, and where the results go."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from nanosam_cli.core.contract import INPUTS, check_part, encoder_image_size, part_of
+from nanosam_cli.core.engine.choice import engine_folder, engine_name
+from nanosam_cli.core.engine.shapes import EncoderShape, Shapes, profile
+from nanosam_cli.core.engine.sidecar import Flavour, ShapeRange, sidecar_path
+from nanosam_cli.core.engine.target import Chosen, half_pays
+from nanosam_cli.core.errors import ModelError, OutputError, UsageError
+from nanosam_cli.core.session import open_session
+from nanosam_cli.core.zoo import DECODER, DEFAULT_MODEL, ENCODER, ModelSpec, find_model, part_file
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+HALVES = ("fp16", "bf16")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for. None is left to the model and the runtime."""
+
+    precision: Precision | None = None  # of encoders
+    decoder_precision: Precision | None = None
+    shapes: Shapes = field(default_factory=lambda: Shapes({}, {}, {}))
+    batch: int = 1
+    output: Path | None = None  # directory
+    overwrite: bool = False
+    prove: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """One engine to build."""
+
+    part: str
+    onnx: Path
+    engine: Path
+    precision_asked: Precision
+    precision: Precision  # that is tried first
+    profile: dict[str, ShapeRange]  # empty for ONNX Runtime, which takes any shape
+    rebuild: str
+    overwrite: bool
+    why: str | None = None  # where precision is not what was asked for
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Engines to build for one model, and its float32 originals to prove them with."""
+
+    spec: ModelSpec  # whose normalisation the files have
+    chosen: Chosen
+    jobs: tuple[Job, ...]
+    encoder: Path | None  # the originals; a decoder is missing where only an encoder was given
+    decoder: Path | None
+
+
+def plan_model(name: str, chosen: Chosen, asked: Asked) -> Plan:
+    """Both parts of a model of the zoo."""
+    spec = find_model(name)
+    files = {part: part_file(spec, part) for part in (ENCODER, DECODER)}
+    folder = asked.output or engine_folder(spec, chosen.target.backend)
+    targets = {part: folder / engine_name(part, chosen.target.backend) for part in files}
+    return _plan(spec, chosen, asked, files, targets, f"nanosam build-engine {name}", files)
+
+
+def plan_files(
+    files: Sequence[Path], chosen: Chosen, asked: Asked, *, model: str | None, originals: dict[str, Path]
+) -> Plan:
+    """ONNX files of one model: an encoder, a decoder, or both. Engines go beside them, or where `asked` says.
+
+    `originals` are float32 files that are only there for the proof. Raises UsageError where two files are the same
+    part, ModelError where one is no part of a model.
+    """
+    spec = find_model(model or DEFAULT_MODEL)
+    parts: dict[str, Path] = {}
+    for file in files:
+        with closing(open_session(file, backend="onnxruntime", device="cpu")) as session:
+            part = part_of(session)
+            if part is None:
+                check_part(ENCODER, session)  # says what was expected
+                raise ModelError(f"{file} is neither an image encoder nor a mask decoder")
+            check_part(part, session)
+        if part in parts:
+            raise UsageError(f"{parts[part]} and {file} are both an {part}", "build the engines of one model at a time")
+        parts[part] = file
+    backend = chosen.target.backend
+    targets = {
+        part: (asked.output or file.parent) / engine_name(f"{file.stem}.{backend}", backend)
+        for part, file in parts.items()
+    }
+    known = {**originals, **parts}
+    if DECODER in parts and ENCODER not in known and asked.prove:
+        raise UsageError(
+            f"{parts[DECODER]} is a mask decoder, which is proved behind its encoder",
+            f"nanosam build-engine {parts[DECODER]} --encoder ENCODER.onnx",
+        )
+    command = " ".join(["nanosam build-engine", *(shlex.quote(str(file)) for file in files)])
+    return _plan(spec, chosen, asked, parts, targets, command, known)
+
+
+def _plan(
+    spec: ModelSpec,
+    chosen: Chosen,
+    asked: Asked,
+    files: dict[str, Path],
+    targets: dict[str, Path],
+    command: str,
+    originals: dict[str, Path],
+) -> Plan:
+    backend = chosen.target.backend
+    if backend == "onnxruntime" and (asked.shapes or asked.batch != 1):
+        raise UsageError("ONNX Runtime's engines take any shape", "leave --batch and the shapes out")
+    _refuse_unknown(asked.shapes, files)
+    jobs = []
+    for part, file in files.items():
+        wanted = _asked_precision(part, spec, asked)
+        precision, why = _possible(part, wanted, backend)
+        options = [f"--{asked.precision}"] if asked.precision else []
+        options += [f"--decoder-precision {asked.decoder_precision}"] if asked.decoder_precision else []
+        options += [f"-o {shlex.quote(str(asked.output))}"] if asked.output else []
+        jobs.append(
+            Job(
+                part=part,
+                onnx=file,
+                engine=targets[part],
+                precision_asked=wanted,
+                precision=precision,
+                profile={} if backend == "onnxruntime" else _profile(part, file, asked),
+                rebuild=" ".join([command, *options, f"--backend {backend}", "--force"]),
+                overwrite=asked.overwrite,
+                why=why,
+            )
+        )
+    _refuse_taken(jobs, asked.overwrite)
+    return Plan(spec, chosen, tuple(jobs), originals.get(ENCODER), originals.get(DECODER))
+
+
+def _asked_precision(part: str, spec: ModelSpec, asked: Asked) -> Precision:
+    """As NanoSAM means it: `--fp16` is the encoder's. Decoders are fp32 unless they are named."""
+    if part == DECODER:
+        wanted: str = asked.decoder_precision or spec.default_precision[DECODER]
+        if wanted == "int8":
+            raise UsageError("a mask decoder in int8 gives broken masks", "--decoder-precision fp16, bf16 or fp32")
+    else:
+        wanted = asked.precision or spec.default_precision[ENCODER]
+    return next(precision for precision in PRECISIONS if precision == wanted)
+
+
+def _possible(part: str, wanted: Precision, backend: Flavour) -> tuple[Precision, str | None]:
+    """What makes sense on a runtime, and why it is not what was asked for."""
+    if backend == "onnxruntime" and wanted in HALVES and not (wanted == "fp16" and half_pays()):
+        why = f"ONNX Runtime's CPU computes in fp32 and would only convert {wanted} back and forth: {part} in fp32"
+        return "fp32", f"{why}; --int8 is what pays there" if part == ENCODER else why
+    return wanted, None
+
+
+def _profile(part: str, file: Path, asked: Asked) -> dict[str, ShapeRange]:
+    with closing(open_session(file, backend="onnxruntime", device="cpu")) as session:
+        side = encoder_image_size(session) if part == ENCODER else 1
+        return profile(part, session.inputs, asked.shapes, EncoderShape(side, asked.batch))
+
+
+def _refuse_unknown(shapes: Shapes, parts: Collection[str]) -> None:
+    known = [name for part in parts for name in INPUTS[part]]
+    for name in (*shapes.min, *shapes.opt, *shapes.max):
+        if name not in known:
+            raise UsageError(f"there is no input {name}", f"inputs: {', '.join(known)}")
+
+
+def _refuse_taken(jobs: Sequence[Job], overwrite: bool) -> None:
+    """Before minutes are spent."""
+    for job in jobs:
+        folder = job.engine.parent
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"cannot write {job.engine}: {folder} is not a directory", "give -o DIR")
+        if job.engine.resolve() == job.onnx.resolve():
+            raise OutputError(f"the engine would overwrite {job.onnx}", "give another directory with -o")
+        if not overwrite and (job.engine.exists() or sidecar_path(job.engine).exists()):
+            raise OutputError(f"{job.engine} exists already", "add `--force` to build it again, or give -o DIR")

@@ -1,0 +1,99 @@
+"""What was found when a file in another precision ran beside the float32 original, and whether that is good enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+# run: the file itself ran; emulated: what it rounds was put into a graph that ran instead; none: no proof was wanted
+Method = Literal["run", "emulated", "none"]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a file must reach."""
+
+    mean_iou: float = 0.98  # of masks from both pipelines, over all prompts
+    worst_iou: float = 0.90
+    cosine: float = 0.99  # of an output's numbers, where there is no second file to make masks with
+
+    def stricter(self) -> Thresholds:
+        """A quarter of the way to perfect: what passes on a few photos should still pass on all."""
+        return Thresholds(*(limit + (1 - limit) / 4 for limit in (self.mean_iou, self.worst_iou, self.cosine)))
+
+
+@dataclass(frozen=True)
+class OutputError:
+    """One output against the original's, over all runs."""
+
+    output: str
+    max_error: float  # largest absolute difference
+    mean_error: float
+    cosine: float  # the lowest of all runs
+    not_finite: int  # NaN and infinities
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """A place whose numbers are beyond half's range."""
+
+    place: str  # a node, or a value that goes into half
+    largest: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The findings. Without IoU there was only one file, so that no masks could be made."""
+
+    method: Method
+    photos: int
+    prompts: int
+    outputs: tuple[OutputError, ...]
+    thresholds: Thresholds
+    mean_iou: float | None = None
+    worst_iou: float | None = None
+    worst_prompt: str | None = None  # where that was
+    overflows: tuple[Overflow, ...] = ()  # the largest first
+
+    @property
+    def passed(self) -> bool:
+        return not self.faults()
+
+    def faults(self) -> list[str]:
+        """Every reason why it is not good enough."""
+        limits, found = self.thresholds, []
+        for error in self.outputs:
+            if error.not_finite:
+                found.append(f"{error.output} has {error.not_finite} numbers that are not finite")
+        if self.overflows:
+            first = self.overflows[0]
+            found.append(f"{len(self.overflows)} places overflow, first {first.place} with {first.largest:.3g}")
+        if self.mean_iou is None or self.worst_iou is None:
+            found += [
+                f"{error.output} has cosine {error.cosine:.4f}, below {limits.cosine}"
+                for error in self.outputs
+                if not error.cosine >= limits.cosine  # also catches NaN
+            ]
+            return found
+        if not self.mean_iou >= limits.mean_iou:
+            found.append(f"mean mask IoU {self.mean_iou:.4f} is below {limits.mean_iou}")
+        if not self.worst_iou >= limits.worst_iou:
+            found.append(f"worst mask IoU {self.worst_iou:.4f} ({self.worst_prompt}) is below {limits.worst_iou}")
+        return found
+
+    def record(self) -> dict[str, Any]:
+        """Plain values for JSON; a number that is not finite is None."""
+        return {**_plain(asdict(self)), "passed": self.passed, "faults": self.faults()}
+
+
+UNPROVED = Proof(method="none", photos=0, prompts=0, outputs=(), thresholds=Thresholds())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
