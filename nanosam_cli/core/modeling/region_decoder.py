@@ -64,7 +64,7 @@ class RegionDecoder(nn.Module):
         with torch.no_grad():  # training starts at the prior; readings differ a little, for equal ones would stay so
             self.masks.weight[0] = 0
             self.masks.weight[1:] *= 0.1
-            self.masks.bias.copy_(torch.tensor([0.0, -1.0, 0.0, 1.0]))
+            self.masks.bias = nn.Parameter(torch.tensor([0.0, -1.0, 0.0, 1.0]))
 
     def forward(
         self,
