@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from nanosam_cli.core.appearance import KernelRegression, balanced, random_frequencies
@@ -17,7 +16,6 @@ from nanosam_cli.core.cells import (
     Array,
     Box,
     area_of,
-    box_iou,
     connected_part,
     join_cells,
     mask_box,
@@ -26,6 +24,7 @@ from nanosam_cli.core.cells import (
     window_around,
 )
 from nanosam_cli.core.render import Mask
+from nanosam_cli.core.target_search import best_shift, likely_boxes
 
 TEMPLATE = 1.3  # of the box: what is compared when it is looked for nearby
 LEARNT = 2.0  # of the box: what is learnt of each frame
@@ -48,7 +47,7 @@ class TrackerSettings:
     """Everything that decides how objects are followed. The same values serve all models and all videos."""
 
     dimensions: int = 64  # of a cell's vector
-    features: int = 512  # cosines of the kernel that draws masks
+    features: int = 384  # cosines of the kernel that draws masks
     look_features: int = 256  # of the one that knows the object anywhere
     cell_width: float = 1.0  # of the kernel; two cells of the first frame are 1 apart on average
     place_width: float = 0.7  # of the kernel, in halves of the object's box
@@ -243,28 +242,16 @@ class Target:
 
     def _follow(self, look: Array, expected: Box) -> Box:
         """The last box moved to where the look map fits the last mask best."""
-        reach = self._settings.reach
         rows, columns = window_around(self.box, (SIDE, SIDE), TEMPLATE)
         template = self._share[rows, columns] > 0.5
-        inside = max(1, int(np.count_nonzero(template)))
-        signs = np.where(template, 1 / inside, -1 / max(1, template.size - inside))
-        shift = np.round((expected - self.box).reshape(2, 2).mean(axis=0)).astype(int)
-        margin = reach + int(np.abs(shift).max()) + 1
-        padded = np.pad(look, [(margin, margin + SIDE - side) for side in look.shape])
-        top, left = rows.start + shift[1] - reach + margin, columns.start + shift[0] - reach + margin
-        height, width = template.shape
-        area = padded[top : top + height + 2 * reach, left : left + width + 2 * reach]
-        fits = np.tensordot(sliding_window_view(area, template.shape), signs, axes=([2, 3], [0, 1]))
-        steps = np.arange(-reach, reach + 1)
-        fits = fits - 0.01 * np.hypot(steps[:, None], steps)
-        y, x = np.unravel_index(int(fits.argmax()), fits.shape)
-        fine = np.array([_peak(fits[y, :], int(x)), _peak(fits[:, x], int(y))])
-        return np.asarray(self.box + np.tile(shift + np.array([x, y]) - reach + fine, 2))
+        shift = (expected - self.box).reshape(2, 2).mean(axis=0)
+        moved = best_shift(look, template, (rows, columns), shift, self._settings.reach)
+        return np.asarray(self.box + np.tile(moved, 2))
 
     def _anywhere(self, scene: Array) -> list[Proposal]:
         """The places of the whole frame that look most like the object, at about its last size."""
         look = self._look_map(scene, _everything(scene))
-        boxes = _peaks(look, self._size, self._settings.proposals)
+        boxes = likely_boxes(look, self._size, self._settings.proposals)
         return [Proposal(box, box, self._appearance(scene, box), look, jump=True) for box in boxes]
 
 
@@ -299,49 +286,3 @@ def _drawn_box(appearance: Array, box: Box) -> Box:
     """The box of what the appearance draws about `box`, or `box` where that is next to nothing."""
     drawn = mask_box(connected_part(appearance > 0, box))
     return box if drawn is None or area_of(drawn) < 0.2 * area_of(box) else drawn
-
-
-def _peak(values: NDArray[np.floating], at: int) -> float:
-    """Where between its neighbours a maximum lies, by a parabola: -0.5 to 0.5."""
-    if not 0 < at < len(values) - 1:
-        return 0.0
-    before, here, after = values[at - 1 : at + 2]
-    bend = before - 2 * here + after
-    return float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5)) if bend < 0 else 0.0
-
-
-def _peaks(look: Array, size: NDArray[np.float64], count: int) -> list[Box]:
-    """Boxes of about a size (w, h) whose inside looks more like the object than what is around them, best first."""
-    found: list[tuple[float, Box]] = []
-    sums = np.pad(look, ((1, 0), (1, 0))).cumsum(axis=0, dtype=float).cumsum(axis=1)
-    height, width = look.shape
-    y, x = np.mgrid[:height, :width] + 0.5
-    for scale in (0.7, 1.0, 1.4):
-        half = np.maximum(size * scale / 2, 0.5)
-        inside, cells = _sum_in(sums, x, y, half)
-        outer, more = _sum_in(sums, x, y, half * 1.5)
-        ring = (outer - inside) / np.maximum(more - cells, 1)
-        value = inside / np.maximum(cells, 1) - ring.clip(0)
-        value *= np.minimum(1, cells / np.prod(2 * half) + 0.25)  # what lies mostly outside the picture says little
-        for place in np.argsort(value, axis=None)[: -8 * count - 1 : -1]:
-            row, column = divmod(int(place), width)
-            centre = np.array([column + 0.5, row + 0.5])
-            found.append((float(value[row, column]), np.concatenate([centre - half, centre + half])))
-    found.sort(key=lambda item: -item[0])
-    kept: list[Box] = []
-    for _, box in found:
-        box = np.concatenate([box[:2].clip(0), np.minimum(box[2:], (width, height))])
-        if len(kept) < count and all(box_iou(box, other) < 0.5 for other in kept):
-            kept.append(box)
-    return kept
-
-
-def _sum_in(
-    sums: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64], half: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum and number of cells in boxes about the centres x y, from an integral image."""
-    height, width = sums.shape[0] - 1, sums.shape[1] - 1
-    left, right = (np.rint(x + side * half[0]).clip(0, width).astype(int) for side in (-1, 1))
-    top, bottom = (np.rint(y + side * half[1]).clip(0, height).astype(int) for side in (-1, 1))
-    total = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
-    return total, ((right - left) * (bottom - top)).astype(float)
