@@ -125,7 +125,7 @@ def test_a_model_that_was_trained_again(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert content["onnx_sha256"] == file_sha256(ORIGINALS[ENCODER])
     newer = tmp_path / "encoder.onnx"
     newer.write_bytes(ORIGINALS[ENCODER].read_bytes() + b"\x00")
-    monkeypatch.setattr(choice, "part_file", lambda spec, part: newer if part == ENCODER else ORIGINALS[part])
+    monkeypatch.setattr(choice, "part_file", lambda spec, part, note: newer if part == ENCODER else ORIGINALS[part])
     files, [note] = chosen()
     assert files[0] == newer
     assert "was built from another encoder.onnx" in note
