@@ -60,7 +60,7 @@ class MaskAgreement:
     @property
     def title(self) -> str:
         """What was compared."""
-        return f"mask IoU, {self.objects} boxes on {self.photos} photos"
+        return f"mask IoU, {self.objects} box(es) on {self.photos} photo(s)"
 
     @property
     def figures(self) -> str:
