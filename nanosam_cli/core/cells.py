@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,13 +84,12 @@ def window_around(box: Box, hw: tuple[int, int], size: float, margin: float = 2.
 
     At least one cell, also where the box lies outside the grid.
     """
-    centre, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2 * size + margin
     windows = []
-    for axis in (1, 0):
-        length = hw[1 - axis]
-        first = int(np.clip(np.floor(centre[axis] - half[axis]), 0, length - 1))
-        stop = int(np.clip(np.ceil(centre[axis] + half[axis]), first + 1, length))
-        windows.append(slice(first, stop))
+    for axis in (1, 0):  # plain numbers: numpy's are slow one by one
+        low, high, length = float(box[axis]), float(box[axis + 2]), hw[1 - axis]
+        centre, half = (low + high) / 2, (high - low) / 2 * size + margin
+        first = min(max(math.floor(centre - half), 0), length - 1)
+        windows.append(slice(first, min(max(math.ceil(centre + half), first + 1), length)))
     return windows[0], windows[1]
 
 
