@@ -43,6 +43,7 @@ class FakeCudaRuntime:
         self.recording: dict[int, list[Callable[[], None]]] = {}
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.launches = 0
+        self.contexts: list[FakeContext] = []
         self.room = 2**40  # bytes
         self.name, self.capability = "Orin", (8, 7)
         self._lock = threading.Lock()
@@ -148,8 +149,9 @@ class Program:
 
 
 class FakeContext:
-    def __init__(self, program: Program, runtime: FakeCudaRuntime) -> None:
-        self._program, self._runtime = program, runtime
+    def __init__(self, program: Program, runtime: FakeCudaRuntime, config: Any = None) -> None:
+        self._program, self._runtime, self.config = program, runtime, config
+        runtime.contexts.append(self)
         self._inputs: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._threads: set[int] = set()
@@ -188,14 +190,18 @@ def fake_tensorrt(programs: Mapping[str, Program], runtime: FakeCudaRuntime, *, 
             if not loads:
                 return None
             program = programs[json.loads(data)["program"]]
-            return SimpleNamespace(create_execution_context=lambda: FakeContext(program, runtime))
+            return SimpleNamespace(
+                create_runtime_config=SimpleNamespace,
+                create_execution_context=lambda config=None: FakeContext(program, runtime, config),
+            )
 
     class Logger:
         ERROR = 1
 
         def __init__(self, severity: int) -> None: ...
 
-    return SimpleNamespace(__version__=VERSION, Runtime=Runtime, Logger=Logger)
+    strategies = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole graph")  # RTX's own
+    return SimpleNamespace(__version__=VERSION, Runtime=Runtime, Logger=Logger, CudaGraphStrategy=strategies)
 
 
 def engine_bytes(program: str) -> bytes:

@@ -112,7 +112,10 @@ def quantized(
     source = onnx.ModelProto()
     source.CopyFrom(prepared)
     source.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")  # it is: no advice to do so
-    options = {"QDQKeepRemovableActivations": True}  # a ReLU that is gone is missed where nothing rounds any more
+    options: dict[str, object] = {
+        "QDQKeepRemovableActivations": True,  # a ReLU that is gone is missed where nothing rounds any more
+        "CalibStridedMinMax": 1,  # photo by photo: all numbers of a 1024-pixel encoder are gigabytes
+    }
     if scheme.symmetric:
         options |= {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # it prints
@@ -209,7 +212,14 @@ class _Photos(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has 
     """The photos, one by one."""
 
     def __init__(self, photos: Sequence[Array]) -> None:
-        self._left = iter([{"image": photo} for photo in photos])
+        self._photos, self._left = photos, iter(photos)
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._left = iter(self._photos[start_index:end_index])
 
     def get_next(self) -> dict[str, Array] | None:
-        return next(self._left, None)
+        photo = next(self._left, None)
+        return None if photo is None else {"image": photo}

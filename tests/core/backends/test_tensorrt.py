@@ -320,7 +320,12 @@ def test_an_rtx_engine_runs_on_a_range_of_cards(
         open_session(path)
     assert caught.value.hint == "--backend tensorrt, or --backend onnxruntime"
     cuda.name, cuda.capability = "RTX 4090", (8, 9)
-    assert open_session(path).backend == f"tensorrt-rtx {VERSION}, RTX 4090, fp16"
+    opened = open_session(path)
+    assert opened.backend == f"tensorrt-rtx {VERSION}, RTX 4090, fp16"
+    for _ in range(3):
+        opened.run({"image": np.zeros((1, 3, 128, 128), np.float32)})
+    assert cuda.launches == 0  # RTX records by itself
+    assert cuda.contexts[-1].config.cuda_graph_strategy == "whole graph"
 
 
 def test_an_engine_that_does_not_deserialise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

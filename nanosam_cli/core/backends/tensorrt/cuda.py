@@ -53,11 +53,6 @@ class Cuda:
     def free_stream(self, stream: Handle) -> None:
         self._none(self._runtime.cudaStreamDestroy(stream))
 
-    @staticmethod
-    def number(stream: Handle) -> int:
-        """A stream as TensorRT takes it."""
-        return int(stream)
-
     def wait(self, stream: Handle) -> None:
         """Until everything is done that the stream was given."""
         self._none(self._runtime.cudaStreamSynchronize(stream))

@@ -1,7 +1,8 @@
 """Engines behind the session seam. Each thread has a context, a stream and memory of its own.
 
 The shapes of a call seldom change, so what it gives to the GPU is recorded when they come a second time in a row, and
-then launched as one graph. The image encoder's result stays on the device; everything else comes back as arrays.
+then launched as one graph (RTX does that by itself). The image encoder's result stays on the device; everything else
+comes back as arrays.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,21 @@ _FLOAT = 4  # bytes
 Shapes = tuple[tuple[int, ...], ...]  # of the inputs, in the engine's order
 
 
+@dataclass(frozen=True)
+class Kind:
+    """How the flavours differ at run time."""
+
+    flavour: Flavour
+    new_context: Callable[[Any, Any], Any]  # the module, the engine -> an execution context
+    records: bool  # graphs are recorded here, not by the runtime itself
+
+
 class EngineSession:
     """A `Session` over an engine; safe to run from several threads."""
 
-    def __init__(self, path: Path, sidecar: SideCar, found: Installed, cuda: Cuda, gpu: str) -> None:
-        self._trt, self._cuda, self._sidecar = found.module, cuda, sidecar
+    def __init__(self, path: Path, kind: Kind, sidecar: SideCar, found: Installed, cuda: Cuda) -> None:
+        self._trt, self._cuda, self._sidecar, self._kind = found.module, cuda, sidecar, kind
+        gpu = cuda.gpu().name
         self.path = path
         self.inputs, self.outputs = sidecar.inputs, sidecar.outputs
         self.metadata = {**sidecar.metadata, "nanosam.precision": sidecar.precision_built}
@@ -68,7 +80,11 @@ class EngineSession:
         """This thread's."""
         runner: _Runner | None = getattr(self._local, "runner", None)
         if runner is None:
-            runner = _Runner(self.path, self._engine, self._cuda, self.inputs, self.outputs)
+            context = self._kind.new_context(self._trt, self._engine)
+            if context is None:
+                message = f"there is not enough GPU memory to run {self.path}"
+                raise BackendError(message, "close what else uses the GPU")
+            runner = _Runner(self.path, context, self._cuda, self.inputs, self.outputs, self._kind.records)
             self._local.runner = runner
             with self._lock:
                 self._runners.append(runner)
@@ -85,13 +101,12 @@ class EngineSession:
                 )
 
 
-def open_engine(path: Path, flavour: Flavour, device: str) -> EngineSession:
+def open_engine(path: Path, kind: Kind, device: str) -> EngineSession:
     """Load an engine after its side-car was held against this machine; see `checked` for what is raised."""
     if device == "cpu":
         raise BackendError(f"engine {path} runs on a GPU, not on device cpu", "--backend onnxruntime")
-    sidecar, found = checked(path, flavour)
-    cuda = Cuda.load()
-    return EngineSession(path, sidecar, found, cuda, cuda.gpu().name)
+    sidecar, found = checked(path, kind.flavour)
+    return EngineSession(path, kind, sidecar, found, Cuda.load())
 
 
 class _Runner:
@@ -101,21 +116,21 @@ class _Runner:
     """
 
     def __init__(
-        self, path: Path, engine: Any, cuda: Cuda, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]
+        self,
+        path: Path,
+        context: Any,
+        cuda: Cuda,
+        inputs: tuple[TensorInfo, ...],
+        outputs: tuple[TensorInfo, ...],
+        records: bool,
     ) -> None:
-        self._path, self._cuda = path, cuda
+        self._path, self._context, self._cuda, self._records = path, context, cuda, records
         self._inputs, self._outputs = [info.name for info in inputs], [info.name for info in outputs]
-        self._context = engine.create_execution_context()
-        if self._context is None:
-            raise BackendError(f"there is not enough GPU memory to run {path}", "close what else uses the GPU")
         self._stream = cuda.new_stream()
         self._memory = {name: Pair(cuda) for name in (*self._inputs, *self._outputs)}
         self._shapes: Shapes | None = None  # that the context was told last
         self._runs = 0  # with these shapes
         self._graph: Handle | None = None
-        # RTX compiles kernels while it runs, and says when it is done
-        capturable = getattr(self._context, "is_stream_capturable", lambda _: True)
-        self._capturable: Callable[[], bool] = lambda: bool(capturable(cuda.number(self._stream)))
 
     def run(self, feeds: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
         shapes = tuple(_shape(feeds[name]) for name in self._inputs)
@@ -169,11 +184,11 @@ class _Runner:
             return
         self._enqueue()
         self._runs += 1
-        if self._runs == 2 and self._capturable():  # the first run of a shape allocates, which cannot be recorded
+        if self._runs == 2 and self._records:  # the first run of a shape allocates, which cannot be recorded
             self._record()
 
     def _enqueue(self) -> None:
-        if not self._context.execute_async_v3(self._cuda.number(self._stream)):
+        if not self._context.execute_async_v3(int(self._stream)):
             raise ModelError(f"{self._path.name} failed on the GPU: see TensorRT's message above")
 
     def _record(self) -> None:
