@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import platformdirs
@@ -10,6 +11,9 @@ import pytest
 
 from nanosam_cli.core.paths import VARIABLES
 from tests.fake_models import save_decoder, save_encoder
+
+# A shell starts what it puts in the background with SIGINT ignored, and children inherit it: Ctrl-C would do nothing.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
