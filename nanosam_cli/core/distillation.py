@@ -29,6 +29,7 @@ from nanosam_cli.core.errors import BackendError, NanosamError, OutputError, Rec
 from nanosam_cli.core.files import write_text
 from nanosam_cli.core.image_folder import Unreadable
 from nanosam_cli.core.modeling.encoder import EMBEDDING_SIDE
+from nanosam_cli.core.modeling.imagenet import load_imagenet
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.recipe import OptimiserSection, Recipe
 from nanosam_cli.core.run_log import (
@@ -238,6 +239,8 @@ def prepare(recipe: Recipe, ranks: Ranks, teacher: Teacher | None, fresh: bool) 
     torch.manual_seed(recipe.run.seed)
     model = PromptableModel(recipe.model, download=fresh)
     if fresh and recipe.init:
+        if recipe.init.backbone:
+            load_imagenet(model.encoder.backbone, recipe.model.backbone, recipe.init.backbone)
         for part, name in ((ENCODER, recipe.init.encoder), (DECODER, recipe.init.decoder)):
             module = getattr(model, part)
             if name and module is not None:
