@@ -20,12 +20,12 @@ from time import perf_counter
 
 import torch
 
-from nanosam_cli.core.datasets import TrainingCrops, collate
-from nanosam_cli.core.distillation import prepare, train
-from nanosam_cli.core.distributed import Ranks, choose_device
-from nanosam_cli.core.recipe import Recipe, find_recipe, load_recipe
-from nanosam_cli.core.run_log import Event, StepReport
-from nanosam_cli.core.teacher import open_teacher
+from nanosam_cli.core.training.datasets import TrainingCrops, collate
+from nanosam_cli.core.training.distillation import prepare, train
+from nanosam_cli.core.training.distributed import Ranks, choose_device
+from nanosam_cli.core.training.recipe import Recipe, find_recipe, load_recipe
+from nanosam_cli.core.training.run_log import Event, StepReport
+from nanosam_cli.core.training.teacher import open_teacher
 
 WARM_UP = 3  # steps that do not count
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from nanosam_cli.core.datasets import TrainingCrops
-from nanosam_cli.core.distributed import Ranks
-from nanosam_cli.core.embedding_cache import EmbeddingCache
 from nanosam_cli.core.modeling.encoder import EMBEDDING_CHANNELS, EMBEDDING_SIDE
-from nanosam_cli.core.recipe import Recipe
-from nanosam_cli.core.run_log import Note, Report
-from nanosam_cli.core.teacher import Teacher
+from nanosam_cli.core.training.datasets import TrainingCrops
+from nanosam_cli.core.training.distributed import Ranks
+from nanosam_cli.core.training.embedding_cache import EmbeddingCache
+from nanosam_cli.core.training.recipe import Recipe
+from nanosam_cli.core.training.run_log import Note, Report
+from nanosam_cli.core.training.teacher import Teacher
 
 
 def fill_cache(

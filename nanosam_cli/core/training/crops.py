@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance
 
 from nanosam_cli.core.coco import AnnotatedPhoto
 from nanosam_cli.core.image import read_image
-from nanosam_cli.core.image_folder import PlainPhoto
+from nanosam_cli.core.training.image_folder import PlainPhoto
 
 MIN_SIDE = 3.0  # pixels of the crop: smaller objects say nothing
 MIN_VISIBLE = 0.3  # share of an object that a crop must show

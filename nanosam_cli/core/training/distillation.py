@@ -21,17 +21,17 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from nanosam_cli.core import after_training
-from nanosam_cli.core.checkpoint import keep_numbered, load_state, restore, save_state, save_tensors
-from nanosam_cli.core.datasets import Batch, ResumableSteps, TrainingCrops, collate
-from nanosam_cli.core.distributed import Ranks, join, was_restarted
 from nanosam_cli.core.errors import BackendError, NanosamError, OutputError, RecipeError
 from nanosam_cli.core.files import write_text
-from nanosam_cli.core.image_folder import Unreadable
 from nanosam_cli.core.modeling.encoder import EMBEDDING_SIDE
 from nanosam_cli.core.modeling.model import PromptableModel
-from nanosam_cli.core.recipe import OptimiserSection, Recipe
-from nanosam_cli.core.run_log import (
+from nanosam_cli.core.training import outcome
+from nanosam_cli.core.training.checkpoint import keep_numbered, load_state, restore, save_state, save_tensors
+from nanosam_cli.core.training.datasets import Batch, ResumableSteps, TrainingCrops, collate
+from nanosam_cli.core.training.distributed import Ranks, join, was_restarted
+from nanosam_cli.core.training.image_folder import Unreadable
+from nanosam_cli.core.training.recipe import OptimiserSection, Recipe
+from nanosam_cli.core.training.run_log import (
     EvaluationReport,
     Event,
     Note,
@@ -41,10 +41,10 @@ from nanosam_cli.core.run_log import (
     Stopwatch,
     read_evaluations,
 )
-from nanosam_cli.core.teacher import Teacher, load_weights, open_teacher
-from nanosam_cli.core.teaching import fill_cache
-from nanosam_cli.core.tensorboard import TensorBoard
-from nanosam_cli.core.training_step import Learned, TrainingStep, freeze, train_mode
+from nanosam_cli.core.training.step import Learned, TrainingStep, freeze, train_mode
+from nanosam_cli.core.training.teacher import Teacher, load_weights, open_teacher
+from nanosam_cli.core.training.teaching import fill_cache
+from nanosam_cli.core.training.tensorboard import TensorBoard
 from nanosam_cli.core.zoo import DECODER, ENCODER
 
 CHECKPOINT, BEST = "last.safetensors", "best.safetensors"
@@ -86,7 +86,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
         training = prepare(recipe, ranks, teacher, fresh)
         done = 0 if fresh else _restore(checkpoint, recipe, training)
         if fresh and ranks.first:
-            text = json.dumps(after_training.provenance(recipe, dataset, teacher, training.model), indent=2)
+            text = json.dumps(outcome.provenance(recipe, dataset, teacher, training.model), indent=2)
             write_text(folder / "recipe.json", text, overwrite=True)
         for note in _notes(recipe, ranks, training.model, fresh):
             tell(note)
@@ -103,7 +103,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
 
         _loop(recipe, folder, training, dataset, done, ranks, teacher, tell_all)
         if ranks.first:
-            for note in after_training.finish(recipe, folder, checkpoint, training.average.module, teacher):
+            for note in outcome.finish(recipe, folder, checkpoint, training.average.module, teacher):
                 tell(note)
     return checkpoint
 
@@ -125,7 +125,7 @@ def _loop(
     report: Report,
 ) -> None:
     steps, size = recipe.optimiser.steps, recipe.optimiser.batch
-    photos = after_training.read_evaluation(recipe) if ranks.first else []
+    photos = outcome.read_evaluation(recipe) if ranks.first else []
     best = max((record["all"] for record in read_evaluations(folder) if record["step"] <= done), default=-1.0)
     metadata = {"fingerprint": recipe.fingerprint(), "recipe": recipe.to_dict()}
     batches = _batches(dataset, recipe, done, ranks)
@@ -154,7 +154,7 @@ def _loop(
             for reason in dataset.unreadable.news(step * size):
                 report(Note(f"left out: {reason}", warning=True))
         if photos and (last or _due(step, recipe.run.evaluate_every)):
-            found = after_training.evaluate_model(training.average.module, photos, teacher)
+            found = outcome.evaluate_model(training.average.module, photos, teacher)
             report(EvaluationReport(step, found))
             if found["all"] > best:
                 best = found["all"]

@@ -10,8 +10,9 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 import torch
 
 from nanosam_cli.core.coco import read_coco
-from nanosam_cli.core.crops import Crop, paste_object
-from nanosam_cli.core.datasets import (
+from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.training.crops import Crop, paste_object
+from nanosam_cli.core.training.datasets import (
     ResumableSteps,
     TrainingCrops,
     collate,
@@ -19,7 +20,6 @@ from nanosam_cli.core.datasets import (
     jitter_box,
     random_point,
 )
-from nanosam_cli.core.errors import InputError
 from tests.training_data import save_shapes, tiny_recipe
 
 

@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from nanosam_cli.core.coco import AnnotatedPhoto, read_annotations
-from nanosam_cli.core.crops import Crop, change_colours, crop_photo, paste_object
-from nanosam_cli.core.embedding_cache import EmbeddingCache
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.frame import COORDINATE_SIZE
-from nanosam_cli.core.image_folder import PlainPhoto, Unreadable, find_photos, fingerprint
-from nanosam_cli.core.recipe import PromptSection, Recipe
+from nanosam_cli.core.training.crops import Crop, change_colours, crop_photo, paste_object
+from nanosam_cli.core.training.embedding_cache import EmbeddingCache
+from nanosam_cli.core.training.image_folder import PlainPhoto, Unreadable, find_photos, fingerprint
+from nanosam_cli.core.training.recipe import PromptSection, Recipe
 from nanosam_cli.core.types import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND, PADDING
 from nanosam_cli.core.zoo import SAM_MEAN, SAM_STD
 

@@ -16,17 +16,17 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 import torch
 from PIL import Image
 
-from nanosam_cli.core import distillation
-from nanosam_cli.core.checkpoint import load_state
-from nanosam_cli.core.datasets import TrainingCrops, collate
-from nanosam_cli.core.distillation import train
-from nanosam_cli.core.distributed import Ranks
 from nanosam_cli.core.errors import BackendError, InputError, MissingExtraError, OutputError
 from nanosam_cli.core.export import export_model
-from nanosam_cli.core.recipe import Recipe
-from nanosam_cli.core.run_log import Event, Note, read_steps
-from nanosam_cli.core.teacher import open_teacher
-from nanosam_cli.core.training_step import TrainingStep
+from nanosam_cli.core.training import distillation
+from nanosam_cli.core.training.checkpoint import load_state
+from nanosam_cli.core.training.datasets import TrainingCrops, collate
+from nanosam_cli.core.training.distillation import train
+from nanosam_cli.core.training.distributed import Ranks
+from nanosam_cli.core.training.recipe import Recipe
+from nanosam_cli.core.training.run_log import Event, Note, read_steps
+from nanosam_cli.core.training.step import TrainingStep
+from nanosam_cli.core.training.teacher import open_teacher
 from tests.fake_models import save_decoder, save_encoder
 from tests.training_data import save_shapes, teacher, tiny_recipe
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, RecipeError
-from nanosam_cli.core.sections import Amount, Count, OneOf, Range, Share, Whole, build, without_none
+from nanosam_cli.core.training.sections import Amount, Count, OneOf, Range, Share, Whole, build, without_none
 
 if sys.version_info >= (3, 11):
     import tomllib
