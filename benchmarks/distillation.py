@@ -20,7 +20,7 @@ from time import perf_counter
 
 import torch
 
-from nanosam_cli.core.training.datasets import TrainingCrops, collate
+from nanosam_cli.core.training.datasets import TrainingCrops
 from nanosam_cli.core.training.distillation import prepare, train
 from nanosam_cli.core.training.distributed import Ranks, choose_device
 from nanosam_cli.core.training.recipe import Recipe, find_recipe, load_recipe
@@ -44,8 +44,7 @@ class Bare:
         for full in (False, True):
             step = next((step for step in range(recipe.optimiser.steps) if dataset.is_full(step) == full), None)
             if step is not None:
-                samples = [dataset[index] for index in dataset.samples_of(step)]
-                self._batches[full] = collate(samples, prompts).to(device)
+                self._batches[full] = dataset.batch(dataset.samples_of(step), prompts).to(device)
 
     def seconds(self, step: int) -> float:
         """Time of one forward and backward, on crops or whole photos as in step `step` of the loop (from 0)."""

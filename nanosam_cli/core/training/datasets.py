@@ -20,16 +20,16 @@ from torch.utils.data import Dataset, Sampler
 from nanosam_cli.core.coco import AnnotatedPhoto, read_annotations
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.frame import COORDINATE_SIZE
-from nanosam_cli.core.training.crops import Crop, change_colours, crop_photo, paste_object
+from nanosam_cli.core.training.clicks import PromptNumbers, make_prompts
+from nanosam_cli.core.training.crops import Colours, Crop, change_colours, crop_photo, normalise, paste_object
 from nanosam_cli.core.training.embedding_cache import EmbeddingCache
-from nanosam_cli.core.training.image_folder import PlainPhoto, Unreadable, find_photos, fingerprint
-from nanosam_cli.core.training.recipe import PromptSection, Recipe
-from nanosam_cli.core.types import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND, PADDING
-from nanosam_cli.core.zoo import SAM_MEAN, SAM_STD
+from nanosam_cli.core.training.image_folder import Unreadable, find_photos, fingerprint
+from nanosam_cli.core.training.photos import Photo, PhotoReader, Photos, name_of
+from nanosam_cli.core.training.recipe import Recipe
+from nanosam_cli.core.types import PADDING
 
 FULL_SCALE = (0.75, 1.25)  # of whole photos at the model's own size; 1 = as at inference
 TRIES = 50  # photos in a row that may be unreadable
-MORE_POINTS = (0.7, 0.2, 0.1)  # how often a prompt of points has none, one or two besides the first
 
 
 class Batch(NamedTuple):
@@ -62,14 +62,25 @@ class LoadedSource:
     """A source's photos, and a hash that tells whether they are the same ones."""
 
     path: str  # as in the recipe
-    photos: Sequence[AnnotatedPhoto | PlainPhoto]
+    photos: Sequence[Photo]
     sha256: str
 
 
-class TrainingCrops(Dataset[Batch]):
-    """One sample = one crop with its prompts, as a Batch of one image.
+@dataclass(frozen=True)
+class Drawn:
+    """A sample: a crop, and the numbers that decide the rest."""
 
-    With a teacher of input size `teacher_size`, samples hold its view of the crop; with a `cache`, its embedding.
+    index: int
+    crop: Crop
+    colours: Colours
+    rows: NDArray[np.int64]  # of the crop's masks: one for each prompt
+    numbers: PromptNumbers
+
+
+class TrainingCrops:
+    """One sample = one crop with its prompts; `batch` joins some.
+
+    With a teacher of input size `teacher_size`, batches hold its view of the crops; with a `cache`, its embeddings.
     Photos that cannot be read are noted in `unreadable` and others are drawn; without it InputError is raised.
     """
 
@@ -77,9 +88,14 @@ class TrainingCrops(Dataset[Batch]):
         self.data, self.prompts = recipe.data, recipe.prompts
         self.seed = recipe.run.seed
         self.image_size, self.teacher_size = recipe.model.image_size, teacher_size
+        self.pixels: Photos = PhotoReader()
         self.cache: EmbeddingCache | None = None
         self.unreadable: Unreadable | None = None
-        self.steps, self.batch, self.micro_batch = recipe.optimiser.steps, recipe.optimiser.batch, recipe.micro_batch
+        self.steps, self.batch_size, self.micro_batch = (
+            recipe.optimiser.steps,
+            recipe.optimiser.batch,
+            recipe.micro_batch,
+        )
         self.repeat = recipe.cache_steps
         self.crops_a_photo = (recipe.model.image_size // recipe.data.crop) ** 2
         self.sources = [_load_source(recipe, source.path, source.kind or "masks") for source in recipe.data.sources]
@@ -88,12 +104,12 @@ class TrainingCrops(Dataset[Batch]):
         self.units = COORDINATE_SIZE / self.image_size  # frame units a pixel
 
     def __len__(self) -> int:
-        return self.steps * self.batch
+        return self.steps * self.batch_size
 
     @property
-    def photos(self) -> int:
-        """Photos of all sources."""
-        return sum(len(source.photos) for source in self.sources)
+    def photos(self) -> list[Photo]:
+        """Those of all sources."""
+        return [photo for source in self.sources for photo in source.photos]
 
     def is_full(self, step: int) -> bool:
         """Whether a step (from 0) shows whole photos at the model's own size."""
@@ -104,47 +120,64 @@ class TrainingCrops(Dataset[Batch]):
         """Indices of the samples of one of a step's micro-batches: so many crops, or as many whole photos as have the
         same area."""
         count = max(1, self.micro_batch // self.crops_a_photo) if self.is_full(step) else self.micro_batch
-        first = step * self.batch + part * self.micro_batch
+        first = step * self.batch_size + part * self.micro_batch
         return range(first, first + count)
 
     def all_samples_of(self, step: int) -> list[int]:
         """Indices of all of a step's samples."""
-        return [index for part in range(self.batch // self.micro_batch) for index in self.samples_of(step, part)]
+        return [index for part in range(self.batch_size // self.micro_batch) for index in self.samples_of(step, part)]
 
     def _place(self, index: int) -> int:
         """Where a sample stands among all of its step."""
-        step, row = divmod(index, self.batch)
+        step, row = divmod(index, self.batch_size)
         part, place = divmod(row, self.micro_batch)
         return part * len(self.samples_of(step)) + place
 
-    def __getitem__(self, index: int) -> Batch:
-        step = index // self.batch
-        crop, rng = self.draw(index)
-        image = change_colours(crop.image, rng, self.data.colour, self.data.grey)
-        sample = self._prompted(crop, normalise(image, crop.valid_hw)[None], rng, self.is_full(step))
-        if self.cache is not None and self.repeat:
-            return sample._replace(teacher_embeddings=self.cache.read(step % self.repeat, self._place(index))[None])
-        if self.teacher_size is not None:
-            return sample._replace(teacher_images=self.teacher_view(crop)[None])
-        return sample
+    def batch(self, indices: Sequence[int], prompts: int | None = None) -> Batch:
+        """Samples together, with exactly `prompts` prompts (none where no crop has any); all they have by default.
 
-    def draw(self, index: int) -> tuple[Crop, np.random.Generator]:
-        """The crop of a sample, and what draws its colours and prompts. With a cache, crops come again after a while,
-        but with other colours and prompts."""
-        folded = index % (self.repeat * self.batch) if self.repeat else index
+        Crops take turns giving one; where all together have too few, they are gone through again. A fixed number keeps
+        every step's shapes the same, which is what kernels are compiled for.
+        """
+        drawn = [self.draw(index) for index in indices]
+        turns = _turns([len(sample.rows) for sample in drawn])
+        taken = [turns[i % len(turns)] for i in range(len(turns) if prompts is None else prompts)] if turns else []
+        batch = self._prompted(drawn, taken)
+        if self.cache is not None and self.repeat:
+            steps = (index // self.batch_size % self.repeat for index in indices)
+            embeddings = [self.cache.read(step, self._place(index)) for step, index in zip(steps, indices)]
+            return batch._replace(teacher_embeddings=torch.stack(embeddings))
+        if self.teacher_size is not None:
+            return batch._replace(teacher_images=self.teacher_views([sample.crop for sample in drawn]))
+        return batch
+
+    def draw(self, index: int) -> Drawn:
+        """Everything random of a sample. With a cache, crops come again after a while, but with other colours and
+        prompts."""
+        folded = index % (self.repeat * self.batch_size) if self.repeat else index
         rng = np.random.default_rng((self.seed, folded))
-        full = self.is_full(index // self.batch)
+        full = self.is_full(index // self.batch_size)
         crop = self._crop(rng, full, folded)
-        while not crop.masks and self._should_have_masks(crop):  # no object fits this crop: draw another
+        while not crop.boxes and self._should_have_masks(crop):  # no object fits this crop: draw another
             crop = self._crop(rng, full)
         if rng.random() < self.data.copy_paste:
             crop = paste_object(crop, self._crop(rng, full), rng)
-        return crop, np.random.default_rng((self.seed, index, 2)) if self.repeat else rng
+        if self.repeat:
+            rng = np.random.default_rng((self.seed, index, 2))
+        colours = Colours.draw(rng, self.data.colour, self.data.grey)
+        rows = rng.permutation(len(crop.boxes))[: 2 * self.data.objects]  # more than its share: others may have few
+        if self.prompts is None:
+            rows = rows[:0]
+        elif full:  # a photo stands for several crops, so its objects are prompted several times
+            rows = np.resize(rows, self.crops_a_photo * len(rows))
+        return Drawn(index, crop, colours, rows, PromptNumbers.draw(rng, len(rows)))
 
-    def teacher_view(self, crop: Crop) -> Tensor:
-        """(3, T, T) what a teacher sees of a crop, T as large for it as the crop is for the student."""
+    def teacher_views(self, crops: Sequence[Crop]) -> Tensor:
+        """(B, 3, T, T) what a teacher sees of crops, T as large for it as the crop is for the student."""
         assert self.teacher_size is not None
-        return normalise(*crop.resized(len(crop.image) * self.teacher_size // self.image_size))
+        side = crops[0].side * self.teacher_size // self.image_size
+        images, valid_hw = zip(*(crop.resized(side, self.pixels) for crop in crops))
+        return normalise(torch.stack(images), valid_hw)
 
     def _should_have_masks(self, crop: Crop) -> bool:
         return self.prompts is not None and crop.view is not None and isinstance(crop.view.photo, AnnotatedPhoto)
@@ -157,11 +190,11 @@ class TrainingCrops(Dataset[Batch]):
             except InputError as error:
                 if self.unreadable is None:
                     raise
-                self.unreadable.add(str(photo.path) if isinstance(photo, AnnotatedPhoto) else photo.name, error)
+                self.unreadable.add(name_of(photo), error)
                 number = None
         raise InputError(f"{TRIES} photos in a row cannot be read; the last is {photo.path}", "check data.sources")
 
-    def _choose(self, rng: np.random.Generator, number: int | None) -> AnnotatedPhoto | PlainPhoto:
+    def _choose(self, rng: np.random.Generator, number: int | None) -> Photo:
         """A photo by the sources' weights. Those of a folder without masks take turns, in another order every time."""
         photos = self.sources[rng.choice(len(self.sources), p=self.shares)].photos
         if number is None or isinstance(photos[0], AnnotatedPhoto):
@@ -169,62 +202,62 @@ class TrainingCrops(Dataset[Batch]):
         turn, place = divmod(number, len(photos))
         return photos[int(_order(self.seed, turn, len(photos))[place])]
 
-    def _cut(self, photo: AnnotatedPhoto | PlainPhoto, rng: np.random.Generator, full: bool) -> Crop:
+    def _cut(self, photo: Photo, rng: np.random.Generator, full: bool) -> Crop:
         if self.prompts is None and isinstance(photo, AnnotatedPhoto):  # nobody asks for its masks
             photo = AnnotatedPhoto(photo.id, photo.path, photo.original_hw, ())
-        mirror = 0.5 if self.data.mirror is None else self.data.mirror
+        side = self.image_size if full else self.data.crop
         if full:
-            return crop_photo(photo, rng, self.image_size, self.image_size * rng.uniform(*FULL_SCALE), mirror)
-        crop = self.data.crop
-        if rng.random() < self.data.whole:
-            return crop_photo(photo, rng, crop, crop * rng.uniform(0.75, 1), mirror)
-        return crop_photo(photo, rng, crop, self.image_size * np.exp(rng.uniform(*np.log(self.data.scale))), mirror)
+            longest = side * rng.uniform(*FULL_SCALE)
+        elif rng.random() < self.data.whole:
+            longest = side * rng.uniform(0.75, 1)
+        else:
+            longest = self.image_size * np.exp(rng.uniform(*np.log(self.data.scale)))
+        mirror = 0.5 if self.data.mirror is None else self.data.mirror
+        return crop_photo(photo, self.pixels, rng, side, longest, mirror)
 
-    def _prompted(self, crop: Crop, images: Tensor, rng: np.random.Generator, full: bool) -> Batch:
-        side = len(crop.image)
-        if self.prompts is None or not crop.masks:
-            nothing = torch.zeros(0, 3, 2)
+    def _prompted(self, drawn: Sequence[Drawn], taken: Sequence[tuple[int, int]]) -> Batch:
+        """The images of all samples and the prompts (sample, its row) that are taken."""
+        images = torch.stack([sample.crop.image for sample in drawn])
+        device, side = images.device, images.shape[-1]
+        colours, valid_hw = [sample.colours for sample in drawn], [sample.crop.valid_hw for sample in drawn]
+        images = normalise(change_colours(images, colours), valid_hw)
+        if not taken or self.prompts is None:
+            nothing = torch.zeros(0, 3, 2, device=device)
             owner, masks = torch.zeros(0, dtype=torch.long), torch.zeros(0, 1, side, side, dtype=torch.uint8)
-            return Batch(images, owner, masks, torch.zeros(0, 4), nothing, nothing[:, :, 0], torch.zeros(0).bool())
-        chosen = rng.permutation(len(crop.masks))[: 2 * self.data.objects]  # more than its share: others may have few
-        if full:  # a photo stands for several crops, so its objects are prompted several times
-            chosen = np.resize(chosen, self.crops_a_photo * len(chosen))
-        object_masks = np.stack([crop.masks[i] for i in chosen])
-        boxes = np.array([crop.boxes[i] for i in chosen], np.float32)
-        coords, labels = _draw_prompts(self.prompts, object_masks, boxes, rng)
+            boxes, labels = nothing.flatten(1)[:, :4], nothing[:, :, 0]
+            return Batch(images, owner.to(device), masks.to(device), boxes, nothing, labels, labels[:, 0].bool())
+        rows = [(number, drawn[number].rows[row]) for number, row in taken]
+        masks = torch.stack([drawn[number].crop.masks[row] for number, row in rows])
+        corners = np.array([drawn[number].crop.boxes[row] for number, row in rows], np.float32)
+        firsts = np.cumsum([0, *(len(sample.rows) for sample in drawn)])
+        places = torch.tensor([int(firsts[number]) + row for number, row in taken], device=device)
+        numbers = PromptNumbers.join([sample.numbers for sample in drawn], device).rows(places)
+        boxes = torch.from_numpy(corners).to(device)
+        coords, labels = make_prompts(self.prompts, masks, boxes, numbers)
         return Batch(
             images=images,
-            owner=torch.zeros(len(chosen), dtype=torch.long),
-            masks=torch.from_numpy(object_masks)[:, None],
-            boxes=torch.from_numpy(boxes * np.float32(self.units)),
-            point_coords=torch.from_numpy(coords * np.float32(self.units)),
-            point_labels=torch.from_numpy(labels),
-            ambiguous=torch.from_numpy(labels[:, 1] == PADDING),
+            owner=torch.tensor([number for number, _ in taken], device=device),
+            masks=masks[:, None],
+            boxes=boxes * self.units,
+            point_coords=coords * self.units,
+            point_labels=labels,
+            ambiguous=labels[:, 1] == PADDING,
         )
 
 
-def _draw_prompts(
-    section: PromptSection, masks: NDArray[np.uint8], boxes: NDArray[np.float32], rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """-> (P, 3, 2) coordinates in crop pixels, (P, 3) labels: a point, then a box's corners or more points.
+def _turns(counts: Sequence[int]) -> list[tuple[int, int]]:
+    """Which crop gives which of its prompts, one after the other."""
+    return [(number, row) for row in range(max(counts)) for number, count in enumerate(counts) if row < count]
 
-    Every object has its point, labelled as padding where the prompt is a box alone.
-    """
-    count = len(masks)
-    coords, labels = np.zeros((count, 3, 2), np.float32), np.full((count, 3), PADDING, np.float32)
-    for row, (mask, box) in enumerate(zip(masks, boxes)):
-        draw = rng.random()
-        coords[row, 0] = random_point(mask, rng)
-        if draw < section.point + section.box_and_point:
-            labels[row, 0] = FOREGROUND
-        if draw < section.point:
-            for slot in range(1, 1 + rng.choice(3, p=MORE_POINTS)):
-                coords[row, slot], labels[row, slot] = further_point(mask, box, rng)
-        else:
-            rough = 5 if rng.random() < section.rough_boxes else 1
-            coords[row, 1:] = jitter_box(box, section.box_jitter * rough, rng).reshape(2, 2)
-            labels[row, 1:] = BOX_TOP_LEFT, BOX_BOTTOM_RIGHT
-    return coords, labels
+
+class MicroBatches(Dataset[Batch]):
+    """Batches of a fixed number of prompts by their samples' indices, for a DataLoader."""
+
+    def __init__(self, dataset: TrainingCrops) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, indices: Sequence[int]) -> Batch:
+        return self.dataset.batch(indices, self.dataset.micro_batch * self.dataset.data.objects)
 
 
 class ResumableSteps(Sampler[list[int]]):
@@ -235,7 +268,7 @@ class ResumableSteps(Sampler[list[int]]):
 
     def __init__(self, dataset: TrainingCrops, done: int, rank: int = 0, ranks: int = 1) -> None:
         self.dataset, self.done = dataset, done
-        self.parts = range(rank, dataset.batch // dataset.micro_batch, ranks)
+        self.parts = range(rank, dataset.batch_size // dataset.micro_batch, ranks)
 
     def __iter__(self) -> Iterator[list[int]]:
         steps = range(self.done, self.dataset.steps)
@@ -243,67 +276,6 @@ class ResumableSteps(Sampler[list[int]]):
 
     def __len__(self) -> int:
         return (self.dataset.steps - self.done) * len(self.parts)
-
-
-def collate(samples: Sequence[Batch], prompts: int) -> Batch:
-    """Join crops into one batch of exactly `prompts` prompts (none where no crop has any); `owner` says which crop each
-    came from.
-
-    Crops take turns giving one; where all together have too few, they are gone through again. A fixed number keeps
-    every step's shapes the same, which is what kernels are compiled for.
-    """
-    counts = [len(sample.owner) for sample in samples]
-    turns = [(turn, row) for turn in range(max(counts)) for row in range(len(samples)) if turn < counts[row]]
-    firsts = np.cumsum([0, *counts[:-1]])
-    taken = [turns[i % len(turns)] for i in range(prompts if turns else 0)]
-    rows = torch.tensor([int(firsts[row]) + turn for turn, row in taken], dtype=torch.long)
-    joined = Batch(*(_join([getattr(sample, name) for sample in samples]) for name in Batch._fields))  # type: ignore[arg-type]
-    return joined.rows(rows)._replace(owner=torch.tensor([row for _, row in taken], dtype=torch.long))
-
-
-def _join(parts: Sequence[Tensor | None]) -> Tensor | None:
-    present = [part for part in parts if part is not None]
-    return torch.cat(present) if present else None
-
-
-def normalise(image: NDArray[np.uint8], valid_hw: tuple[int, int]) -> Tensor:
-    """(C, C, 3) uint8 -> (3, C, C) float32, zero beyond `valid_hw`, as at inference."""
-    pixels = (image - np.array(SAM_MEAN, np.float32)) / np.array(SAM_STD, np.float32)
-    pixels[valid_hw[0] :] = 0
-    pixels[:, valid_hw[1] :] = 0
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-
-def random_point(mask: NDArray[np.uint8], rng: np.random.Generator) -> tuple[float, float]:
-    """x y of a pixel centre on the object: half the time anywhere on it, else near its middle, where people click."""
-    rows, columns = np.nonzero(mask > 127)
-    if not len(rows):
-        rows, columns = np.nonzero(mask == mask.max())
-    pick = int(rng.integers(len(rows)))
-    if rng.random() < 0.5:
-        pick = int(np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2))
-    return float(columns[pick]) + 0.5, float(rows[pick]) + 0.5
-
-
-def further_point(
-    mask: NDArray[np.uint8], box: NDArray[np.float32], rng: np.random.Generator
-) -> tuple[tuple[float, float], int]:
-    """Another click: x y and label, half the time on the object, else beside it, at most half a box away."""
-    if rng.random() < 0.5:
-        return random_point(mask, rng), FOREGROUND
-    reach = (box[2:] - box[:2]) / 2
-    low, high = np.maximum(box[:2] - reach, 0), np.minimum(box[2:] + reach, mask.shape[0]) - 1
-    for x, y in np.floor(rng.uniform(low, high, (8, 2))).astype(int):
-        if mask[y, x] == 0:
-            return (float(x) + 0.5, float(y) + 0.5), BACKGROUND
-    return random_point(mask, rng), FOREGROUND
-
-
-def jitter_box(box: NDArray[np.float32], share: float, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Move each side by a normal error of `share` of the box's width or height; at least half the box is left."""
-    sides = np.tile(box[2:] - box[:2], 2)
-    error = np.clip(rng.normal(0, share, 4), -0.25, 0.25)
-    return (box + error * sides).astype(np.float32)
 
 
 def _load_source(recipe: Recipe, path: str, kind: str) -> LoadedSource:

@@ -27,10 +27,11 @@ from nanosam_cli.core.modeling.encoder import EMBEDDING_SIDE
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.training import outcome
 from nanosam_cli.core.training.checkpoint import keep_numbered, load_state, restore, save_state, save_tensors
-from nanosam_cli.core.training.datasets import Batch, ResumableSteps, TrainingCrops, collate
+from nanosam_cli.core.training.datasets import Batch, MicroBatches, ResumableSteps, TrainingCrops
 from nanosam_cli.core.training.distributed import Ranks, join, was_restarted
 from nanosam_cli.core.training.image_folder import Unreadable
 from nanosam_cli.core.training.recipe import OptimiserSection, Recipe
+from nanosam_cli.core.training.resident import ResidentPhotos
 from nanosam_cli.core.training.run_log import (
     EvaluationReport,
     Event,
@@ -81,7 +82,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
             )
         tell = report if ranks.first else _nobody
         teacher = open_teacher(recipe.teacher, ranks.device) if recipe.teacher else None
-        dataset = _open_data(recipe, folder, teacher)
+        dataset = _open_data(recipe, folder, teacher, ranks.device, tell)
         fresh = not checkpoint.exists()
         training = prepare(recipe, ranks, teacher, fresh)
         done = 0 if fresh else _restore(checkpoint, recipe, training)
@@ -214,7 +215,9 @@ def learning_rate(step: int, section: OptimiserSection) -> float:
     return section.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def _open_data(recipe: Recipe, folder: Path, teacher: Teacher | None) -> TrainingCrops:
+def _open_data(
+    recipe: Recipe, folder: Path, teacher: Teacher | None, device: torch.device, report: Report
+) -> TrainingCrops:
     side = recipe.data.crop * (teacher.image_size if teacher else 0)
     if teacher and side % (recipe.model.image_size * max(1, teacher.image_size // EMBEDDING_SIDE)):
         raise RecipeError(
@@ -223,7 +226,9 @@ def _open_data(recipe: Recipe, folder: Path, teacher: Teacher | None) -> Trainin
             "choose another multiple of 32",
         )
     dataset = TrainingCrops(recipe, teacher.image_size if teacher and recipe.is_taught else None)
-    dataset.unreadable = Unreadable(folder / UNREADABLE, dataset.photos)
+    dataset.unreadable = Unreadable(folder / UNREADABLE, len(dataset.photos))
+    if recipe.data.resident:
+        dataset.pixels = ResidentPhotos(dataset.photos, device, report)
     return dataset
 
 
@@ -284,12 +289,12 @@ def _save_faulty(folder: Path, batch: Batch | None, step: int, ranks: Ranks) -> 
 
 def _batches(dataset: TrainingCrops, recipe: Recipe, done: int, ranks: Ranks) -> Iterator[Batch]:
     """This process's micro-batches of the steps that are left."""
-    workers = recipe.data.workers
+    workers = 0 if recipe.data.resident else recipe.data.workers
     loader = DataLoader(
-        dataset,
-        batch_sampler=ResumableSteps(dataset, done, ranks.rank, ranks.ranks),
+        MicroBatches(dataset),
+        sampler=ResumableSteps(dataset, done, ranks.rank, ranks.ranks),
+        batch_size=None,
         num_workers=workers,
-        collate_fn=partial(collate, prompts=recipe.micro_batch * recipe.data.objects),
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
     )
