@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from nanosam_cli.core.datasets import TrainingCrops
-from nanosam_cli.core.distributed import Ranks
-from nanosam_cli.core.embedding_cache import EmbeddingCache
 from nanosam_cli.core.modeling.encoder import EMBEDDING_CHANNELS, EMBEDDING_SIDE
-from nanosam_cli.core.recipe import Recipe
-from nanosam_cli.core.run_log import Note, Report
-from nanosam_cli.core.teacher import Teacher
+from nanosam_cli.core.training.datasets import TrainingCrops
+from nanosam_cli.core.training.distributed import Ranks
+from nanosam_cli.core.training.embedding_cache import EmbeddingCache
+from nanosam_cli.core.training.recipe import HOST_KEYS, Recipe
+from nanosam_cli.core.training.run_log import Note, Report
+from nanosam_cli.core.training.teacher import Teacher
 
 
 def fill_cache(
@@ -23,7 +23,7 @@ def fill_cache(
     identity = {
         "teacher": teacher.sha256,
         "photos": [source.sha256 for source in dataset.sources],
-        "data": {key: value for key, value in recipe.to_dict()["data"].items() if key not in ("root", "workers")},
+        "data": {key: value for key, value in recipe.to_dict()["data"].items() if key not in HOST_KEYS},
         "masks": recipe.prompts is not None,
         **{"image_size": recipe.model.image_size, "batch": recipe.optimiser.batch, "micro_batch": recipe.micro_batch},
         "seed": recipe.run.seed,
@@ -39,7 +39,7 @@ def fill_cache(
         crops = sum(count for count, _ in counts)
         report(Note(f"teacher's embeddings of {crops} crops: {size / 1e9:.2f} GB in {cache.folder}"))
     for step in missing[ranks.rank :: ranks.ranks]:
-        views = torch.stack([dataset.teacher_view(dataset.draw(index)[0]) for index in dataset.all_samples_of(step)])
+        views = dataset.teacher_views([dataset.draw(index).crop for index in dataset.all_samples_of(step)])
         parts = torch.split(views, recipe.micro_batch)
         cache.write(step, torch.cat([teacher.embed(part.to(ranks.device)).cpu() for part in parts]))
     ranks.wait()

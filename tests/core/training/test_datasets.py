@@ -10,16 +10,9 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 import torch
 
 from nanosam_cli.core.coco import read_coco
-from nanosam_cli.core.crops import Crop, paste_object
-from nanosam_cli.core.datasets import (
-    ResumableSteps,
-    TrainingCrops,
-    collate,
-    further_point,
-    jitter_box,
-    random_point,
-)
 from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.training.crops import Crop, paste_object
+from nanosam_cli.core.training.datasets import ResumableSteps, TrainingCrops
 from tests.training_data import save_shapes, tiny_recipe
 
 
@@ -31,17 +24,17 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> TrainingCrops:
 
 
 def test_samples_are_drawn_by_index(dataset: TrainingCrops) -> None:
-    again = dataset[5]
-    present = [(one, other) for one, other in zip(dataset[5], again) if one is not None and other is not None]
+    again = dataset.batch([5])
+    present = [(one, other) for one, other in zip(dataset.batch([5]), again) if one is not None and other is not None]
     assert len(present) == 7
     assert all(torch.equal(one, other) for one, other in present)
-    assert not torch.equal(dataset[5].images, dataset[6].images)
+    assert not torch.equal(dataset.batch([5]).images, dataset.batch([6]).images)
 
 
 def test_masks_fill_their_boxes(dataset: TrainingCrops) -> None:
     """Boxes are in the frame, masks in pixels of the crop: 2 frame units a pixel at 512."""
     for index in range(20):
-        sample = dataset[index]
+        sample = dataset.batch([index])
         for mask, box in zip(sample.masks[:, 0], sample.boxes / 2):
             rows, columns = torch.nonzero(mask > 127, as_tuple=True)
             found = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
@@ -49,7 +42,7 @@ def test_masks_fill_their_boxes(dataset: TrainingCrops) -> None:
 
 
 def test_padding_is_zero_as_at_inference(dataset: TrainingCrops) -> None:
-    padded = [dataset[index].images[0] for index in range(20)]
+    padded = [dataset.batch([index]).images[0] for index in range(20)]
     padded = [image for image in padded if not image[:, -1].any()]
     assert padded
     assert all(image.any() for image in padded)
@@ -58,7 +51,7 @@ def test_padding_is_zero_as_at_inference(dataset: TrainingCrops) -> None:
 def test_prompts_are_where_they_should_be(dataset: TrainingCrops) -> None:
     kinds = set()
     for index in range(160):
-        sample = dataset[index]
+        sample = dataset.batch([index])
         for mask, coords, labels in zip(sample.masks[:, 0], sample.point_coords, sample.point_labels):
             kinds.add(tuple(labels.int().tolist()))
             x, y = (coords[0] / 2).int().tolist()
@@ -79,7 +72,7 @@ def test_full_steps_show_whole_photos_and_prompt_their_objects_again(tmp_path: P
     full = [step for step in range(dataset.steps) if dataset.is_full(step)]
     assert 0.1 < len(full) / dataset.steps < 0.5
     assert len(dataset.samples_of(full[0])) == 1  # a photo has the area of four crops, a batch has two
-    sample = dataset[dataset.samples_of(full[0])[0]]
+    sample = dataset.batch(dataset.samples_of(full[0]))
     assert sample.images.shape[2:] == (512, 512)
     objects = len({mask.numpy().tobytes() for mask in sample.masks})
     assert len(sample.owner) == 4 * objects
@@ -91,64 +84,33 @@ def test_steps_go_on_where_they_stopped(dataset: TrainingCrops) -> None:
     assert list(ResumableSteps(dataset, 33)) == whole[33:]
 
 
-def test_further_clicks_say_what_is_under_them() -> None:
-    mask = np.zeros((40, 40), np.uint8)
-    mask[10:20, 10:30] = 255
-    random = np.random.default_rng(0)
-    box = np.array([10, 10, 30, 20], np.float32)
-    clicks = [further_point(mask, box, random) for _ in range(60)]
-    assert {label for _, label in clicks} == {0, 1}
-    for (x, y), label in clicks:
-        assert (mask[int(y), int(x)] > 0) == (label == 1)
-        assert 0 <= x <= 40
-        assert 5 <= y <= 25
-    assert all(label == 1 for _, label in [further_point(np.full((40, 40), 255, np.uint8), box, random) for _ in "abc"])
-
-
 def test_crowds_are_not_trained_on(dataset: TrainingCrops) -> None:
     assert all(not target.iscrowd for source in dataset.sources for photo in source.photos for target in photo.objects)
 
 
 def test_batches_have_a_fixed_number_of_prompts(dataset: TrainingCrops) -> None:
-    samples = [dataset[index] for index in range(3)]
-    available = sum(len(sample.owner) for sample in samples)
+    available = len(dataset.batch(range(3)).owner)
     for count in (2, 3, 7):
-        batch = collate(samples, prompts=count)
+        batch = dataset.batch(range(3), prompts=count)
         assert len(batch.owner) == len(batch.masks) == len(batch.point_labels) == count
         assert set(batch.owner.tolist()) == set(range(min(count, 3)))
         assert len({mask.numpy().tobytes() for mask in batch.masks}) == min(count, available)
 
 
 def test_pasted_objects_hide_what_is_under_them() -> None:
-    ours = np.zeros((64, 64), np.uint8)
+    ours, hidden, theirs = torch.zeros(3, 64, 64, dtype=torch.uint8)
     ours[10:30, 10:30] = 255
-    hidden = np.zeros((64, 64), np.uint8)
     hidden[40:50, 40:50] = 255
-    theirs = np.zeros((64, 64), np.uint8)
     theirs[20:60, 20:60] = 255
-    crop = Crop(np.zeros((64, 64, 3), np.uint8), (64, 64), [ours, hidden], [(10, 10, 30, 30), (40, 40, 50, 50)])
-    donor = Crop(np.full((64, 64, 3), 200, np.uint8), (64, 64), [theirs], [(20, 20, 60, 60)])
+    black, bright = torch.zeros(3, 64, 64, dtype=torch.uint8), torch.full((3, 64, 64), 200, dtype=torch.uint8)
+    crop = Crop(black, (64, 64), torch.stack([ours, hidden]), [(10, 10, 30, 30), (40, 40, 50, 50)])
+    donor = Crop(bright, (64, 64), theirs[None], [(20, 20, 60, 60)])
     pasted = paste_object(crop, donor, np.random.default_rng(0))
-    assert pasted.image[40, 40, 0] == 200
-    assert pasted.image[5, 5, 0] == 0
+    assert pasted.image[0, 40, 40] == 200
+    assert pasted.image[0, 5, 5] == 0
     assert len(pasted.masks) == 2  # the pasted one and ours; the other is wholly covered
     assert not (pasted.masks[1] & theirs).any()
     assert pasted.boxes == [(20, 20, 60, 60), (10, 10, 30, 30)]
-
-
-def test_jittered_boxes_keep_half_their_size() -> None:
-    random = np.random.default_rng(0)
-    box = np.array([10, 20, 110, 40], np.float32)
-    for _ in range(200):
-        moved = jitter_box(box, 0.5, random)
-        assert ((moved[2:] - moved[:2]) >= 0.5 * (box[2:] - box[:2]) - 1e-3).all()
-
-
-def test_points_lie_on_thin_and_faint_masks() -> None:
-    thin = np.zeros((20, 20), np.uint8)
-    thin[3, 4:9] = 90  # nowhere more than half covered
-    x, y = random_point(thin, np.random.default_rng(0))
-    assert thin[int(y), int(x)] == 90
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 
 import torch
 
-from nanosam_cli.core.losses import box_iou, choose_masks, feature_loss, mask_loss, reach_loss, window_iou
+from nanosam_cli.core.training.losses import box_iou, choose_masks, feature_loss, mask_loss, reach_loss, window_iou
 
 HALF = torch.zeros(1, 1, 8, 8)
 HALF[..., :4] = 1

@@ -21,18 +21,19 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from nanosam_cli.core import after_training
-from nanosam_cli.core.checkpoint import keep_numbered, load_state, restore, save_state, save_tensors
-from nanosam_cli.core.datasets import Batch, ResumableSteps, TrainingCrops, collate
-from nanosam_cli.core.distributed import Ranks, join, was_restarted
 from nanosam_cli.core.errors import BackendError, NanosamError, OutputError, RecipeError
 from nanosam_cli.core.files import write_text
-from nanosam_cli.core.image_folder import Unreadable
 from nanosam_cli.core.modeling.encoder import EMBEDDING_SIDE
 from nanosam_cli.core.modeling.imagenet import load_imagenet
 from nanosam_cli.core.modeling.model import PromptableModel
-from nanosam_cli.core.recipe import OptimiserSection, Recipe
-from nanosam_cli.core.run_log import (
+from nanosam_cli.core.training import outcome
+from nanosam_cli.core.training.checkpoint import keep_numbered, load_state, restore, save_state, save_tensors
+from nanosam_cli.core.training.datasets import Batch, MicroBatches, ResumableSteps, TrainingCrops
+from nanosam_cli.core.training.distributed import Ranks, join, was_restarted
+from nanosam_cli.core.training.image_folder import Unreadable
+from nanosam_cli.core.training.recipe import OptimiserSection, Recipe
+from nanosam_cli.core.training.resident import ResidentPhotos
+from nanosam_cli.core.training.run_log import (
     EvaluationReport,
     Event,
     Note,
@@ -42,10 +43,10 @@ from nanosam_cli.core.run_log import (
     Stopwatch,
     read_evaluations,
 )
-from nanosam_cli.core.teacher import Teacher, load_weights, open_teacher
-from nanosam_cli.core.teaching import fill_cache
-from nanosam_cli.core.tensorboard import TensorBoard
-from nanosam_cli.core.training_step import Learned, TrainingStep, freeze, train_mode
+from nanosam_cli.core.training.step import Learned, TrainingStep, freeze, train_mode
+from nanosam_cli.core.training.teacher import Teacher, load_weights, open_teacher
+from nanosam_cli.core.training.teaching import fill_cache
+from nanosam_cli.core.training.tensorboard import TensorBoard
 from nanosam_cli.core.zoo import DECODER, ENCODER
 
 CHECKPOINT, BEST = "last.safetensors", "best.safetensors"
@@ -82,12 +83,12 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
             )
         tell = report if ranks.first else _nobody
         teacher = open_teacher(recipe.teacher, ranks.device) if recipe.teacher else None
-        dataset = _open_data(recipe, folder, teacher)
+        dataset = _open_data(recipe, folder, teacher, ranks.device, tell)
         fresh = not checkpoint.exists()
         training = prepare(recipe, ranks, teacher, fresh)
         done = 0 if fresh else _restore(checkpoint, recipe, training)
         if fresh and ranks.first:
-            text = json.dumps(after_training.provenance(recipe, dataset, teacher, training.model), indent=2)
+            text = json.dumps(outcome.provenance(recipe, dataset, teacher, training.model), indent=2)
             write_text(folder / "recipe.json", text, overwrite=True)
         for note in _notes(recipe, ranks, training.model, fresh):
             tell(note)
@@ -104,7 +105,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
 
         _loop(recipe, folder, training, dataset, done, ranks, teacher, tell_all)
         if ranks.first:
-            for note in after_training.finish(recipe, folder, checkpoint, training.average.module, teacher):
+            for note in outcome.finish(recipe, folder, checkpoint, training.average.module, teacher):
                 tell(note)
     return checkpoint
 
@@ -126,7 +127,7 @@ def _loop(
     report: Report,
 ) -> None:
     steps, size = recipe.optimiser.steps, recipe.optimiser.batch
-    photos = after_training.read_evaluation(recipe) if ranks.first else []
+    photos = outcome.read_evaluation(recipe) if ranks.first else []
     best = max((record["all"] for record in read_evaluations(folder) if record["step"] <= done), default=-1.0)
     metadata = {"fingerprint": recipe.fingerprint(), "recipe": recipe.to_dict()}
     batches = _batches(dataset, recipe, done, ranks)
@@ -155,7 +156,7 @@ def _loop(
             for reason in dataset.unreadable.news(step * size):
                 report(Note(f"left out: {reason}", warning=True))
         if photos and (last or _due(step, recipe.run.evaluate_every)):
-            found = after_training.evaluate_model(training.average.module, photos, teacher)
+            found = outcome.evaluate_model(training.average.module, photos, teacher)
             report(EvaluationReport(step, found))
             if found["all"] > best:
                 best = found["all"]
@@ -215,7 +216,9 @@ def learning_rate(step: int, section: OptimiserSection) -> float:
     return section.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def _open_data(recipe: Recipe, folder: Path, teacher: Teacher | None) -> TrainingCrops:
+def _open_data(
+    recipe: Recipe, folder: Path, teacher: Teacher | None, device: torch.device, report: Report
+) -> TrainingCrops:
     side = recipe.data.crop * (teacher.image_size if teacher else 0)
     if teacher and side % (recipe.model.image_size * max(1, teacher.image_size // EMBEDDING_SIDE)):
         raise RecipeError(
@@ -224,7 +227,9 @@ def _open_data(recipe: Recipe, folder: Path, teacher: Teacher | None) -> Trainin
             "choose another multiple of 32",
         )
     dataset = TrainingCrops(recipe, teacher.image_size if teacher and recipe.is_taught else None)
-    dataset.unreadable = Unreadable(folder / UNREADABLE, dataset.photos)
+    dataset.unreadable = Unreadable(folder / UNREADABLE, len(dataset.photos))
+    if recipe.data.resident:
+        dataset.pixels = ResidentPhotos(dataset.photos, device, report)
     return dataset
 
 
@@ -287,12 +292,12 @@ def _save_faulty(folder: Path, batch: Batch | None, step: int, ranks: Ranks) -> 
 
 def _batches(dataset: TrainingCrops, recipe: Recipe, done: int, ranks: Ranks) -> Iterator[Batch]:
     """This process's micro-batches of the steps that are left."""
-    workers = recipe.data.workers
+    workers = 0 if recipe.data.resident else recipe.data.workers
     loader = DataLoader(
-        dataset,
-        batch_sampler=ResumableSteps(dataset, done, ranks.rank, ranks.ranks),
+        MicroBatches(dataset),
+        sampler=ResumableSteps(dataset, done, ranks.rank, ranks.ranks),
+        batch_size=None,
         num_workers=workers,
-        collate_fn=partial(collate, prompts=recipe.micro_batch * recipe.data.objects),
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
     )

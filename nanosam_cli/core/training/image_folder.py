@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.image import FORMATS, read_image
+from nanosam_cli.core.image import FORMATS, image_area, read_image
 
 MOST_UNREADABLE = 0.05  # share of the photos
 ENOUGH = 20  # unreadable photos after which the share among those that were tried counts
+
+Answer = TypeVar("Answer")
+Encoded = Path | bytes  # a file, or what is in one
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,19 @@ class PlainPhoto:
 
     def read(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB. InputError where it cannot be read."""
+        return self._ask(read_image)
+
+    def area(self) -> int:
+        """Pixels, by the file's header. InputError where it cannot be read."""
+        return self._ask(image_area)
+
+    def _ask(self, question: Callable[[Encoded], Answer]) -> Answer:
         if self.member is None:
-            return read_image(self.path)
+            return question(self.path)
         try:
             with self.path.open("rb") as shard:
                 shard.seek(self.offset)
-                return read_image(shard.read(self.bytes))
+                return question(shard.read(self.bytes))
         except OSError as error:
             raise InputError(f"cannot read {self.name}: {error.strerror or error}") from error
         except InputError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nanosam_cli.core.files import atomic_write
-from nanosam_cli.core.run_log import read_evaluations, read_steps
+from nanosam_cli.core.training.run_log import read_evaluations, read_steps
 
 
 def plot_run(folder: Path) -> Path:

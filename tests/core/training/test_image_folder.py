@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.image_folder import Unreadable, find_photos, fingerprint
+from nanosam_cli.core.training.image_folder import Unreadable, find_photos, fingerprint
 
 
 def _save(path: Path, colour: tuple[int, int, int] = (200, 10, 10)) -> None:

@@ -18,8 +18,8 @@ from nanosam_cli.core.export_source import load_source
 from nanosam_cli.core.files import file_sha256, write_bytes
 from nanosam_cli.core.modeling.encoder import EMBEDDING_CHANNELS, EMBEDDING_SIDE
 from nanosam_cli.core.modeling.prediction import Prompts
-from nanosam_cli.core.recipe import TeacherSection
 from nanosam_cli.core.session import Session, host, open_session
+from nanosam_cli.core.training.recipe import TeacherSection
 from nanosam_cli.core.zoo import CHECKPOINT, DECODER, ENCODER, file_path, find_model, part_file
 
 WEIGHTS = (".pt", ".pth", ".safetensors")  # what torch runs; other files are a session's

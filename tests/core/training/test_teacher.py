@@ -8,13 +8,13 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 
 import torch
 
-from nanosam_cli.core import teacher as teachers
-from nanosam_cli.core.distillation import train
 from nanosam_cli.core.errors import InputError, ModelError, RecipeError
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.modeling.prediction import Prompts
-from nanosam_cli.core.recipe import TeacherSection
-from nanosam_cli.core.teacher import Teacher, load_weights, open_teacher
+from nanosam_cli.core.training import teacher as teachers
+from nanosam_cli.core.training.distillation import train
+from nanosam_cli.core.training.recipe import TeacherSection
+from nanosam_cli.core.training.teacher import Teacher, load_weights, open_teacher
 from tests.fake_models import save, save_decoder, save_encoder
 from tests.training_data import save_shapes, tiny_recipe
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nanosam_cli.core import losses
-from nanosam_cli.core.datasets import Batch
 from nanosam_cli.core.frame import COORDINATE_SIZE
 from nanosam_cli.core.modeling.prediction import LOW_RES, ClickReading, Prompts, WindowPrediction
 from nanosam_cli.core.modeling.resample import crop_windows, paste_windows
-from nanosam_cli.core.recipe import LossSection
+from nanosam_cli.core.training import losses
+from nanosam_cli.core.training.datasets import Batch
+from nanosam_cli.core.training.recipe import LossSection
 
 FOCUS_MARGIN = 0.15  # of the box, on each side of the window on which whole-square decoders are trained
 LEAST_POINTS = 2.5  # of a reading's grid that an object must be long for its mask to be asked for

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nanosam_cli.core.datasets import Batch
-from nanosam_cli.core.losses import feature_loss
 from nanosam_cli.core.modeling.backbones import depthwise_kernels, fine_layers
 from nanosam_cli.core.modeling.model import PromptableModel
-from nanosam_cli.core.recipe import LossSection, PromptSection, Recipe
-from nanosam_cli.core.supervision import (
+from nanosam_cli.core.training.datasets import Batch
+from nanosam_cli.core.training.losses import feature_loss
+from nanosam_cli.core.training.recipe import LossSection, PromptSection, Recipe
+from nanosam_cli.core.training.supervision import (
     corrected_prompts,
     first_prompts,
     focus_windows,
@@ -23,7 +23,7 @@ from nanosam_cli.core.supervision import (
     refined_rows,
     window_targets,
 )
-from nanosam_cli.core.teacher import Teacher
+from nanosam_cli.core.training.teacher import Teacher
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

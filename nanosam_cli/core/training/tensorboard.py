@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanosam_cli.core.errors import MissingExtraError
-from nanosam_cli.core.run_log import EvaluationReport, Event, StepReport
+from nanosam_cli.core.training.run_log import EvaluationReport, Event, StepReport
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -16,17 +16,17 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 import torch
 from PIL import Image
 
-from nanosam_cli.core import distillation
-from nanosam_cli.core.checkpoint import load_state
-from nanosam_cli.core.datasets import TrainingCrops, collate
-from nanosam_cli.core.distillation import train
-from nanosam_cli.core.distributed import Ranks
 from nanosam_cli.core.errors import BackendError, InputError, MissingExtraError, OutputError
 from nanosam_cli.core.export import export_model
-from nanosam_cli.core.recipe import Recipe
-from nanosam_cli.core.run_log import Event, Note, read_steps
-from nanosam_cli.core.teacher import open_teacher
-from nanosam_cli.core.training_step import TrainingStep
+from nanosam_cli.core.training import distillation
+from nanosam_cli.core.training.checkpoint import load_state
+from nanosam_cli.core.training.datasets import TrainingCrops
+from nanosam_cli.core.training.distillation import train
+from nanosam_cli.core.training.distributed import Ranks
+from nanosam_cli.core.training.recipe import Recipe
+from nanosam_cli.core.training.run_log import Event, Note, read_steps
+from nanosam_cli.core.training.step import TrainingStep
+from nanosam_cli.core.training.teacher import open_teacher
 from tests.fake_models import save_decoder, save_encoder
 from tests.training_data import save_shapes, teacher, tiny_recipe
 
@@ -59,7 +59,7 @@ def test_an_encoder_learns_its_teachers_features(root: Path) -> None:
     assert asked is not None
     master = open_teacher(asked, CPU)
     dataset = TrainingCrops(recipe, master.image_size)
-    batch = collate([dataset[0], dataset[1]], prompts=4)
+    batch = dataset.batch([0, 1], prompts=4)
     assert len(batch.owner) == 0
     training = distillation.prepare(recipe, ranks, master, fresh=True)
     found = [distillation.train_step(training, [batch], recipe, 1, 3e-3, ranks)[0] for _ in range(30)]
@@ -109,12 +109,12 @@ def test_cached_embeddings_change_nothing_but_rounding(root: Path, tmp_path: Pat
     dataset = TrainingCrops(cached, 128)
     master = open_teacher(cached.teacher, CPU) if cached.teacher else None
     assert master is not None
-    fresh = [master.embed(collate([dataset[i] for i in step], 1).teacher_images) for step in ([0, 1], [2, 3])]  # type: ignore[arg-type]
+    fresh = [master.embed(dataset.batch(step).teacher_images) for step in ([0, 1], [2, 3])]  # type: ignore[arg-type]
     for file, embeddings in zip(files, fresh):
         torch.testing.assert_close(torch.from_numpy(np.load(file)).float(), embeddings, atol=2e-3, rtol=1e-3)
     # the same pictures come again in other colours
-    assert torch.equal(dataset[0].teacher_images, dataset[4].teacher_images)  # type: ignore[arg-type]
-    assert not torch.equal(dataset[0].images, dataset[4].images)
+    assert torch.equal(dataset.batch([0]).teacher_images, dataset.batch([4]).teacher_images)  # type: ignore[arg-type]
+    assert not torch.equal(dataset.batch([0]).images, dataset.batch([4]).images)
 
 
 def test_a_broken_off_cache_goes_on(root: Path, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_the_teachers_masks_take_the_place_of_annotated_ones(root: Path) -> None
     assert recipe.teacher is not None
     master = open_teacher(recipe.teacher, CPU)
     dataset = TrainingCrops(recipe, master.image_size)
-    batch = collate([dataset[0], dataset[1]], prompts=6)
+    batch = dataset.batch([0, 1], prompts=6)
     step = TrainingStep(distillation.prepare(recipe, Ranks(CPU), master, fresh=True).model, recipe, master)
     images = batch.teacher_images
     assert images is not None
@@ -193,7 +193,7 @@ def test_a_step_of_micro_batches_has_their_mean_gradient(root: Path) -> None:
     overrides = ["optimiser.batch=4", "optimiser.micro_batch=2", 'optimiser.freeze=["batchnorm"]', "optimiser.clip=0"]
     recipe = tiny_recipe(root, overrides=overrides)
     dataset = TrainingCrops(recipe)
-    batches = [collate([dataset[i] for i in dataset.samples_of(0, part)], 4) for part in range(2)]
+    batches = [dataset.batch(dataset.samples_of(0, part), 4) for part in range(2)]
 
     def gradients(chosen: list[int]) -> tuple[torch.Tensor, float]:
         ranks = Ranks(CPU, rank=chosen[0])  # as the process that takes this part

@@ -6,7 +6,7 @@ import pytest
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, RecipeError
-from nanosam_cli.core.recipe import find_recipe, list_recipe_files, load_recipe
+from nanosam_cli.core.training.recipe import find_recipe, list_recipe_files, load_recipe
 from tests.training_data import tiny_recipe
 
 RECIPES = [path for path, _ in list_recipe_files()]

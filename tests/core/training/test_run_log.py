@@ -3,7 +3,14 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from nanosam_cli.core.run_log import EvaluationReport, RunLog, StepReport, Stopwatch, read_evaluations, read_steps
+from nanosam_cli.core.training.run_log import (
+    EvaluationReport,
+    RunLog,
+    StepReport,
+    Stopwatch,
+    read_evaluations,
+    read_steps,
+)
 
 
 def _write(folder: Path, steps: range, keep: int) -> None:

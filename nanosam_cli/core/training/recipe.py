@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, RecipeError
-from nanosam_cli.core.sections import Amount, Count, OneOf, Range, Share, Whole, build, without_none
+from nanosam_cli.core.training.sections import Amount, Count, OneOf, Range, Share, Whole, build, without_none
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,6 +21,7 @@ else:  # pragma: no cover
     import tomli as tomllib
 
 PACKAGED = "package:"  # before a folder that comes with the package, such as package:examples
+HOST_KEYS = ("root", "workers", "resident")  # of [data]: where photos are and who reads them, not what is learned
 TEACHERS_DECODER = "teacher"
 
 
@@ -67,6 +68,8 @@ class DataSection:
     grey: Share  # share of crops made grey
     workers: Whole
     mirror: Share | None = None  # share of crops that are mirrored; left out: half
+    # all photos and masks lie on the training device, where crops are made, and no worker helps; left out: no
+    resident: bool | None = None
 
     def folder(self, path: str) -> Path:
         """A folder below the root."""
@@ -194,7 +197,7 @@ class Recipe:
     def fingerprint(self) -> str:
         """What must not change between a run and its resumption: all but where it runs and how often it reports."""
         content = {key: value for key, value in self.to_dict().items() if key != "run"}
-        content["data"] = {key: value for key, value in content["data"].items() if key not in ("root", "workers")}
+        content["data"] = {key: value for key, value in content["data"].items() if key not in HOST_KEYS}
         if "teacher" in content:
             content["teacher"] = {key: value for key, value in content["teacher"].items() if key != "cache"}
         content["seed"] = self.run.seed

@@ -10,15 +10,15 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 
 import torch
 
-from nanosam_cli.core import distillation
-from nanosam_cli.core.checkpoint import load_state
-from nanosam_cli.core.datasets import TrainingCrops, collate
-from nanosam_cli.core.distillation import learning_rate, train
-from nanosam_cli.core.distributed import Ranks
 from nanosam_cli.core.errors import BackendError, InputError, NanosamError, OutputError, RecipeError
-from nanosam_cli.core.recipe import load_recipe
-from nanosam_cli.core.run_log import EvaluationReport, Event, StepReport
-from nanosam_cli.core.training_step import Learned, TrainingStep
+from nanosam_cli.core.training import distillation
+from nanosam_cli.core.training.checkpoint import load_state
+from nanosam_cli.core.training.datasets import TrainingCrops
+from nanosam_cli.core.training.distillation import learning_rate, train
+from nanosam_cli.core.training.distributed import Ranks
+from nanosam_cli.core.training.recipe import load_recipe
+from nanosam_cli.core.training.run_log import EvaluationReport, Event, StepReport
+from nanosam_cli.core.training.step import Learned, TrainingStep
 from tests.training_data import save_shapes, tiny_recipe
 
 
@@ -69,7 +69,7 @@ def test_training_learns(root: Path) -> None:
     """The same batch again and again: its loss must fall well below where it began."""
     recipe = tiny_recipe(root, steps=30)
     dataset = TrainingCrops(recipe)
-    batch = collate([dataset[0], dataset[1]], prompts=4)
+    batch = dataset.batch([0, 1], prompts=4)
     ranks = Ranks(torch.device("cpu"))
     training = distillation.prepare(recipe, ranks, None, fresh=True)
     steps = [distillation.train_step(training, [batch], recipe, 1, 3e-3, ranks) for _ in range(30)]

@@ -17,7 +17,6 @@ from nanosam_cli.core.backends.torch import model_predictor
 from nanosam_cli.core.coco import AnnotatedPhoto, read_coco
 from nanosam_cli.core.contact_sheet import Entry, draw_sheet
 from nanosam_cli.core.dataset_files import PhotoFiles
-from nanosam_cli.core.datasets import TrainingCrops, photo_folder
 from nanosam_cli.core.evaluation import evaluate, evaluate_boxes
 from nanosam_cli.core.export import Exported, export_model
 from nanosam_cli.core.export_parts import ALL
@@ -28,11 +27,12 @@ from nanosam_cli.core.metrics import mean_iou_by_size
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.predictor import Predictor
 from nanosam_cli.core.protocols import PROTOCOLS, select_objects
-from nanosam_cli.core.recipe import Recipe
 from nanosam_cli.core.results import ObjectResult
-from nanosam_cli.core.run_log import Note
 from nanosam_cli.core.segmenters import ModelSegmenter, ScoredMask
-from nanosam_cli.core.teacher import Teacher
+from nanosam_cli.core.training.datasets import TrainingCrops, photo_folder
+from nanosam_cli.core.training.recipe import Recipe
+from nanosam_cli.core.training.run_log import Note
+from nanosam_cli.core.training.teacher import Teacher
 from nanosam_cli.core.zoo import DECODER, ENCODER
 
 SHEET = "masks.png"

@@ -13,19 +13,19 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 
 import torch
 
-from nanosam_cli.core.distillation import train
-from nanosam_cli.core.distributed import Ranks, choose_device, is_first, join, was_restarted
 from nanosam_cli.core.errors import BackendError, RecipeError
-from nanosam_cli.core.run_log import read_evaluations, read_steps
+from nanosam_cli.core.training.distillation import train
+from nanosam_cli.core.training.distributed import Ranks, choose_device, is_first, join, was_restarted
+from nanosam_cli.core.training.run_log import read_evaluations, read_steps
 from tests.training_data import save_shapes, tiny_recipe
 
 # The worker that dies does so once, as by the system for want of memory, a step past the first checkpoint.
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from nanosam_cli.core import distillation
-from nanosam_cli.core.distributed import was_restarted
-from nanosam_cli.core.recipe import load_recipe
+from nanosam_cli.core.training import distillation
+from nanosam_cli.core.training.distributed import was_restarted
+from nanosam_cli.core.training.recipe import load_recipe
 
 step = distillation.train_step
 def dying(training, batches, recipe, number, rate, ranks):
@@ -89,7 +89,7 @@ def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_micro_batches_that_cannot_be_shared(tmp_path: Path) -> None:
-    from nanosam_cli.core.distillation import prepare
+    from nanosam_cli.core.training.distillation import prepare
 
     save_shapes(tmp_path / "shapes")
     with pytest.raises(RecipeError, match="1 micro-batches a step cannot be shared by 2 processes") as caught:
