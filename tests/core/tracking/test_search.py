@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nanosam_cli.core.cells import box_iou
-from nanosam_cli.core.target_search import best_shift, likely_boxes
+from nanosam_cli.core.tracking.cells import box_iou
+from nanosam_cli.core.tracking.search import best_shift, likely_boxes
 
 
 def look_of(*squares: tuple[int, int, float], side: int = 6) -> np.ndarray:

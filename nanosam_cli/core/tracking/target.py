@@ -9,8 +9,9 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from nanosam_cli.core.appearance import KernelRegression, balanced, random_frequencies
-from nanosam_cli.core.cells import (
+from nanosam_cli.core.render import Mask
+from nanosam_cli.core.tracking.appearance import KernelRegression, balanced, random_frequencies
+from nanosam_cli.core.tracking.cells import (
     PARTS,
     SIDE,
     Array,
@@ -23,8 +24,7 @@ from nanosam_cli.core.cells import (
     split_cells,
     window_around,
 )
-from nanosam_cli.core.render import Mask
-from nanosam_cli.core.target_search import best_shift, likely_boxes
+from nanosam_cli.core.tracking.search import best_shift, likely_boxes
 
 TEMPLATE = 1.3  # of the box: what is compared when it is looked for nearby
 LEARNT = 2.0  # of the box: what is learnt of each frame

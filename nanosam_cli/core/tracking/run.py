@@ -17,9 +17,9 @@ from nanosam_cli.core.formats import mask_to_rle
 from nanosam_cli.core.photo_result import Stopwatch
 from nanosam_cli.core.predictor import Predictor, Timings
 from nanosam_cli.core.render import Mask
-from nanosam_cli.core.target import State
-from nanosam_cli.core.track_prompts import TimedRequest
-from nanosam_cli.core.tracker import Tracked, Tracker
+from nanosam_cli.core.tracking.prompts import TimedRequest
+from nanosam_cli.core.tracking.target import State
+from nanosam_cli.core.tracking.tracker import Tracked, Tracker
 from nanosam_cli.core.types import ImageEmbedding, Prompt
 from nanosam_cli.core.video import VideoFrame
 
