@@ -1,5 +1,7 @@
-"""Which files a named model is opened from: engines that were built for this machine, else its ONNX files; on a CPU, the
-int8 encoder where the model has one."""
+"""Which files a named model is opened from: engines that were built for this machine, else its ONNX files.
+
+On a CPU that is the int8 encoder, where the model comes with one.
+"""
 
 from __future__ import annotations
 

