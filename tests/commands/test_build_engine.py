@@ -269,7 +269,7 @@ def test_overflow_is_rescued_for_rtx(own_files: tuple[Path, Path]) -> None:
     ran = build("bright.onnx --decoder decoder.onnx --fp16 --backend tensorrt-rtx --validate photos")
     assert ran.code == 0, ran.err
     assert "encoder, all in fp16: " in ran.words
-    assert "places overflow" in ran.words
+    assert "place(s) overflow" in ran.words
     sidecar = read_sidecar(Path("bright.tensorrt-rtx.rtx"))
     assert sidecar.precision_built == "fp16"
     assert set(sidecar.fp32_nodes) >= {"brighten", "darken"}
