@@ -94,7 +94,9 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
         if teacher and recipe.teacher and recipe.teacher.cache and recipe.is_taught:
             dataset.cache = fill_cache(dataset, recipe, Path(recipe.teacher.cache), teacher, ranks, tell)
         log = opened.enter_context(closing(RunLog(folder, keep=done))) if ranks.first else None
-        board = opened.enter_context(closing(TensorBoard(folder))) if log and recipe.run.tensorboard else None
+        board = (
+            opened.enter_context(closing(TensorBoard(folder, keep=done))) if log and recipe.run.tensorboard else None
+        )
 
         def tell_all(event: Event) -> None:
             for listener in (log, board):
