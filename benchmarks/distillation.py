@@ -2,10 +2,14 @@
 
     python benchmarks/distillation.py nanosam-b0 --set data.root=DATA
     python benchmarks/distillation.py quick --steps 40
+    python benchmarks/distillation.py nanosam-b0 --set data.root=DATA --set data.workers=8 --data
 
 After every step of the loop, the same models go forward and backward once more on a batch that is ready, and nothing
 else: machines drift, and this way both see the same drift. Without worker processes (`data.workers=0`, set unless
 `--set` says other) nothing is loaded ahead meanwhile, so that waiting is counted in full.
+
+`--data` makes batches and does nothing with them: from files, as the recipe says, and where they lie on the training
+device (`data.resident`), by turns.
 """
 
 from __future__ import annotations
@@ -19,11 +23,13 @@ from statistics import median
 from time import perf_counter
 
 import torch
+from torch.utils.data import DataLoader
 
-from nanosam_cli.core.training.datasets import TrainingCrops
+from nanosam_cli.core.training.datasets import MicroBatches, ResumableSteps, TrainingCrops
 from nanosam_cli.core.training.distillation import prepare, train
 from nanosam_cli.core.training.distributed import Ranks, choose_device
 from nanosam_cli.core.training.recipe import Recipe, find_recipe, load_recipe
+from nanosam_cli.core.training.resident import ResidentPhotos
 from nanosam_cli.core.training.run_log import Event, StepReport
 from nanosam_cli.core.training.teacher import open_teacher
 
@@ -57,15 +63,39 @@ class Bare:
         return seconds
 
 
+def compare_data(recipe: Recipe) -> None:
+    """Print the images a second of batches alone, of two rounds each."""
+    device = choose_device(recipe.run.device)
+    files, resident = TrainingCrops(recipe), TrainingCrops(recipe)
+    start = perf_counter()
+    resident.pixels = ResidentPhotos(resident.photos, device, print)
+    print(f"loaded in {perf_counter() - start:.1f} s")
+    for name, dataset in (("files", files), (f"on {device}", resident)) * 2:
+        workers = recipe.data.workers if dataset is files else 0
+        batches = iter(DataLoader(MicroBatches(dataset), None, sampler=ResumableSteps(dataset, 0), num_workers=workers))
+        for _ in range(WARM_UP):
+            next(batches).to(device)
+        start, count = perf_counter(), 0
+        for batch in batches:
+            count += len(batch.to(device).images)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        print(f"{name}, {workers} workers: {count / (perf_counter() - start):.1f} images a second")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--data", action="store_true")
     options = parser.parse_args()
 
     fixed = ["data.workers=0", "run.evaluate_on=''", f"optimiser.steps={options.steps}", "run.checkpoint_every=1000000"]
     recipe = load_recipe(find_recipe(options.recipe), [*fixed, *options.overrides, "run.export=false"])
+    if options.data:
+        compare_data(recipe)
+        return
     bare = Bare(recipe)
     loop: list[float] = []
     alone: list[float] = []

@@ -77,12 +77,11 @@ class Surface:
     """The pixels of masks (P, C, C) that can be clicked: more than half object, or the most that there are."""
 
     def __init__(self, masks: Tensor) -> None:
-        on = masks > 127
-        faint = ~on.flatten(1).any(dim=1)[:, None, None]
-        self._on = on | (faint & (masks == masks.amax(dim=(1, 2), keepdim=True)))
-        self._in_row = self._on.sum(dim=2)  # (P, C)
+        self._on = masks >= masks.amax(dim=(1, 2), keepdim=True).clamp(max=128)
+        counted = self._on.float()  # whose sums are exact
+        self._in_row = counted.sum(dim=2)  # (P, C)
         self._up_to_row = self._in_row.cumsum(dim=1)
-        self._middle = self._middles()
+        self._middle = self._middles(counted.sum(dim=1))
 
     def pick(self, numbers: Tensor) -> Tensor:
         """(P, 2) numbers in [0, 1) -> x y of a pixel centre on each (P, 2) float32: half the time anywhere, else the
@@ -95,13 +94,13 @@ class Surface:
         anywhere = torch.cat([column, row], dim=1)
         return torch.where(numbers[:, 1:] < 0.5, self._middle, anywhere).float() + 0.5
 
-    def _middles(self) -> Tensor:
+    def _middles(self, in_column: Tensor) -> Tensor:
         side = self._on.shape[-1]
-        steps = torch.arange(side, device=self._on.device, dtype=torch.float64)
+        steps = torch.arange(side, device=self._on.device, dtype=torch.float32)
         count = self._up_to_row[:, -1:]
-        across, down = ((counts * steps).sum(dim=1, keepdim=True) / count for counts in (self._on.sum(1), self._in_row))
+        across, down = ((counts * steps).sum(dim=1, keepdim=True) / count for counts in (in_column, self._in_row))
         distance = (steps - down).square()[:, :, None] + (steps - across).square()[:, None, :]
-        nearest = distance.masked_fill(~self._on, torch.inf).flatten(1).argmin(dim=1)
+        nearest = distance.masked_fill_(~self._on, torch.inf).flatten(1).argmin(dim=1)
         return torch.stack([nearest % side, nearest // side], dim=1)
 
 

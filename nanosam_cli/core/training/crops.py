@@ -71,9 +71,10 @@ def crop_photo(
     y0 = _crop_start(anchor[1], anchor[3], side, height, rng)
     window = (x0, y0, min(x0 + side, width), min(y0 + side, height))
     view = View(photo, window, scale, bool(rng.random() < mirrored))
-    image = photos.image(view, crop)
-    shapes, boxes = _visible_objects(view, photos, view.valid_hw(crop)[1])
-    return Crop(image, view.valid_hw(crop), photos.masks(view, shapes, crop), boxes, view)
+    valid_hw = view.valid_hw(crop)
+    shapes, boxes = _visible_objects(view, photos, valid_hw[1])
+    image, masks = photos.cut(view, shapes, crop)
+    return Crop(image, valid_hw, masks, boxes, view)
 
 
 def _crop_start(low: float, high: float, side: float, length: int, rng: np.random.Generator) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -95,7 +96,9 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
         if teacher and recipe.teacher and recipe.teacher.cache and recipe.is_taught:
             dataset.cache = fill_cache(dataset, recipe, Path(recipe.teacher.cache), teacher, ranks, tell)
         log = opened.enter_context(closing(RunLog(folder, keep=done))) if ranks.first else None
-        board = opened.enter_context(closing(TensorBoard(folder))) if log and recipe.run.tensorboard else None
+        board = (
+            opened.enter_context(closing(TensorBoard(folder, keep=done))) if log and recipe.run.tensorboard else None
+        )
 
         def tell_all(event: Event) -> None:
             for listener in (log, board):
@@ -301,7 +304,16 @@ def _batches(dataset: TrainingCrops, recipe: Recipe, done: int, ranks: Ranks) ->
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
     )
-    yield from loader
+    return _one_ahead(iter(loader)) if recipe.data.resident else iter(loader)
+
+
+def _one_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The next batch is made by a thread while the step before waits for the device."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        following = thread.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = thread.submit(next, batches, None)
+            yield batch
 
 
 def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

@@ -6,17 +6,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+LEAST_SPREAD = 0.1  # of a channel, as share of the middle one's
+
 
 def feature_loss(student: Tensor, teacher: Tensor, kind: str, per_channel: bool) -> Tensor:
     """Embeddings (B, C, h, w) -> a scalar: huber (as NVIDIA NanoSAM's training has it, delta 1), l1 or mse.
 
     With `per_channel` both are measured in units of the teacher's own spread in each channel, so that channels of small
     values count as much as those of large ones (the idea of channel-wise distillation, Shu et al. 2021, arXiv
-    2011.13256).
+    2011.13256). Channels that hardly vary do not: a dozen of MobileSAM's 256 are constant but for 1e-4.
     """
     student, teacher = student.float(), teacher.float()
     if per_channel:
-        spread = teacher.std(dim=(0, 2, 3), keepdim=True).clamp(min=1e-6)
+        spread = teacher.std(dim=(0, 2, 3), keepdim=True)
+        spread = torch.maximum(spread, LEAST_SPREAD * spread.median()).clamp(min=1e-6)
         student, teacher = student / spread, teacher / spread
     if kind == "huber":
         return F.huber_loss(student, teacher)

@@ -63,8 +63,8 @@ class Photos(Protocol):
         """(3, side, side) uint8, `zoom` times as large as in the crop. InputError where it cannot be read."""
         ...
 
-    def masks(self, view: View, shapes: Sequence[Shape], side: int) -> Tensor:
-        """(n, side, side) uint8 of the photo's objects, 255 = wholly object."""
+    def cut(self, view: View, shapes: Sequence[Shape], side: int) -> tuple[Tensor, Tensor]:
+        """A crop's image, as above, and masks of the photo's objects (n, side, side) uint8, 255 = wholly object."""
         ...
 
 
@@ -89,11 +89,11 @@ class PhotoReader:
         _paste_resized(out, pixels, view, *view.valid_hw(side, zoom))
         return torch.from_numpy(out).permute(2, 0, 1)
 
-    def masks(self, view: View, shapes: Sequence[Shape], side: int) -> Tensor:
+    def cut(self, view: View, shapes: Sequence[Shape], side: int) -> tuple[Tensor, Tensor]:
         out = np.zeros((len(shapes), side, side), np.uint8)
         for square, shape in zip(out, shapes):
             _paste_resized(square, shape.pixels.astype(np.uint8) * 255, view, *view.valid_hw(side))
-        return torch.from_numpy(out)
+        return self.image(view, side), torch.from_numpy(out)
 
 
 def _paste_resized(out: NDArray[np.uint8], pixels: NDArray[np.uint8], view: View, height: int, width: int) -> None:

@@ -93,17 +93,12 @@ class ResidentPhotos:
         return self._shapes[_key(photo)][row]
 
     def image(self, view: View, side: int, zoom: float = 1) -> Tensor:
-        stored = self._find(view.photo)
-        height, width = stored.original_hw
-        whole = self._pixels[stored.offset : stored.offset + 3 * height * width].view(3, height, width)
-        down, across = self._filters(view, side, zoom)
-        return _squared(apply(whole[:, down.first : down.last, across.first : across.last], down, across), view, side)
+        return self._image(view, side, *self._filters(view, side, zoom))
 
-    def masks(self, view: View, shapes: Sequence[Shape], side: int) -> Tensor:
+    def cut(self, view: View, shapes: Sequence[Shape], side: int) -> tuple[Tensor, Tensor]:
         down, across = self._filters(view, side)
-        part = torch.zeros(
-            len(shapes), down.last - down.first, across.last - across.first, dtype=torch.uint8, device=self.device
-        )
+        size = (len(shapes), down.last - down.first, across.last - across.first)
+        part = torch.zeros(size, dtype=torch.uint8, device=self.device)
         for square, shape in zip(part, shapes):
             height, width = shape.pixels.shape
             own = self._masks[shape.offset : shape.offset + height * width].view(height, width)
@@ -112,6 +107,13 @@ class ResidentPhotos:
             square[top - down.first : bottom - down.first, left - across.first : right - across.first] = own[
                 top - shape.top : bottom - shape.top, left - shape.left : right - shape.left
             ]
+        return self._image(view, side, down, across), _squared(apply(part, down, across), view, side)
+
+    def _image(self, view: View, side: int, down: AxisFilter, across: AxisFilter) -> Tensor:
+        stored = self._find(view.photo)
+        height, width = stored.original_hw
+        whole = self._pixels[stored.offset : stored.offset + 3 * height * width].view(3, height, width)
+        part = whole[:, down.first : down.last, across.first : across.last]
         return _squared(apply(part, down, across), view, side)
 
     def _find(self, photo: Photo) -> Stored:

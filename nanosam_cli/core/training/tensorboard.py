@@ -17,12 +17,13 @@ FOLDER = "tensorboard"
 class TensorBoard:
     """Event files in `tensorboard/`. MissingExtraError where the package is not installed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keep: int) -> None:
+        """Of a run that goes on, the events of its first `keep` steps stay; what a killed one wrote later is hidden."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError as error:
             raise MissingExtraError("run.tensorboard", "tensorboard", "tensorboard") from error
-        self._writer: SummaryWriter = SummaryWriter(folder / FOLDER)
+        self._writer: SummaryWriter = SummaryWriter(folder / FOLDER, purge_step=keep + 1)
 
     def add(self, event: Event) -> None:
         """Add a step or an evaluation."""

@@ -46,7 +46,7 @@ distillation.train(load_recipe(Path(root) / "tiny.toml", overrides), Path(folder
 def test_two_processes_do_as_one_and_outlive_a_killed_worker(tmp_path: Path) -> None:
     save_shapes(tmp_path / "shapes")
     overrides = ["optimiser.batch=4", "optimiser.micro_batch=2", 'optimiser.freeze=["batchnorm"]', "run.threads=1"]
-    overrides += ['run.evaluate_on="shapes"']
+    overrides += ['run.evaluate_on="shapes"', "data.resident=true"]
     recipe = tiny_recipe(tmp_path, overrides=overrides)
     train(recipe, tmp_path / "one")
     program = tmp_path / "program.py"

@@ -22,10 +22,20 @@ def test_features_two_apart(kind: str, value: float) -> None:
 def test_channels_of_any_spread_weigh_the_same(kind: str) -> None:
     random = torch.Generator().manual_seed(0)
     teacher, error = (torch.randn(2, 3, 8, 8, generator=random) for _ in range(2))
-    scale = torch.tensor([0.01, 1.0, 100.0]).reshape(1, 3, 1, 1)
+    scale = torch.tensor([0.2, 1.0, 100.0]).reshape(1, 3, 1, 1)
     one = feature_loss(teacher + error, teacher, kind, per_channel=True)
     other = feature_loss((teacher + error) * scale, teacher * scale, kind, per_channel=True)
     torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("l1", 10.0), ("mse", 100.0), ("huber", 10.0)])
+def test_a_channel_that_says_nothing_does_not_outweigh_the_others(kind: str, most: float) -> None:
+    random = torch.Generator().manual_seed(0)
+    teacher, error = (torch.randn(2, 3, 8, 8, generator=random) for _ in range(2))
+    teacher[:, 0] *= 1e-4
+    teacher[:, 0] += 0.2
+    alive = feature_loss((teacher + error)[:, 1:], teacher[:, 1:], kind, per_channel=True)
+    assert feature_loss(teacher + error, teacher, kind, per_channel=True) < most * alive
 
 
 def test_a_right_mask_costs_less_than_a_wrong_one() -> None:
