@@ -85,7 +85,7 @@ MinScoreOption = Annotated[
         parser=parse_number,
         metavar="SCORE",
         rich_help_panel=OTHERS,
-        help="Leave out boxes (of --text: below 0.2) or keypoints (below 0.3) that are less sure.",
+        help="Leave out keypoints (0.3 if not said) or boxes (of --text: 0.2) that are less sure.",
     ),
 ]
 TopKOption = Annotated[

@@ -116,3 +116,17 @@ def test_usage_errors_exit_2_and_show_an_example(arguments: tuple[str, ...]) -> 
     assert ran.code == 2
     assert not ran.out
     assert "Example: nanosam segment photo.jpg --box 10,20,300,400" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("option", "example"),
+    [
+        ("--text", 'nanosam segment photo.jpg --text "a tree"'),
+        ("--detections", "nanosam segment photos/ --detections detections.json"),
+        ("--pose", "--pose auto --part shirt"),
+    ],
+)
+def test_options_without_their_value_show_an_example_with_it(option: str, example: str) -> None:
+    ran = run_nanosam("segment", "photo.jpg", option)
+    assert ran.code == 2
+    assert f"Example: {example}" in ran.err
