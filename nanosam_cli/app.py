@@ -26,8 +26,8 @@ from nanosam_cli.options import QuietOption, VerboseOption, spelling
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-# shown after Typer's own usage errors, which know what is wrong but not what would be right; by the option that the line
-# ends with, for want of a value, or by the command
+# shown after Typer's own usage errors, which know what is wrong but not what would be right: by the option that the
+# line ends with, for want of a value, or by the command
 EXAMPLES = {
     "--detections": "nanosam segment photos/ --detections detections.json --format coco",
     "--text": 'nanosam segment photo.jpg --text "a tree"',
