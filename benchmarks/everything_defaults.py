@@ -33,7 +33,9 @@ from nanosam_cli.core.prompts import mask_to_logits
 from nanosam_cli.core.types import FOREGROUND
 
 SOURCES = {"coco": 8, "voc2007": 6, "pennfudan": 3, "cats": 3}  # photos of each
-MIN_IOU, MIN_STABILITY, MAX_OVERLAP = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8), (0.0, 0.4, 0.5, 0.6, 0.7, 0.85), (0.5, 0.7)
+MIN_IOU = 0.2, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7, 0.8
+MIN_STABILITY = 0.0, 0.4, 0.5, 0.6, 0.7, 0.85
+MAX_OVERLAP = 0.5, 0.6, 0.7
 SMALLEST = 0.001  # of the photo
 
 
