@@ -20,12 +20,12 @@ from time import perf_counter
 
 import torch
 
-from nanosam_cli.core.datasets import TrainingCrops, collate
-from nanosam_cli.core.distillation import prepare, train
-from nanosam_cli.core.distributed import Ranks, choose_device
-from nanosam_cli.core.recipe import Recipe, find_recipe, load_recipe
-from nanosam_cli.core.run_log import Event, StepReport
-from nanosam_cli.core.teacher import open_teacher
+from nanosam_cli.core.training.datasets import TrainingCrops
+from nanosam_cli.core.training.distillation import prepare, train
+from nanosam_cli.core.training.distributed import Ranks, choose_device
+from nanosam_cli.core.training.recipe import Recipe, find_recipe, load_recipe
+from nanosam_cli.core.training.run_log import Event, StepReport
+from nanosam_cli.core.training.teacher import open_teacher
 
 WARM_UP = 3  # steps that do not count
 
@@ -44,8 +44,7 @@ class Bare:
         for full in (False, True):
             step = next((step for step in range(recipe.optimiser.steps) if dataset.is_full(step) == full), None)
             if step is not None:
-                samples = [dataset[index] for index in dataset.samples_of(step)]
-                self._batches[full] = collate(samples, prompts).to(device)
+                self._batches[full] = dataset.batch(dataset.samples_of(step), prompts).to(device)
 
     def seconds(self, step: int) -> float:
         """Time of one forward and backward, on crops or whole photos as in step `step` of the loop (from 0)."""

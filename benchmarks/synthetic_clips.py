@@ -21,10 +21,10 @@ from PIL import Image
 
 from nanosam_cli import load_predictor, read_image
 from nanosam_cli.core.coco import read_coco
-from nanosam_cli.core.davis import region_similarity
-from nanosam_cli.core.followers import Follower, TrackerFollower
 from nanosam_cli.core.image import write_png
 from nanosam_cli.core.render import PALETTE
+from nanosam_cli.core.tracking.davis import region_similarity
+from nanosam_cli.core.tracking.followers import Follower, TrackerFollower
 
 HW = 320, 512
 FRAMES, GONE, BACK = 54, 16, 28  # it is gone from about frame GONE to about frame BACK

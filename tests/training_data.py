@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nanosam_cli.core.recipe import Recipe, load_recipe
+from nanosam_cli.core.training.recipe import Recipe, load_recipe
 
 TINY = """
 [model]

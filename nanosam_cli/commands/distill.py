@@ -12,8 +12,8 @@ from nanosam_cli.core.errors import MissingExtraError, UsageError
 from nanosam_cli.options import QuietOption, VerboseOption
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.recipe import Recipe
-    from nanosam_cli.core.run_log import Event
+    from nanosam_cli.core.training.recipe import Recipe
+    from nanosam_cli.core.training.run_log import Event
 
 
 def distill(
@@ -47,8 +47,8 @@ def distill(
 
         torchrun --no-python --nproc-per-node 2 nanosam distill nanosam-b0 --set optimiser.micro_batch=4 --resume
     """
-    from nanosam_cli.core.recipe import find_recipe, list_recipe_files, load_recipe
-    from nanosam_cli.core.students import list_students
+    from nanosam_cli.core.training.recipe import find_recipe, list_recipe_files, load_recipe
+    from nanosam_cli.core.training.students import list_students
 
     if list_recipes:
         console.table(("recipe", "what it trains"), [(path.stem, title) for path, title in list_recipe_files()])
@@ -64,11 +64,11 @@ def distill(
 
 def _train(recipe: Recipe, folder: Path, resume: bool) -> None:
     try:
-        from nanosam_cli.core import distillation, distributed, plots
+        from nanosam_cli.core.training import distillation, distributed, plots
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train", str(error.name)) from error
 
-    from nanosam_cli.core.run_log import EvaluationReport, Note
+    from nanosam_cli.core.training.run_log import EvaluationReport, Note
 
     if not distributed.is_first():
         console.be_quiet()

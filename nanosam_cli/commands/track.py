@@ -34,9 +34,9 @@ from nanosam_cli.options import (
 from nanosam_cli.prompt_options import MinScoreOption, PartOption, PartsOption, PersonOption, PoseOption
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.followed_people import FollowedPeople
-    from nanosam_cli.core.track_outputs import TrackPlan
-    from nanosam_cli.core.tracking_run import TrackingRun
+    from nanosam_cli.core.tracking.outputs import TrackPlan
+    from nanosam_cli.core.tracking.people import FollowedPeople
+    from nanosam_cli.core.tracking.run import TrackingRun
 
 FRAMES = "Frames"  # heading of the help
 
@@ -148,16 +148,16 @@ def track(
 
         nanosam track 0 --show
     """
-    from nanosam_cli.core.followed_people import follow_people
     from nanosam_cli.core.job import Asked
     from nanosam_cli.core.predictor import load_predictor
     from nanosam_cli.core.request import make_request
-    from nanosam_cli.core.track_outputs import TrackOutputs, plan_track
-    from nanosam_cli.core.track_prompts import TimedRequest, check_asked, read_timed_requests
-    from nanosam_cli.core.tracking_run import TrackingRun
+    from nanosam_cli.core.tracking.outputs import TrackOutputs, plan_track
+    from nanosam_cli.core.tracking.people import follow_people
+    from nanosam_cli.core.tracking.prompts import TimedRequest, check_asked, read_timed_requests
+    from nanosam_cli.core.tracking.run import TrackingRun
+    from nanosam_cli.core.tracking.window import Window
     from nanosam_cli.core.video import open_video
     from nanosam_cli.core.video_part import BEGINNING, Part
-    from nanosam_cli.core.window import Window
 
     asked = Asked(
         boxes=box or [],
@@ -217,7 +217,7 @@ def track(
 
 def _report(run: TrackingRun, plan: TrackPlan, people: FollowedPeople | None, json: bool) -> None:
     """What was done, after Ctrl-C too."""
-    from nanosam_cli.core.track_prompts import some_moments
+    from nanosam_cli.core.tracking.prompts import some_moments
 
     if run.waiting:
         console.warn(f"the video ended before these prompts: {some_moments(run.waiting)}")

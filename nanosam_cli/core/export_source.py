@@ -8,12 +8,12 @@ from pathlib import Path
 
 from torch import nn
 
-from nanosam_cli.core.checkpoint import load_state
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
 from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.modeling.mobile_sam import load_mobile_sam
 from nanosam_cli.core.modeling.model import PromptableModel
-from nanosam_cli.core.recipe import ModelSection
+from nanosam_cli.core.training.checkpoint import load_state
+from nanosam_cli.core.training.recipe import ModelSection
 from nanosam_cli.core.zoo import CHECKPOINT, MODELS, file_path
 
 _FOREIGN = (".pt", ".pth")

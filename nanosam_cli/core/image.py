@@ -7,8 +7,8 @@ import glob
 import io
 import re
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from struct import error as StructError
 from typing import Any, BinaryIO
@@ -69,19 +69,18 @@ def read_image(source: Path | str | bytes | BinaryIO) -> NDArray[np.uint8]:
     Raises:
         InputError: the file is missing, empty, broken, no image, or has more than MAX_PIXELS pixels.
     """
-    file, name = _open_file(source)
-    with file, warnings.catch_warnings():
-        # Pillow warns of garbled metadata, and from half the size at which it refuses. Only its own warnings are
-        # silenced: catch_warnings is not thread-safe, and this filter does no harm where it outlives the block.
-        warnings.filterwarnings("ignore", module="PIL")
-        if not file.read(1):
-            raise InputError(f"{name} is empty (0 bytes)", "give a JPEG, PNG, WebP, BMP or TIFF image")
-        with _open_image(file, name) as image:
-            try:
-                image = _upright(image)
-            except _BROKEN as error:
-                raise InputError(f"{name} is broken or cut off: {error}", _CONVERT) from error
-            return _to_rgb(image)
+    with _opened(source) as (image, name):
+        try:
+            image = _upright(image)
+        except _BROKEN as error:
+            raise InputError(f"{name} is broken or cut off: {error}", _CONVERT) from error
+        return _to_rgb(image)
+
+
+def image_area(source: Path | str | bytes | BinaryIO) -> int:
+    """Pixels of an image by its header, which is all that is read. Raises InputError as `read_image` does."""
+    with _opened(source) as (image, _):
+        return image.width * image.height
 
 
 def list_images(path_or_pattern: str) -> list[Path]:
@@ -138,6 +137,20 @@ def write_png(
         about.add_itxt(key, value)  # of any alphabet
     with atomic_write(path, overwrite) as temporary:
         image.save(temporary, format="PNG", pnginfo=about)
+
+
+@contextmanager
+def _opened(source: Path | str | bytes | BinaryIO) -> Iterator[tuple[Image.Image, str]]:
+    """An image whose header was read, and its name for messages."""
+    file, name = _open_file(source)
+    with file, warnings.catch_warnings():
+        # Pillow warns of garbled metadata, and from half the size at which it refuses. Only its own warnings are
+        # silenced: catch_warnings is not thread-safe, and this filter does no harm where it outlives the block.
+        warnings.filterwarnings("ignore", module="PIL")
+        if not file.read(1):
+            raise InputError(f"{name} is empty (0 bytes)", "give a JPEG, PNG, WebP, BMP or TIFF image")
+        with _open_image(file, name) as image:
+            yield image, name
 
 
 def _open_file(source: Path | str | bytes | BinaryIO) -> tuple[BinaryIO, str]:

@@ -16,7 +16,6 @@ from onnx import TensorProto
 
 from nanosam_cli.core import export_proof
 from nanosam_cli.core.backends.onnxruntime import open_file
-from nanosam_cli.core.distillation import train
 from nanosam_cli.core.errors import InputError, ModelError, OutputError, UsageError
 from nanosam_cli.core.export import Exported, export_model, to_onnx
 from nanosam_cli.core.export_parts import OPSET, ExportOptions, decoder_part, encoder_part
@@ -28,6 +27,7 @@ from nanosam_cli.core.modeling.sam_decoder import SamDecoder
 from nanosam_cli.core.paths import resource
 from nanosam_cli.core.predictor import load_predictor
 from nanosam_cli.core.session import host
+from nanosam_cli.core.training.distillation import train
 from nanosam_cli.core.types import Prompt
 from tests.checkpoints import save_mobile_sam
 from tests.onnx_graphs import elem_types

@@ -7,7 +7,7 @@ from torch import nn
 from nanosam_cli.core.modeling.encoder import ImageEncoder
 from nanosam_cli.core.modeling.region_decoder import RegionDecoder
 from nanosam_cli.core.modeling.sam_decoder import SamDecoder
-from nanosam_cli.core.recipe import TEACHERS_DECODER, ModelSection
+from nanosam_cli.core.training.recipe import TEACHERS_DECODER, ModelSection
 
 
 class PromptableModel(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from nanosam_cli.core.modeling.backbones import create_backbone
 from nanosam_cli.core.modeling.complexity import encoder_cost
 from nanosam_cli.core.modeling.encoder import ImageEncoder
-from nanosam_cli.core.students import list_students
+from nanosam_cli.core.training.students import list_students
 
 
 @pytest.mark.parametrize(("image_size", "crop"), [(512, 64), (1024, 128)])

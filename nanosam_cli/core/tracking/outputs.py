@@ -1,0 +1,135 @@
+"""What `nanosam track` leaves behind: an overlay video and label PNGs, whole also after Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from PIL import Image as Picture
+from PIL import ImageDraw, ImageFont
+
+from nanosam_cli.core.errors import InputError, OutputError, UsageError
+from nanosam_cli.core.files import atomic_write
+from nanosam_cli.core.image import write_png
+from nanosam_cli.core.render import PALETTE, label_map, object_colour, overlay
+from nanosam_cli.core.tracking.run import Image, TrackedFrame
+from nanosam_cli.core.tracking.target import State
+from nanosam_cli.core.video import Video, VideoWriter, find_encoder
+
+
+@dataclass(frozen=True)
+class TrackPlan:
+    """Where results go, None for what is not wanted. Made by `plan_track`, which has checked the places."""
+
+    video: Path | None
+    masks: Path | None
+    force: bool = False
+
+    @property
+    def places(self) -> str:
+        return ", ".join(str(path) for path in (self.video, self.masks) if path is not None)
+
+
+def plan_track(
+    source: str, output: str | None, masks: Path | None, *, video: bool = True, force: bool = False
+) -> TrackPlan:
+    """Decide where results go and check it, so that no work is lost to a name.
+
+    Without `output` the video is called `SOURCE_track.mp4` and lies in the working directory; of a camera nothing is
+    kept unless it is asked for.
+
+    Raises:
+        UsageError: the video would overwrite its source, or no such videos are written.
+        OutputError: something is there already and `force` is false.
+    """
+    path = _video_path(source, output, video)
+    if path is not None:
+        find_encoder(path)
+        if path.exists() and Path(source).exists() and path.samefile(source):
+            raise UsageError(f"{path} would overwrite the video that is read", "give another place with `-o`")
+        if path.exists() and not force:
+            raise OutputError(f"{path} exists already", "add `--force` to overwrite it, or give another with `-o`")
+    if masks is not None:
+        if masks.exists() and not masks.is_dir():
+            raise OutputError(f"{masks} is not a directory", "give a directory for the masks")
+        if masks.is_dir() and Path(source).is_dir() and masks.samefile(source):
+            raise UsageError(f"{masks} holds the frames that are read", "give another directory for the masks")
+        if not force and masks.is_dir() and any(masks.glob("*.png")):
+            raise OutputError(
+                f"{masks} has masks already", "add `--force` to overwrite them, or give another directory"
+            )
+    return TrackPlan(path, masks, force)
+
+
+def _video_path(source: str, output: str | None, video: bool) -> Path | None:
+    if not video:
+        if output is not None:
+            raise UsageError("--no-video writes no video, so it takes no -o")
+        return None
+    stem = Path(source).resolve().name if Path(source).is_dir() else Path(source).stem
+    if output is None:
+        camera = source.isdecimal() and not Path(source).exists()
+        return None if camera else Path(f"{stem}_track.mp4")
+    if output.endswith(("/", os.sep)) or Path(output).is_dir():
+        return Path(output) / f"{stem}_track.mp4"
+    return Path(output)
+
+
+class TrackOutputs:
+    """Writes frame by frame. The video gets its name at the end of the `with` block: also after Ctrl-C and where the
+    source turned out to be cut off, with the frames up to there; not after any other error."""
+
+    def __init__(self, plan: TrackPlan, video: Video) -> None:
+        self._plan = plan
+        self._rate, self._clock = video.rate, video.clock
+        self._stack = ExitStack()
+        self._writer: VideoWriter | None = None
+
+    def write(self, tracked: TrackedFrame) -> None:
+        """One frame. OSError where the disk refuses, which the end of the block turns into an OutputError."""
+        plan = self._plan
+        if plan.video is not None:
+            self._open(plan.video).write(draw(tracked), Fraction(tracked.frame.time))
+        if plan.masks is not None:
+            labels = label_map(tracked.masks, tracked.image.shape[:2])
+            write_png(plan.masks / f"{tracked.frame.name}.png", labels, PALETTE, overwrite=plan.force)
+
+    def _open(self, path: Path) -> VideoWriter:
+        if self._writer is None:
+            temporary = self._stack.enter_context(atomic_write(path, self._plan.force))
+            self._writer = self._stack.enter_context(VideoWriter(temporary, self._rate, self._clock))
+        return self._writer
+
+    def __enter__(self) -> TrackOutputs:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, (KeyboardInterrupt, InputError)):
+            self._stack.close()
+        else:
+            self._stack.__exit__(kind, error, trace)
+
+
+def draw(tracked: TrackedFrame) -> Image:
+    """(H, W, 3) the frame with its masks, and each object's number and state where it is or, if lost, in a corner."""
+    picture = Picture.fromarray(overlay(tracked.image, tracked.masks))
+    pen = ImageDraw.Draw(picture)
+    size = max(11, round(max(picture.size) / 55))
+    font = ImageFont.load_default(size)
+    lost = 0
+    for one in tracked.objects:
+        words = str(one.number) if one.state is State.tracked else f"{one.number} {one.state.value}"
+        x, y = 4.0, 4.0 + lost * (size + 4)
+        if one.box is not None:
+            x, y = float(one.box[0]), max(0.0, one.box[1] - size - 4.0)
+        else:
+            lost += 1
+        pen.text((x, y), words, fill=object_colour(one.number - 1), font=font, stroke_width=2, stroke_fill=(0, 0, 0))
+    return np.asarray(picture)

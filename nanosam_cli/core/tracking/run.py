@@ -1,0 +1,206 @@
+"""`nanosam track`'s line: frames in, prompts when their moment comes, every object's mask and state out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+
+from nanosam_cli.core.errors import InputError, NanosamError
+from nanosam_cli.core.formats import mask_to_rle
+from nanosam_cli.core.photo_result import Stopwatch
+from nanosam_cli.core.predictor import Predictor, Timings
+from nanosam_cli.core.render import Mask
+from nanosam_cli.core.tracking.people import FollowedPeople
+from nanosam_cli.core.tracking.prompts import TimedRequest
+from nanosam_cli.core.tracking.target import State
+from nanosam_cli.core.tracking.tracker import Tracked, Tracker
+from nanosam_cli.core.types import ImageEmbedding, Prompt
+from nanosam_cli.core.video import VideoFrame
+
+SCHEMA_VERSION = 1
+
+Image = NDArray[np.uint8]  # (H, W, 3) RGB
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedFrame:
+    """One frame, at the size it was worked on, with its objects in the order of their numbers."""
+
+    frame: VideoFrame
+    image: Image
+    objects: Sequence[Tracked]
+    cut: bool  # whether the scene changed before this frame
+    names: Mapping[int, str] = field(default_factory=dict)  # what objects are, by their numbers, where that is known
+
+    @property
+    def masks(self) -> list[Mask]:
+        """The k-th is object k + 1's, empty for a number that nobody has: colours and labels follow the numbers."""
+        masks = {one.number: one.segmentation.mask for one in self.objects}
+        nothing = np.zeros(self.image.shape[:2], bool)
+        return [masks.get(number, nothing) for number in range(1, max(masks, default=0) + 1)]
+
+    def record(self) -> dict[str, Any]:
+        """A line of JSON: run-length code, box x0 y0 x1 y1 (null where the mask is empty), score and state."""
+        objects = [
+            {
+                "id": one.number,
+                "class": self.names.get(one.number),
+                "state": one.state.value,
+                "score": round(one.score, 4),
+                "box": None if one.box is None else list(one.box),
+                "area": one.segmentation.area,
+                "segmentation": mask_to_rle(one.segmentation.mask),
+            }
+            for one in self.objects
+        ]
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "frame": self.frame.index,
+            "seconds": round(float(self.frame.time), 6),
+            "scene_cut": self.cut,
+            "objects": objects,
+        }
+
+
+@dataclass
+class Summary:
+    """What became of the objects."""
+
+    frames: int = 0
+    seconds: float = 0.0
+    states: dict[int, Counter[State]] = field(default_factory=dict)
+    reacquired: Counter[int] = field(default_factory=Counter)
+    cuts: int = 0
+    _last: dict[int, State] = field(default_factory=dict)
+
+    @property
+    def fps(self) -> float:
+        """Of everything together: reading, models, tracker, writing."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    def add(self, tracked: TrackedFrame) -> None:
+        self.frames += 1
+        self.cuts += tracked.cut
+        for one in tracked.objects:
+            self.states.setdefault(one.number, Counter())[one.state] += 1
+            self.reacquired[one.number] += self._last.get(one.number) is State.lost and one.state is not State.lost
+            self._last[one.number] = one.state
+
+    def __str__(self) -> str:
+        cuts = f", {self.cuts} scene cut{'s' * (self.cuts > 1)}" if self.cuts else ""
+        return f"{self.frames} frames, {self.fps:.1f} a second{cuts}"
+
+    def rows(self) -> list[list[object]]:
+        """A row an object: number, frames tracked, uncertain, lost, times found again."""
+        return [
+            [number, *(states[state] for state in State), self.reacquired[number]]
+            for number, states in sorted(self.states.items())
+        ]
+
+
+class TrackingRun:
+    """Frames through encoder, tracker and decoder. The predictor stays its owner's to close.
+
+    `max_side` makes larger frames smaller before anything is done with them. `people` are started as they are seen.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        requests: Sequence[TimedRequest],
+        max_side: int | None = None,
+        people: FollowedPeople | None = None,
+    ) -> None:
+        self.summary = Summary()
+        self.watch = Stopwatch()
+        self.timings = Timings()
+        self._predictor = predictor
+        self._tracker = Tracker(predictor)
+        self._waiting = list(requests)
+        self._max_side = max_side
+        self._people = people
+        self._embedding: ImageEmbedding | None = None
+
+    def frames(self, source: Iterator[VideoFrame]) -> Iterator[TrackedFrame]:
+        """Every frame with its objects, as they come."""
+        start = perf_counter()
+        for frame in source:
+            tracked = self._track(frame)
+            self.summary.add(tracked)
+            self.summary.seconds = perf_counter() - start
+            yield tracked
+
+    @property
+    def waiting(self) -> Sequence[TimedRequest]:
+        """Requests whose moment has not come."""
+        return self._waiting
+
+    def start_at(self, x: float, y: float) -> None:
+        """Follow what is under a point of the frame that came last."""
+        self._tracker.init(self._encoded(), Prompt.from_points([[x, y]]))
+
+    def reset(self) -> None:
+        """Forget all objects."""
+        self._tracker.reset()
+
+    def _track(self, frame: VideoFrame) -> TrackedFrame:
+        image = self._image = shrunk(frame.image, self._max_side)
+        due = [timed for timed in self._waiting if timed.moment.reached(frame)]
+        self._waiting = [timed for timed in self._waiting if timed not in due]
+        self._embedding = None
+        found: dict[int, Tracked] = {}
+        cut = False
+        if self._tracker.numbers:
+            embedding = self._encoded()
+            with self.watch("track"):
+                found = {one.number: one for one in self._tracker.update(embedding, self.timings)}
+            cut = self._tracker.cut
+        if self._people is not None:
+            due += self._people.requests_for(frame, found)
+        for timed in due:
+            found |= {one.number: one for one in self._start(timed, frame)}
+        names = {} if self._people is None else self._people.names
+        return TrackedFrame(frame, image, [found[number] for number in sorted(found)], cut, names)
+
+    def _encoded(self) -> ImageEmbedding:
+        """Of the frame that came last, made once."""
+        if self._embedding is None:
+            self._embedding = self._predictor.encode_image(self._image, self.timings)
+        return self._embedding
+
+    def _start(self, timed: TimedRequest, frame: VideoFrame) -> list[Tracked]:
+        embedding = self._encoded()
+        request = timed.scaled(frame.image.shape[:2], embedding.original_hw)
+        try:
+            return self._tracker.init(embedding, request.prompt(embedding.frame), timed.ids, self.timings)
+        except NanosamError as error:
+            if timed.may_fail and isinstance(error, InputError):
+                return []
+            raise type(error)(f"frame {frame.index}: {error}", error.hint) from error
+
+    def stages(self) -> dict[str, float]:
+        """Milliseconds a frame: encoder, decoder, and what the tracker does besides."""
+        frames = max(1, self.summary.frames)
+        tracker = self.watch.ms.get("track", 0.0) - self.timings.decode_ms
+        stages = {"encode": self.timings.encode_ms, "decode": self.timings.decode_ms, "track": max(0.0, tracker)}
+        return {stage: ms / frames for stage, ms in stages.items()}
+
+    def __str__(self) -> str:
+        return "a frame: " + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in self.stages().items())
+
+
+def shrunk(image: Image, max_side: int | None) -> Image:
+    """(H, W, 3) no larger than `max_side` on its longer side."""
+    height, width = image.shape[:2]
+    if max_side is None or max(height, width) <= max_side:
+        return image
+    scale = max_side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Picture.fromarray(image).resize(size, Picture.Resampling.BILINEAR, reducing_gap=2.0))

@@ -1,0 +1,288 @@
+"""One tracked object: where it may be, which of the decoder's answers is right, and what it looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanosam_cli.core.render import Mask
+from nanosam_cli.core.tracking.appearance import KernelRegression, balanced, random_frequencies
+from nanosam_cli.core.tracking.cells import (
+    PARTS,
+    SIDE,
+    Array,
+    Box,
+    area_of,
+    connected_part,
+    join_cells,
+    mask_box,
+    places_in,
+    split_cells,
+    window_around,
+)
+from nanosam_cli.core.tracking.search import best_shift, likely_boxes
+
+TEMPLATE = 1.3  # of the box: what is compared when it is looked for nearby
+LEARNT = 2.0  # of the box: what is learnt of each frame
+READ = 1.8  # of the box: where the object may be
+UNIT = 2.0  # logits from which on a cell's answer counts fully as something to learn from
+ROOM = 0.5  # cells that a box may grow in any case
+SLOWLY = 0.1  # how far what is usual follows a frame
+
+
+class State(str, Enum):
+    """How sure the tracker is of an object in a frame."""
+
+    tracked = "tracked"
+    uncertain = "uncertain"  # shown, but the memory is held; also what was just found again
+    lost = "lost"  # no mask; looked for in the whole frame
+
+
+@dataclass(frozen=True)
+class TrackerSettings:
+    """Everything that decides how objects are followed. The same values serve all models and all videos."""
+
+    dimensions: int = 64  # of a cell's vector
+    features: int = 384  # cosines of the kernel that draws masks
+    look_features: int = 256  # of the one that knows the object anywhere
+    cell_width: float = 1.0  # of the kernel; two cells of the first frame are 1 apart on average
+    place_width: float = 0.7  # of the kernel, in halves of the object's box
+    first_share: float = 0.5  # of the first frame in what is known, against all later ones
+    decay: float = 0.85  # what a frame keeps of its weight when the next one is learnt
+    look_decay: float = 0.93  # the same of what says whether it is the object at all: slower, so that it does not drift
+    guard: float = 0.9  # how far cells are left unlearnt that do not look like what they are taken for
+    ridge: float = 1e-3
+    samples: int = 400  # cells of a frame that are learnt from, at most
+    foreground: float = 0.3  # of all weight that the object's own cells have
+    appearance: float = 8.0  # logits of the appearance's full answer, beside the decoder's own
+    reach: int = 6  # cells that an object may move from where it is expected
+    damping: float = 0.5  # of the velocity
+    growth: float = 0.12  # of its sides that a box may grow in a frame
+    least: float = 0.3  # of its usual area, below which an object counts as partly gone
+    sure: float = 0.5  # score from which on an object is tracked
+    doubt: float = 0.35  # score below which it is lost
+    found: float = 0.6  # score from which on a lost object is found again
+    patience: int = 8  # frames after which an object that is neither tracked nor lost is given up
+    probation: int = 30  # frames in which what was found again is doubted: other places are compared with it
+    switch: float = 0.1  # by which another place has to be better in that time
+    proven: float = 0.75  # score from which on it counts as tracked in that time
+    proposals: int = 3  # boxes that are tried when an object is looked for in the whole frame
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A box that the decoder is asked about, and what the appearance says about it."""
+
+    box: Box
+    expected: Box  # where the object should be at its last size
+    appearance: Array  # (256, 256) from -1, background, to 1, object
+    look: Array  # (h, w) about 1 where cells look like the object, whatever their place; 0 where not computed
+    jump: bool = False  # whether the box is anywhere instead of near the last one
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The best of the decoder's answers, together with the appearance."""
+
+    proposal: Proposal
+    logits: Array  # (256, 256), both together
+    agreement: float  # IoU of the decoder's mask and the appearance's
+    likeness: float  # of the mask's cells to the object, 1 as in the frames before
+    wholeness: float  # 1 where the mask is about as large as usual, less where it is a remnant
+    predicted_iou: float
+
+    @property
+    def score(self) -> float:
+        """From 0 to 1."""
+        return min(1.0, max(0.0, self.likeness)) * self.wholeness * (1 + self.agreement) / 2
+
+
+class Target:
+    """One object's memory. Boxes are in cells, masks (256, 256) over the embedding's square."""
+
+    def __init__(self, number: int, scene: Array, share: Array, settings: TrackerSettings) -> None:
+        """`scene` (h, w, D) are the first frame's cells, `share` (256, 256) how much of each part is the object."""
+        box = mask_box(share > 0.5)
+        assert box is not None
+        self.number = number
+        self.state = State.tracked
+        self.box = box
+        self._settings = settings
+        self._doubted = 0  # frames of probation that are left
+        self._unsure = 0  # frames in a row in which it was neither tracked nor lost
+        self._random = np.random.default_rng(number)
+        self._velocity = np.zeros(4)
+        self._size = box[2:] - box[:2]  # when it was last seen well
+        self._share = split_cells(share).mean(axis=2)
+        self._likeness = 1.0
+        self._shape, self._look = _models(settings, scene.shape[2])
+        self._area = float(np.count_nonzero(share > 0.5))
+        self._learn(scene, share, np.ones_like(share))
+        self._likeness = self._mean_look(self._look_map(scene, _everything(scene)), share > 0.5)
+
+    def propose(self, scene: Array, cut: bool) -> list[Proposal]:
+        """Boxes to ask the decoder about: near the last one, or anywhere where the object was lost or the scene cut."""
+        if cut or self.state is State.lost:
+            return self._anywhere(scene)
+        expected = self.box + self._settings.damping * self._velocity
+        near = window_around(self.box, scene.shape[:2], TEMPLATE, self._settings.reach + 3.0)
+        look = self._look_map(scene, near)
+        moved = self._follow(look, expected)
+        appearance = self._appearance(scene, moved)
+        drawn = _drawn_box(appearance, moved)
+        near_by = [Proposal(box, moved, appearance, look) for box in (drawn, moved, (drawn + moved) / 2)]
+        return near_by + (self._anywhere(scene) if self._doubted else [])
+
+    def choose(self, proposals: Sequence[Proposal], logits: Array, ious: Array) -> Answer:
+        """The answer (P, 256, 256) that agrees best with the appearance, and the two together."""
+        answers = []
+        for proposal, drawn, iou in zip(proposals, logits, ious):
+            agreement = _mask_iou(drawn > 0, proposal.appearance > 0)
+            both = drawn + self._settings.appearance * proposal.appearance
+            kept = connected_part(both > 0, proposal.expected)
+            both = np.where(kept, both, np.minimum(both, -1))
+            likeness = self._mean_look(proposal.look, kept) / max(self._likeness, 1e-3)
+            wholeness = min(1.0, np.count_nonzero(kept) / (self._settings.least * self._area))
+            answers.append(Answer(proposal, both, agreement, likeness, wholeness, float(iou)))
+        margin = self._settings.switch if self._doubted else 0.0
+        return max(answers, key=lambda answer: answer.score - margin * answer.proposal.jump)
+
+    def settle(self, scene: Array, answer: Answer) -> State:
+        """Believe the answer as far as its score goes: learn from it, only move there, or give the object up."""
+        settings, score = self._settings, answer.score
+        box = mask_box(answer.logits > 0)
+        jump, sure = answer.proposal.jump, score >= settings.sure
+        self._unsure = 0 if sure else self._unsure + 1
+        gone = box is None or score < (settings.found if jump else settings.doubt)
+        if box is None or gone or self._unsure > settings.patience:
+            self.state, self._velocity, self._doubted, self._unsure = State.lost, np.zeros(4), 0, 0
+            return self.state
+        self._doubted = settings.probation if jump else max(0, self._doubted - 1)
+        trusted = score >= (settings.proven if self._doubted else settings.sure)
+        self.state = State.tracked if trusted else State.uncertain
+        if sure:
+            self._move(box, answer.proposal.expected, jump)
+            self._remember(scene, answer)
+        return self.state
+
+    def _remember(self, scene: Array, answer: Answer) -> None:
+        """Learn from an answer; of an object that is doubted only how it moves, not that it is the object."""
+        share = (answer.logits > 0).astype(np.float32)
+        self._share = split_cells(share).mean(axis=2)
+        self._learn(scene, share, np.minimum(np.abs(answer.logits) / UNIT, 1), answer.proposal.look)
+        if not self._doubted:
+            self._size = self.box[2:] - self.box[:2]
+            seen = self._mean_look(answer.proposal.look, share > 0.5)
+            self._likeness += SLOWLY * (seen - self._likeness)
+            self._area += SLOWLY * (float(share.sum()) - self._area)
+
+    def _move(self, box: Box, expected: Box, jump: bool) -> None:
+        room = self._settings.growth * np.tile(expected[2:] - expected[:2], 2) + ROOM
+        low, high = np.maximum(box[:2], expected[:2] - room[:2]), np.minimum(box[2:], expected[2:] + room[2:])
+        grown = np.concatenate([low, high])
+        if (grown[2:] - grown[:2] > 0).all():
+            box = grown
+        shift = (box - self.box).reshape(2, 2).mean(axis=0)
+        self._velocity = np.zeros(4) if jump else 0.5 * self._velocity + 0.5 * np.tile(shift, 2)
+        self.box = box
+
+    def _learn(self, scene: Array, share: Array, trust: Array, look: Array | None = None) -> None:
+        """`share` and `trust` are (256, 256) in [0, 1]; `look` (h, w) is what the object looked like before.
+
+        Cells that do not look like what they are taken for are left out: learning from its own mistakes is how a
+        tracker drifts. Without `look` it is the first frame, of which everything is learnt.
+        """
+        hw = scene.shape[:2]
+        cells = split_cells(share)[: hw[0], : hw[1]]
+        trusted = split_cells(trust)[: hw[0], : hw[1]].mean(axis=2)
+        if look is not None:
+            surprise = np.abs(look.clip(0, 1) - cells.mean(axis=2))
+            trusted = trusted * (1 - self._settings.guard * surprise) ** 2
+        near = window_around(self.box, hw, LEARNT)
+        some = self._some(near, everything=look is None)
+        targets = cells[near].reshape(-1, PARTS)[some]
+        weights = balanced(targets.mean(axis=1), self._settings.foreground) * trusted[near].ravel()[some]
+        self._shape.learn(self._inputs(scene, near, self.box)[some], targets, weights)
+        if look is not None and self._doubted:
+            return
+        wide = _everything(scene) if look is None else window_around(self.box, hw, LEARNT, 6.0)
+        some = self._some(wide, everything=look is None)
+        targets = cells[wide].mean(axis=2).reshape(-1, 1)[some]
+        weights = balanced(targets[:, 0], 0.5) * trusted[wide].ravel()[some]
+        self._look.learn(_flat(scene[wide])[some], targets, weights)
+
+    def _some(self, window: tuple[slice, slice], everything: bool) -> NDArray[np.intp]:
+        """Which of a window's cells are learnt from: no more than `samples`, others each time."""
+        count = (window[0].stop - window[0].start) * (window[1].stop - window[1].start)
+        return self._random.permutation(count)[: None if everything else self._settings.samples]
+
+    def _inputs(self, scene: Array, window: tuple[slice, slice], box: Box) -> Array:
+        return np.concatenate([_flat(scene[window]), places_in(box, window)], axis=1)
+
+    def _appearance(self, scene: Array, box: Box) -> Array:
+        window = window_around(box, scene.shape[:2], READ)
+        shares = self._shape.predict(self._inputs(scene, window, box))
+        height, width = scene[window].shape[:2]
+        return join_cells((2 * shares - 1).clip(-1.5, 1.5).reshape(height, width, PARTS), window, -1)
+
+    def _look_map(self, scene: Array, window: tuple[slice, slice]) -> Array:
+        look = np.zeros(scene.shape[:2], np.float32)
+        look[window] = self._look.predict(_flat(scene[window])).reshape(scene[window].shape[:2]).clip(-0.5, 1.5)
+        return look
+
+    def _mean_look(self, look: Array, mask: Mask) -> float:
+        height, width = look.shape
+        share = split_cells(mask.astype(np.float32)).mean(axis=2)[:height, :width]
+        total = float(share.sum())
+        return float((share * look).sum()) / total if total > 0 else 0.0
+
+    def _follow(self, look: Array, expected: Box) -> Box:
+        """The last box moved to where the look map fits the last mask best."""
+        rows, columns = window_around(self.box, (SIDE, SIDE), TEMPLATE)
+        template = self._share[rows, columns] > 0.5
+        shift = (expected - self.box).reshape(2, 2).mean(axis=0)
+        moved = best_shift(look, template, (rows, columns), shift, self._settings.reach)
+        return np.asarray(self.box + np.tile(moved, 2))
+
+    def _anywhere(self, scene: Array) -> list[Proposal]:
+        """The places of the whole frame that look most like the object, at about its last size."""
+        look = self._look_map(scene, _everything(scene))
+        boxes = likely_boxes(look, self._size, self._settings.proposals)
+        return [Proposal(box, box, self._appearance(scene, box), look, jump=True) for box in boxes]
+
+
+def _models(settings: TrackerSettings, dimensions: int) -> tuple[KernelRegression, KernelRegression]:
+    cell = np.full(dimensions, settings.cell_width)
+    half = settings.features // 2  # half of the cosines know of places, half do not
+    placed = np.concatenate([cell, np.full(2, settings.place_width)])
+    anywhere = np.concatenate([cell, np.full(2, np.inf)])
+    shape = np.concatenate([random_frequencies(placed, half, 1), random_frequencies(anywhere, half, 2)], axis=1)
+    look = random_frequencies(cell, settings.look_features, 3)
+    first, ridge = settings.first_share, settings.ridge
+    return (
+        KernelRegression(shape, first=first, decay=settings.decay, ridge=ridge),
+        KernelRegression(look, first=first, decay=settings.look_decay, ridge=ridge),
+    )
+
+
+def _everything(scene: Array) -> tuple[slice, slice]:
+    return slice(0, scene.shape[0]), slice(0, scene.shape[1])
+
+
+def _flat(cells: Array) -> Array:
+    return cells.reshape(-1, cells.shape[-1])
+
+
+def _mask_iou(one: Mask, other: Mask) -> float:
+    union = int(np.count_nonzero(one | other))
+    return int(np.count_nonzero(one & other)) / union if union else 0.0
+
+
+def _drawn_box(appearance: Array, box: Box) -> Box:
+    """The box of what the appearance draws about `box`, or `box` where that is next to nothing."""
+    drawn = mask_box(connected_part(appearance > 0, box))
+    return box if drawn is None or area_of(drawn) < 0.2 * area_of(box) else drawn

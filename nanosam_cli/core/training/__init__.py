@@ -1,0 +1,1 @@
+"""Training: recipes, data, teachers, and the loop that makes models of them."""

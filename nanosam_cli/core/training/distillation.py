@@ -1,0 +1,324 @@
+"""Training: one loop from a recipe to a model that the rest of the program runs.
+
+The loop is deterministic in (recipe, step): samples are drawn by index, and what a step draws is seeded by its number,
+so a run that was killed goes on from its last checkpoint with the same losses. A step is made of micro-batches, each
+collated and judged alone: it does not matter whether one process takes them one after the other or several share them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from nanosam_cli.core.errors import BackendError, NanosamError, OutputError, RecipeError
+from nanosam_cli.core.files import write_text
+from nanosam_cli.core.modeling.encoder import EMBEDDING_SIDE
+from nanosam_cli.core.modeling.imagenet import load_imagenet
+from nanosam_cli.core.modeling.model import PromptableModel
+from nanosam_cli.core.training import outcome
+from nanosam_cli.core.training.checkpoint import keep_numbered, load_state, restore, save_state, save_tensors
+from nanosam_cli.core.training.datasets import Batch, MicroBatches, ResumableSteps, TrainingCrops
+from nanosam_cli.core.training.distributed import Ranks, join, was_restarted
+from nanosam_cli.core.training.image_folder import Unreadable
+from nanosam_cli.core.training.recipe import OptimiserSection, Recipe
+from nanosam_cli.core.training.resident import ResidentPhotos
+from nanosam_cli.core.training.run_log import (
+    EvaluationReport,
+    Event,
+    Note,
+    Report,
+    RunLog,
+    StepReport,
+    Stopwatch,
+    read_evaluations,
+)
+from nanosam_cli.core.training.step import Learned, TrainingStep, freeze, train_mode
+from nanosam_cli.core.training.teacher import Teacher, load_weights, open_teacher
+from nanosam_cli.core.training.teaching import fill_cache
+from nanosam_cli.core.training.tensorboard import TensorBoard
+from nanosam_cli.core.zoo import DECODER, ENCODER
+
+CHECKPOINT, BEST = "last.safetensors", "best.safetensors"
+UNREADABLE = "unreadable.jsonl"
+PART_SEED = 1_000_003  # between the seeds of a step's micro-batches
+
+
+@dataclass
+class Training:
+    """Everything that a step changes."""
+
+    model: PromptableModel
+    step: nn.Module  # a TrainingStep, wrapped where several processes share it
+    average: AveragedModel
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+
+
+def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report = lambda _: None) -> Path:
+    """Run a recipe in `folder`, from the start or from its last checkpoint -> the final checkpoint.
+
+    Leaves `recipe.json` (resolved), `log.csv`, `evaluation.jsonl`, `last.safetensors` and `best.safetensors`. Raises
+    OutputError where the folder holds a run already and `resume` is false, or one of another recipe.
+    """
+    with join(recipe.run.device) as ranks, ExitStack() as opened:
+        if recipe.run.threads:
+            torch.set_num_threads(recipe.run.threads)
+        if recipe.optimiser.precision == "fp16" and ranks.device.type == "cpu":
+            raise BackendError("optimiser.precision fp16 needs CUDA", "--set optimiser.precision=bf16, or fp32")
+        checkpoint = folder / CHECKPOINT
+        if checkpoint.exists() and not (resume or was_restarted()):
+            raise OutputError(
+                f"{folder} holds a run already", "add --resume to go on with it, or choose another folder"
+            )
+        tell = report if ranks.first else _nobody
+        teacher = open_teacher(recipe.teacher, ranks.device) if recipe.teacher else None
+        dataset = _open_data(recipe, folder, teacher, ranks.device, tell)
+        fresh = not checkpoint.exists()
+        training = prepare(recipe, ranks, teacher, fresh)
+        done = 0 if fresh else _restore(checkpoint, recipe, training)
+        if fresh and ranks.first:
+            text = json.dumps(outcome.provenance(recipe, dataset, teacher, training.model), indent=2)
+            write_text(folder / "recipe.json", text, overwrite=True)
+        for note in _notes(recipe, ranks, training.model, fresh):
+            tell(note)
+        if teacher and recipe.teacher and recipe.teacher.cache and recipe.is_taught:
+            dataset.cache = fill_cache(dataset, recipe, Path(recipe.teacher.cache), teacher, ranks, tell)
+        log = opened.enter_context(closing(RunLog(folder, keep=done))) if ranks.first else None
+        board = opened.enter_context(closing(TensorBoard(folder))) if log and recipe.run.tensorboard else None
+
+        def tell_all(event: Event) -> None:
+            for listener in (log, board):
+                if listener is not None:
+                    listener.add(event)
+            tell(event)
+
+        _loop(recipe, folder, training, dataset, done, ranks, teacher, tell_all)
+        if ranks.first:
+            for note in outcome.finish(recipe, folder, checkpoint, training.average.module, teacher):
+                tell(note)
+    return checkpoint
+
+
+def steps_done(folder: Path) -> int:
+    """Steps that the run in `folder` has behind it; 0 where there is none."""
+    checkpoint = folder / CHECKPOINT
+    return int(load_state(checkpoint).metadata["step"]) if checkpoint.exists() else 0
+
+
+def _loop(
+    recipe: Recipe,
+    folder: Path,
+    training: Training,
+    dataset: TrainingCrops,
+    done: int,
+    ranks: Ranks,
+    teacher: Teacher | None,
+    report: Report,
+) -> None:
+    steps, size = recipe.optimiser.steps, recipe.optimiser.batch
+    photos = outcome.read_evaluation(recipe) if ranks.first else []
+    best = max((record["all"] for record in read_evaluations(folder) if record["step"] <= done), default=-1.0)
+    metadata = {"fingerprint": recipe.fingerprint(), "recipe": recipe.to_dict()}
+    batches = _batches(dataset, recipe, done, ranks)
+    own = size // recipe.micro_batch // ranks.ranks
+    clock = Stopwatch()
+    for step in range(done + 1, steps + 1):
+        together = list(islice(batches, own))
+        clock.waited()
+        rate = learning_rate(step, recipe.optimiser)
+        learned, faulty = train_step(training, together, recipe, step, rate, ranks)
+        if not math.isfinite(learned.loss):
+            _save_faulty(folder, faulty, step, ranks)
+            raise NanosamError(
+                f"the loss is {float(learned.loss)} at step {step}; its batch and the checkpoint before it are kept",
+                "lower optimiser.learning_rate or set optimiser.precision=fp32, then start again",
+            )
+        training.average.update_parameters(training.model)
+        seconds, waiting = clock.worked()
+        loss, features, iou, clear = (float(value) for value in learned)
+        iou = iou / clear if clear else float("nan")
+        report(StepReport(step, loss, iou, rate, size / seconds, waiting, features))
+        last = step == steps
+        state = {"step": step, "scaler": training.scaler.state_dict(), **metadata}
+        save = partial(save_state, model=training.model, average=training.average, optimiser=training.optimiser)
+        if ranks.first and dataset.unreadable is not None:
+            for reason in dataset.unreadable.news(step * size):
+                report(Note(f"left out: {reason}", warning=True))
+        if photos and (last or _due(step, recipe.run.evaluate_every)):
+            found = outcome.evaluate_model(training.average.module, photos, teacher)
+            report(EvaluationReport(step, found))
+            if found["all"] > best:
+                best = found["all"]
+                save(folder / BEST, metadata=state)
+            clock = Stopwatch()
+        if ranks.first and (last or _due(step, recipe.run.checkpoint_every)):
+            save(folder / CHECKPOINT, metadata=state)  # last of all: what is not saved is done again
+            keep_numbered(folder / CHECKPOINT, step, recipe.run.keep or 0)
+
+
+def train_step(
+    training: Training, batches: Sequence[Batch], recipe: Recipe, step: int, rate: float, ranks: Ranks
+) -> tuple[Learned, Batch | None]:
+    """Forward and backward of this process's micro-batches, and one update -> means over all processes, and the last
+    micro-batch whose loss was not finite."""
+    train_mode(training.model, recipe.optimiser.freeze or ())
+    for group in training.optimiser.param_groups:
+        group["lr"] = rate
+    training.optimiser.zero_grad(set_to_none=True)
+    sums, faulty = torch.zeros(4, device=ranks.device), None
+    for number, batch in enumerate(batches):
+        part = ranks.rank + number * ranks.ranks
+        moved = batch.to(ranks.device)
+        with ExitStack() as unsynchronised:
+            if ranks.backend is not None and number + 1 < len(batches):  # gradients meet with the last one
+                unsynchronised.enter_context(training.step.no_sync())  # type: ignore[operator]
+            learned: Learned = training.step(moved, recipe.run.seed + step + part * PART_SEED)
+            training.scaler.scale(learned.loss / len(batches)).backward()  # type: ignore[no-untyped-call]
+        values = torch.stack([value.detach().float() for value in learned])
+        sums += values / len(batches)
+        if not math.isfinite(values[0]):
+            faulty = batch
+    if recipe.optimiser.clip:
+        training.scaler.unscale_(training.optimiser)
+        nn.utils.clip_grad_norm_(training.model.parameters(), recipe.optimiser.clip)
+    training.scaler.step(training.optimiser)
+    training.scaler.update()
+    return Learned(*ranks.mean(sums).cpu()), faulty
+
+
+def make_optimiser(model: nn.Module, section: OptimiserSection) -> torch.optim.AdamW:
+    """AdamW of all that is not frozen; norms, biases and scalars do not decay."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in trained if parameter.ndim > 1]
+    others = [parameter for parameter in trained if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": section.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=section.learning_rate)
+
+
+def learning_rate(step: int, section: OptimiserSection) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth, or no change; `step` counts from 1."""
+    if step <= section.warmup:
+        return section.learning_rate * step / section.warmup
+    if section.schedule == "constant":
+        return section.learning_rate
+    progress = (step - section.warmup) / max(1, section.steps - section.warmup)
+    return section.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _open_data(
+    recipe: Recipe, folder: Path, teacher: Teacher | None, device: torch.device, report: Report
+) -> TrainingCrops:
+    side = recipe.data.crop * (teacher.image_size if teacher else 0)
+    if teacher and side % (recipe.model.image_size * max(1, teacher.image_size // EMBEDDING_SIDE)):
+        raise RecipeError(
+            f"data.crop: {recipe.data.crop} pixels of {recipe.model.image_size} are no whole cells of the teacher's "
+            f"{teacher.image_size}",
+            "choose another multiple of 32",
+        )
+    dataset = TrainingCrops(recipe, teacher.image_size if teacher and recipe.is_taught else None)
+    dataset.unreadable = Unreadable(folder / UNREADABLE, len(dataset.photos))
+    if recipe.data.resident:
+        dataset.pixels = ResidentPhotos(dataset.photos, device, report)
+    return dataset
+
+
+def prepare(recipe: Recipe, ranks: Ranks, teacher: Teacher | None, fresh: bool) -> Training:
+    """A model and all that trains it, as a run begins; one that is not `fresh` brings its own weights."""
+    section = recipe.optimiser
+    if section.batch // recipe.micro_batch % ranks.ranks:
+        raise RecipeError(
+            f"{section.batch // recipe.micro_batch} micro-batches a step cannot be shared by {ranks.ranks} processes",
+            f"--set optimiser.micro_batch={max(1, section.batch // ranks.ranks)}",
+        )
+    torch.manual_seed(recipe.run.seed)
+    model = PromptableModel(recipe.model, download=fresh)
+    if fresh and recipe.init:
+        if recipe.init.backbone:
+            load_imagenet(model.encoder.backbone, recipe.model.backbone, recipe.init.backbone)
+        for part, name in ((ENCODER, recipe.init.encoder), (DECODER, recipe.init.decoder)):
+            module = getattr(model, part)
+            if name and module is not None:
+                load_weights(module, part, name)
+    freeze(model, section.freeze or ())
+    model = model.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    average = AveragedModel(model, avg_fn=_moving_average(section.ema), use_buffers=True)
+    optimiser = make_optimiser(model, section)
+    scaler = torch.amp.GradScaler(ranks.device.type, enabled=section.precision == "fp16")
+    step = ranks.wrap(TrainingStep(model, recipe, teacher))
+    return Training(model, step, average, optimiser, scaler)
+
+
+def _restore(checkpoint: Path, recipe: Recipe, training: Training) -> int:
+    """Put a checkpoint back where it was -> steps done."""
+    state = load_state(checkpoint)
+    if state.metadata["fingerprint"] != recipe.fingerprint():
+        raise OutputError(f"{checkpoint} belongs to another recipe", "resume with the recipe it was started with")
+    restore(state, training.model, training.average, training.optimiser)
+    training.scaler.load_state_dict(state.metadata.get("scaler", {}))
+    return int(state.metadata["step"])
+
+
+def _notes(recipe: Recipe, ranks: Ranks, model: PromptableModel, fresh: bool) -> Iterator[Note]:
+    reason = model.encoder.not_pretrained
+    if fresh and reason is not None:
+        yield Note(f"{recipe.model.backbone} starts from random weights: {reason}", warning=True)
+    section = recipe.optimiser
+    if ranks.backend is not None or recipe.micro_batch < section.batch:
+        turns = section.batch // recipe.micro_batch // ranks.ranks
+        yield Note(
+            f"{ranks.ranks} process(es) on {ranks.device.type} x {turns} micro-batch(es) of {recipe.micro_batch}: "
+            f"{section.batch} crops a step, learning rate {section.learning_rate:g}"
+        )
+
+
+def _save_faulty(folder: Path, batch: Batch | None, step: int, ranks: Ranks) -> None:
+    """Keep the micro-batch whose loss is not finite, for whoever wants to know why; by the process that had it."""
+    if batch is None:
+        return
+    tensors = {name: part for name, part in zip(batch._fields, batch) if part is not None}
+    save_tensors(folder / f"faulty-batch-{ranks.rank}.safetensors", tensors, {"step": step})
+
+
+def _batches(dataset: TrainingCrops, recipe: Recipe, done: int, ranks: Ranks) -> Iterator[Batch]:
+    """This process's micro-batches of the steps that are left."""
+    workers = 0 if recipe.data.resident else recipe.data.workers
+    loader = DataLoader(
+        MicroBatches(dataset),
+        sampler=ResumableSteps(dataset, done, ranks.rank, ranks.ranks),
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+    )
+    yield from loader
+
+
+def _moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Exponential moving average that starts as a plain mean, so that the first weights are soon forgotten."""
+
+    def update(average: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
+        if not average.is_floating_point():
+            return current
+        share = 1 - min(decay, (1 + float(updates)) / (10 + float(updates)))
+        return average.lerp(current, share)
+
+    return update
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _nobody(_: Event) -> None:
+    """What processes other than the first report to."""

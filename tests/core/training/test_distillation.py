@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import csv
+from math import nan
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs the extra `train`")
+
+import torch
+
+from nanosam_cli.core.errors import BackendError, InputError, NanosamError, OutputError, RecipeError
+from nanosam_cli.core.training import distillation
+from nanosam_cli.core.training.checkpoint import load_state
+from nanosam_cli.core.training.datasets import TrainingCrops
+from nanosam_cli.core.training.distillation import learning_rate, train
+from nanosam_cli.core.training.distributed import Ranks
+from nanosam_cli.core.training.recipe import load_recipe
+from nanosam_cli.core.training.run_log import EvaluationReport, Event, StepReport
+from nanosam_cli.core.training.step import Learned, TrainingStep
+from tests.training_data import save_shapes, tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    save_shapes(folder / "shapes")
+    return folder
+
+
+def _losses(folder: Path) -> list[str]:
+    with (folder / "log.csv").open(newline="") as file:
+        return [row["loss"] for row in csv.DictReader(file)]
+
+
+def test_other_runs_start_from_the_weights_alone(root: Path, tmp_path: Path) -> None:
+    train(tiny_recipe(root, steps=2), tmp_path / "first")
+    whole, alone = tmp_path / "first" / "last.safetensors", tmp_path / "first" / "weights.safetensors"
+    assert alone.stat().st_size < whole.stat().st_size / 4
+    started = tiny_recipe(root, overrides=[f"init={{encoder = '{alone}', decoder = '{alone}'}}"])
+    model = distillation.prepare(started, Ranks(torch.device("cpu")), None, fresh=True).model
+    for name, tensor in load_state(whole).part("ema.module.").items():
+        torch.testing.assert_close(model.state_dict()[name].float(), tensor.float(), rtol=1e-3, atol=1e-6)
+
+
+class Killed(BaseException):
+    """As a signal would end the process: nothing catches it."""
+
+
+@pytest.mark.parametrize("decoder", ["region", "sam"])
+def test_a_killed_run_goes_on_with_the_same_losses(root: Path, tmp_path: Path, decoder: str) -> None:
+    recipe = tiny_recipe(root, decoder=decoder)
+    train(recipe, tmp_path / "whole")
+
+    def kill(event: Event) -> None:
+        if isinstance(event, StepReport) and event.step == 3:  # one step past the checkpoint: that step is done again
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(recipe, tmp_path / "killed", report=kill)
+    assert distillation.steps_done(tmp_path / "killed") == 2
+    train(recipe, tmp_path / "killed", resume=True)
+
+    assert _losses(tmp_path / "killed") == _losses(tmp_path / "whole")
+    assert len(_losses(tmp_path / "whole")) == 4
+    whole, resumed = (load_state(tmp_path / name / distillation.CHECKPOINT) for name in ("whole", "killed"))
+    assert whole.tensors.keys() == resumed.tensors.keys()
+    assert all(torch.equal(whole.tensors[name], resumed.tensors[name]) for name in whole.tensors)
+
+
+def test_workers_change_nothing(root: Path, tmp_path: Path) -> None:
+    train(tiny_recipe(root, steps=2), tmp_path / "alone")
+    train(tiny_recipe(root, steps=2, workers=1), tmp_path / "helped")
+    assert _losses(tmp_path / "alone") == _losses(tmp_path / "helped")
+
+
+def test_training_learns(root: Path) -> None:
+    """The same batch again and again: its loss must fall well below where it began."""
+    recipe = tiny_recipe(root, steps=30)
+    dataset = TrainingCrops(recipe)
+    batch = dataset.batch([0, 1], prompts=4)
+    ranks = Ranks(torch.device("cpu"))
+    training = distillation.prepare(recipe, ranks, None, fresh=True)
+    steps = [distillation.train_step(training, [batch], recipe, 1, 3e-3, ranks) for _ in range(30)]
+    losses = [float(learned.loss) for learned, _ in steps]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_evaluation_is_reported_and_kept(root: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    train(tiny_recipe(root, steps=1, evaluate_on="shapes"), tmp_path, report=events.append)
+    [evaluation] = [event for event in events if isinstance(event, EvaluationReport)]
+    assert 0.3 < evaluation.mean_iou["all"] <= 1  # the untrained model still has its ellipse
+    assert '"step": 1' in (tmp_path / "evaluation.jsonl").read_text()
+
+
+def test_a_run_is_not_overwritten(root: Path, tmp_path: Path) -> None:
+    train(tiny_recipe(root, steps=1), tmp_path)
+    with pytest.raises(OutputError, match="holds a run already"):
+        train(tiny_recipe(root, steps=1), tmp_path)
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(root: Path, tmp_path: Path) -> None:
+    train(tiny_recipe(root, steps=1), tmp_path)
+    with pytest.raises(OutputError, match="another recipe"):
+        train(tiny_recipe(root, steps=2), tmp_path, resume=True)
+
+
+def test_a_broken_checkpoint_is_refused(root: Path, tmp_path: Path) -> None:
+    (tmp_path / distillation.CHECKPOINT).write_bytes(b"\x80\x04not safetensors")
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        train(tiny_recipe(root), tmp_path, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = torch.zeros(())
+    monkeypatch.setattr(
+        TrainingStep, "forward", lambda *_: Learned(nothing.clone().requires_grad_() * nan, *[nothing] * 3)
+    )
+    with pytest.raises(NanosamError, match="the loss is nan at step 1"):
+        train(tiny_recipe(root), tmp_path)
+    kept = load_state(tmp_path / "faulty-batch-0.safetensors")
+    assert kept.metadata == {"step": 1}
+    assert kept.tensors["images"].shape == (2, 3, 64, 64)
+
+
+def test_missing_data_and_unknown_backbones(root: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(root)
+    with pytest.raises(InputError, match="no such annotation file"):
+        train(load_recipe(root / "tiny.toml", [f"data.root={tmp_path}"]), tmp_path / "a")
+    with pytest.raises(RecipeError, match="unknown backbone 'resnet19'") as caught:
+        train(load_recipe(root / "tiny.toml", ["model.backbone=resnet19"]), tmp_path / "b")
+    assert "resnet18" in str(caught.value.hint)
+    assert recipe.model.backbone == "test_resnet"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_a_gpu_that_is_not_there(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="no CUDA device"):
+        train(load_recipe(root / "tiny.toml", ["run.device=cuda"]), tmp_path)
+
+
+def test_learning_rate_warms_up_and_decays(root: Path) -> None:
+    section = tiny_recipe(root, steps=100).optimiser
+    rates = [learning_rate(step, section) for step in (1, 2, 51, 100)]
+    assert rates[0] == pytest.approx(section.learning_rate / 2)
+    assert rates[1] == section.learning_rate
+    assert rates[2] == pytest.approx(section.learning_rate * 0.505, rel=0.02)
+    assert rates[3] == pytest.approx(section.learning_rate * 0.01)
