@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.files import write_bytes
 
-
 AVERAGE = "ema."  # before the names of the moving average's tensors
 
 
