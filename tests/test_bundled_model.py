@@ -11,12 +11,21 @@ import pytest
 from PIL import Image
 
 from nanosam_cli.core.coco import AnnotatedObject, AnnotatedPhoto, read_coco
+from nanosam_cli.core.files import file_sha256
+from nanosam_cli.core.image import read_image
 from nanosam_cli.core.paths import resource
+from nanosam_cli.core.predictor import load_predictor
 from nanosam_cli.core.truth import Truth
+from nanosam_cli.core.types import Prompt
 from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model, model_files
 from tests.command_line import run_nanosam
 
 PHOTOS = read_coco(resource("examples", "instances.json"), resource("examples"))
+FILES = (
+    ("encoder.onnx", "encoder", "fp32"),
+    ("encoder-int8.onnx", "encoder", "int8"),
+    ("decoder.onnx", "decoder", "fp32"),
+)
 OBJECTS = [(photo, target) for photo in PHOTOS for target in photo.objects]
 
 
@@ -34,17 +43,39 @@ def test_the_cat_through_the_command_line(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_it_is_small() -> None:
-    assert sum(path.stat().st_size for path in model_files(find_model(DEFAULT_MODEL))) < 45e6
+    assert sum(path.stat().st_size for path in resource("models", DEFAULT_MODEL).iterdir()) < 45e6
 
 
 def test_it_says_what_it_is() -> None:
     import onnx
 
-    for path, part in zip(model_files(find_model(DEFAULT_MODEL)), ("encoder", "decoder")):
+    weights = file_sha256(resource("models", DEFAULT_MODEL, "weights.safetensors"))
+    for file, part, precision in FILES:
+        path = resource("models", DEFAULT_MODEL, file)
         metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
         assert metadata["nanosam.model"] == DEFAULT_MODEL
         assert metadata["nanosam.part"] == part
-        assert metadata["nanosam.source_sha256"]
+        assert metadata["nanosam.precision"] == precision
+        assert metadata["nanosam.source_sha256"] == weights
+
+
+def test_on_a_cpu_its_encoder_is_the_int8_one() -> None:
+    with load_predictor(device="cpu") as predictor:
+        assert predictor.encoder.path.name == "encoder-int8.onnx"
+        assert predictor.decoder.path.name == "decoder.onnx"
+
+
+def test_its_int8_encoder_makes_the_same_masks() -> None:
+    """Goal of the int8 file: what it costs cannot be seen."""
+    encoder, decoder = model_files(find_model(DEFAULT_MODEL))
+    with load_predictor(device="cpu") as fast, load_predictor(encoder=encoder, decoder=decoder) as exact:
+        for photo in PHOTOS:
+            image = read_image(photo.path)
+            prompt = Prompt.from_boxes([target.box for target in photo.objects])
+            masks, truths = (one.predict(one.encode_image(image), prompt) for one in (fast, exact))
+            for mask, truth in zip(masks, truths):
+                either = np.count_nonzero(mask.mask | truth.mask)
+                assert np.count_nonzero(mask.mask & truth.mask) >= 0.85 * either, photo.path
 
 
 def test_it_has_a_card() -> None:
@@ -71,7 +102,6 @@ def test_it_is_clearly_better_than_the_ellipse() -> None:
     """0.634 is what the box's inscribed ellipse scores on these photos; a model near it has learned nothing."""
     from nanosam_cli.core.evaluation import evaluate_boxes
     from nanosam_cli.core.metrics import mean_iou_by_size
-    from nanosam_cli.core.predictor import load_predictor
 
     folder = Path(os.environ["NANOSAM_TEST_DATA"]) / "coco-val"
     with load_predictor() as predictor:

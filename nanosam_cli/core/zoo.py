@@ -17,7 +17,7 @@ SAM_STD = (58.395, 57.12, 57.375)
 
 ENCODER, DECODER = "encoder", "decoder"  # the parts of a model that runs
 INT8_ENCODER = "encoder-int8"  # the same encoder for ONNX Runtime on a CPU, where a model comes with one
-CHECKPOINT = "checkpoint"  # the one part of a model that is only weights
+CHECKPOINT = "checkpoint"  # weights for torch: all there is of some models
 EXPORTED = "onnx-"  # begins the name of a folder of files that were made from a checkpoint
 
 
@@ -52,7 +52,7 @@ class ModelSpec:
     default_precision: Mapping[str, str] = field(default_factory=lambda: {ENCODER: "fp16", DECODER: "fp32"})
 
 
-DEFAULT_MODEL = "nanosam-b0"
+DEFAULT_MODEL = "nanosam-lite0"
 
 _NVIDIA = "NVIDIA-AI-IOT/nanosam"
 _DRIVE = "https://drive.google.com/uc?export=download&id="
@@ -92,7 +92,12 @@ MODELS: Mapping[str, ModelSpec] = {
             description="Small 512-pixel student of SAM, trained by this project; comes with the package",
             licence="see its card",
             image_size=512,
-            parts={ENCODER: RemoteFile("encoder.onnx"), DECODER: RemoteFile("decoder.onnx")},
+            parts={
+                ENCODER: RemoteFile("encoder.onnx"),
+                INT8_ENCODER: RemoteFile("encoder-int8.onnx"),
+                DECODER: RemoteFile("decoder.onnx"),
+                CHECKPOINT: RemoteFile("weights.safetensors"),  # for other runs to start from
+            },
             bundled=True,
         ),
         ModelSpec(

@@ -63,7 +63,7 @@ BAD = [
     (f"--mean-iou 2 {ORT}", 2, "'2' is not from 0 to 1"),
     (f"sam3-giant {ORT}", 1, "unknown model: sam3-giant"),
     (f"mobile-sam {ORT}", 1, "the checkpoint of model mobile-sam is missing"),
-    (f"encoder.onnx nanosam-b0 {ORT}", 2, "names and files do not go together"),
+    (f"encoder.onnx nanosam-lite0 {ORT}", 2, "names and files do not go together"),
     (f"--encoder encoder.onnx {ORT}", 2, "--encoder, --decoder and --model go with FILE.onnx"),
     # files
     (f"nowhere.onnx {ORT}", 1, "nowhere.onnx does not exist"),

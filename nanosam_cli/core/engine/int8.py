@@ -47,7 +47,7 @@ class Scheme:
 
 
 # Weights have seven bits on a CPU: without VNNI, sums of two products of eight would be cut off.
-CPU = Scheme(symmetric=False, light=("Add", "Concat", "MaxPool", "Mul", "Relu", "Resize"))
+CPU = Scheme(symmetric=False, light=("Add", "Clip", "Concat", "MaxPool", "Mul", "Relu", "Resize"))
 TENSORRT = Scheme(symmetric=True, light=())
 
 

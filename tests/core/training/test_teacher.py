@@ -120,4 +120,4 @@ def test_weights_to_start_from(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"missing: .*mask_decoder.*extra: .*attend"):
         load_weights(other.decoder, "decoder", str(checkpoint))
     with pytest.raises(RecipeError, match="holds no weights to start from"):
-        load_weights(other.decoder, "decoder", "nanosam-b0")
+        load_weights(other.decoder, "decoder", "decoder.onnx")
