@@ -1,19 +1,21 @@
-# make demo    segment the example photo with the model in the box
-# make test    everything CI checks: style, types, tests
-# make lint    style and types alone
-# make clean   remove what the other targets made
+# make demo       segment the example photo with the model in the box
+# make test       everything CI checks: style, types, tests
+# make lint       style and types alone
+# make test-pose  tests with MediaPipe, in an environment of its own (1.3 GB): it wants older numpy and protobuf
+# make clean      remove what the other targets made
 #
 # Needs a Python of 3.10 or newer (PYTHON=python3.12 make test picks one) and a package index. No GPU, no weights.
 
 PYTHON ?= python3
 VENV ?= .venv
+POSE_VENV ?= .venv-pose
 BIN := $(VENV)/bin
 # the raccoon's box in examples/instances.json, as corners
 RACCOON := 0,0,588,417
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-pose lint clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -25,13 +27,16 @@ demo: $(VENV)/.base
 test: lint
 	$(BIN)/python -m pytest
 
+test-pose: $(POSE_VENV)/.pose
+	$(POSE_VENV)/bin/python -m pytest tests/core/test_pose_estimator.py tests/commands/test_track_pose.py
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist demo.png .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(POSE_VENV) build dist demo.png .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: an install runs again only when what it depends on has changed. Editable, so that a pull needs none.
@@ -45,3 +50,8 @@ $(VENV)/.base: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.base
+
+$(POSE_VENV)/.pose: pyproject.toml
+	$(PYTHON) -m venv $(POSE_VENV)
+	$(POSE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[pose,video]' 'pytest>=8'
+	@touch $@

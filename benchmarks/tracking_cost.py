@@ -24,8 +24,8 @@ from nanosam_cli import Prompt, Tracker, load_predictor
 from nanosam_cli.core.moment import Moment
 from nanosam_cli.core.request import Request
 from nanosam_cli.core.session import Session
-from nanosam_cli.core.track_prompts import TimedRequest
-from nanosam_cli.core.tracking_run import TrackingRun
+from nanosam_cli.core.tracking.prompts import TimedRequest
+from nanosam_cli.core.tracking.run import TrackingRun
 from nanosam_cli.core.video import VideoFrame
 
 USED = 12  # frames of the clip, before its object is gone

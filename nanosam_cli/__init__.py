@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nanosam_cli.core.image import read_image as read_image
     from nanosam_cli.core.predictor import Predictor as Predictor
     from nanosam_cli.core.predictor import load_predictor as load_predictor
-    from nanosam_cli.core.tracker import Tracker as Tracker
+    from nanosam_cli.core.tracking.tracker import Tracker as Tracker
     from nanosam_cli.core.types import ImageEmbedding as ImageEmbedding
     from nanosam_cli.core.types import Prompt as Prompt
     from nanosam_cli.core.types import Segmentation as Segmentation
@@ -32,7 +32,7 @@ _HOME = {
     "ImageEmbedding": "types",
     "Segmentation": "types",
     "read_image": "image",
-    "Tracker": "tracker",
+    "Tracker": "tracking.tracker",
 }
 __all__ = [
     "ImageEmbedding",

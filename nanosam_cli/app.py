@@ -26,8 +26,13 @@ from nanosam_cli.options import QuietOption, VerboseOption, spelling
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-# shown after Typer's own usage errors, which know what is wrong but not what would be right
+# shown after Typer's own usage errors, which know what is wrong but not what would be right: by the option that the
+# line ends with, for want of a value, or by the command
 EXAMPLES = {
+    "--detections": "nanosam segment photos/ --detections detections.json --format coco",
+    "--text": 'nanosam segment photo.jpg --text "a tree"',
+    "--part": "--pose auto --part shirt",
+    "--pose": "--pose auto --part shirt",
     "segment": "nanosam segment photo.jpg --box 10,20,300,400",
     "track": "nanosam track video.mp4 --box 10,20,300,400",
     "eval": "nanosam eval coco --limit 100",
@@ -82,7 +87,8 @@ def main() -> None:
         code = INTERRUPTED
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else DONE
-        example = EXAMPLES.get(next((word for word in sys.argv[1:] if not word.startswith("-")), ""))
+        command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        example = EXAMPLES.get(sys.argv[-1], EXAMPLES.get(command))
         if code == USAGE and example:
             console.example(example)
     if code == INTERRUPTED:

@@ -158,6 +158,12 @@ PointOption = Annotated[
         help="A point on the object (label 1, the default) or beside it (label 0), in pixels. Repeatable.",
     ),
 ]
+EachPointOption = Annotated[
+    bool,
+    typer.Option(
+        "--each-point", rich_help_panel=PROMPT, help="Every foreground point is an object, instead of all together."
+    ),
+]
 MaskOption = Annotated[
     Path | None,
     typer.Option(

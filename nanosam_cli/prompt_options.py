@@ -85,7 +85,7 @@ MinScoreOption = Annotated[
         parser=parse_number,
         metavar="SCORE",
         rich_help_panel=OTHERS,
-        help="Leave out boxes (of --text: below 0.2) or keypoints (below 0.3) that are less sure.",
+        help="Leave out keypoints (0.3 if not said) or boxes (of --text: 0.2) that are less sure.",
     ),
 ]
 TopKOption = Annotated[
@@ -99,7 +99,7 @@ NmsOption = Annotated[
         parser=parse_number,
         metavar="IOU",
         rich_help_panel=OTHERS,
-        help="Of what overlaps by more, keep the best: boxes of a class (of --text: 0.5), masks of --everything (0.7).",
+        help="Of what overlaps by more, keep the best: boxes of a class (of --text: 0.5), masks of --everything (0.6).",
     ),
 ]
 
@@ -108,7 +108,7 @@ EverythingOption = Annotated[
 ]
 GridOption = Annotated[
     int | None,
-    typer.Option("--grid", metavar="N", rich_help_panel=EVERYTHING, help="Clicks along each side of the photo."),
+    typer.Option("--grid", metavar="N", rich_help_panel=EVERYTHING, help="Clicks along each side of the photo (16)."),
 ]
 CropsOption = Annotated[
     int | None,
@@ -126,7 +126,7 @@ MinIouOption = Annotated[
         parser=parse_number,
         metavar="IOU",
         rich_help_panel=EVERYTHING,
-        help="Leave out masks that the model itself predicts to be worse.",
+        help="Leave out masks that the model itself predicts to be worse (0.3).",
     ),
 ]
 MinStabilityOption = Annotated[
@@ -136,7 +136,7 @@ MinStabilityOption = Annotated[
         parser=parse_number,
         metavar="SHARE",
         rich_help_panel=EVERYTHING,
-        help="Leave out masks that change by more when the threshold of the logits moves by 1.",
+        help="Leave out masks of which a smaller share stays when the threshold of the logits moves by 1 (0.6).",
     ),
 ]
 MinAreaOption = Annotated[

@@ -42,7 +42,7 @@ HOMES = {
     "cuda": ("core.backends.tensorrt",),
     "pycocotools": ("core.coco", "core.formats", "core.metrics"),
     "av": ("core.video",),
-    "tkinter": ("core.window",),
+    "tkinter": ("core.tracking.window",),
     "requests": ("core.transport",),
     "urllib3": ("core.transport",),
     "filelock": ("core.cache",),

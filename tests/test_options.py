@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import typer
 
+from nanosam_cli import prompt_options
+from nanosam_cli.core.everything import Everything
+from nanosam_cli.core.pose import MIN_CONFIDENCE
+from nanosam_cli.core.text_prompt import MIN_SCORE, OVERLAP
 from nanosam_cli.options import Box, Point, parse_box, parse_number, parse_point, spelling
 from tests.command_line import run_nanosam
 
@@ -116,3 +121,33 @@ def test_usage_errors_exit_2_and_show_an_example(arguments: tuple[str, ...]) -> 
     assert ran.code == 2
     assert not ran.out
     assert "Example: nanosam segment photo.jpg --box 10,20,300,400" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("option", "example"),
+    [
+        ("--text", 'nanosam segment photo.jpg --text "a tree"'),
+        ("--detections", "nanosam segment photos/ --detections detections.json"),
+        ("--pose", "--pose auto --part shirt"),
+    ],
+)
+def test_options_without_their_value_show_an_example_with_it(option: str, example: str) -> None:
+    ran = run_nanosam("segment", "photo.jpg", option)
+    assert ran.code == 2
+    assert f"Example: {example}" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("option", "default"),
+    [
+        (prompt_options.GridOption, Everything.grid),
+        (prompt_options.MinIouOption, Everything.min_iou),
+        (prompt_options.MinStabilityOption, Everything.min_stability),
+        (prompt_options.NmsOption, Everything.max_overlap),
+        (prompt_options.NmsOption, OVERLAP),
+        (prompt_options.MinScoreOption, MIN_SCORE),
+        (prompt_options.MinScoreOption, MIN_CONFIDENCE),
+    ],
+)
+def test_help_states_defaults_that_core_has(option: Any, default: float) -> None:
+    assert f"{default:g}" in option.__metadata__[0].help

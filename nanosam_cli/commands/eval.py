@@ -278,9 +278,9 @@ def davis(
 
         nanosam eval davis DAVIS/ --split val --prompt box --sheets sheets/
     """
-    from nanosam_cli.core.clips import find_clips
-    from nanosam_cli.core.davis_run import DavisScore, Places, score_clip
-    from nanosam_cli.core.followers import open_follower
+    from nanosam_cli.core.tracking.clips import find_clips
+    from nanosam_cli.core.tracking.davis_run import DavisScore, Places, score_clip
+    from nanosam_cli.core.tracking.followers import open_follower
 
     clips = find_clips(folder, clip or [], split)
     places = Places(sheets, masks, force).checked(clips)

@@ -20,6 +20,7 @@ from nanosam_cli.options import (
     BoxOption,
     DecoderOption,
     DeviceOption,
+    EachPointOption,
     EncoderOption,
     ForceOption,
     JsonOption,
@@ -88,12 +89,7 @@ def segment(
     ],
     box: BoxOption = None,
     point: PointOption = None,
-    each_point: Annotated[
-        bool,
-        typer.Option(
-            "--each-point", rich_help_panel=PROMPT, help="Every foreground point is an object, instead of all together."
-        ),
-    ] = False,
+    each_point: EachPointOption = False,
     mask: MaskOption = None,
     prompts: Annotated[
         Path | None,

@@ -18,6 +18,7 @@ from nanosam_cli.options import (
     BoxOption,
     DecoderOption,
     DeviceOption,
+    EachPointOption,
     EncoderOption,
     ForceOption,
     JsonOption,
@@ -30,10 +31,12 @@ from nanosam_cli.options import (
     VerboseOption,
     parse_positive,
 )
+from nanosam_cli.prompt_options import MinScoreOption, PartOption, PartsOption, PersonOption, PoseOption
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.track_outputs import TrackPlan
-    from nanosam_cli.core.tracking_run import TrackingRun
+    from nanosam_cli.core.tracking.outputs import TrackPlan
+    from nanosam_cli.core.tracking.people import FollowedPeople
+    from nanosam_cli.core.tracking.run import TrackingRun
 
 FRAMES = "Frames"  # heading of the help
 
@@ -52,12 +55,7 @@ def track(
     ],
     box: BoxOption = None,
     point: PointOption = None,
-    each_point: Annotated[
-        bool,
-        typer.Option(
-            "--each-point", rich_help_panel=PROMPT, help="Every foreground point is an object, instead of all together."
-        ),
-    ] = False,
+    each_point: EachPointOption = False,
     mask: MaskOption = None,
     prompts: Annotated[
         Path | None,
@@ -68,6 +66,11 @@ def track(
             help=r'Prompts by frame or time: {"40": {"boxes": [\[x0, y0, x1, y1]]}, "4.5s": {"points": [\[x, y, 1]]}}',
         ),
     ] = None,
+    pose: PoseOption = None,
+    part: PartOption = None,
+    parts: PartsOption = None,
+    person: PersonOption = None,
+    min_score: MinScoreOption = None,
     start: Annotated[
         Moment | None,
         typer.Option(
@@ -141,26 +144,44 @@ def track(
 
         nanosam track frames/ --mask frames/00000.png --masks found/ -o out.mp4
 
+        nanosam track video.mp4 --pose auto --part shirt
+
         nanosam track 0 --show
     """
+    from nanosam_cli.core.job import Asked
     from nanosam_cli.core.predictor import load_predictor
     from nanosam_cli.core.request import make_request
-    from nanosam_cli.core.track_outputs import TrackOutputs, plan_track
-    from nanosam_cli.core.track_prompts import TimedRequest, check_asked, read_timed_requests
-    from nanosam_cli.core.tracking_run import TrackingRun
+    from nanosam_cli.core.tracking.outputs import TrackOutputs, plan_track
+    from nanosam_cli.core.tracking.people import follow_people
+    from nanosam_cli.core.tracking.prompts import TimedRequest, check_asked, read_timed_requests
+    from nanosam_cli.core.tracking.run import TrackingRun
+    from nanosam_cli.core.tracking.window import Window
     from nanosam_cli.core.video import open_video
     from nanosam_cli.core.video_part import BEGINNING, Part
-    from nanosam_cli.core.window import Window
 
-    part = Part(start or BEGINNING, stop, stride)
+    asked = Asked(
+        boxes=box or [],
+        points=point or [],
+        each_point=each_point,
+        mask=mask or prompts,
+        pose=pose,
+        parts=part or [],
+        part_table=parts,
+        people=person or [],
+        min_score=min_score,
+    )
+    people = follow_people(asked, console.info)
+    frames = Part(start or BEGINNING, stop, stride)
     requests = read_timed_requests(prompts) if prompts else []
     if box or point or mask or each_point:
         request = make_request(box or [], point or [], each_point=each_point, masks=mask)
-        requests.insert(0, TimedRequest(part.start, request))
-    check_asked(requests, clicks=show)
+        requests.insert(0, TimedRequest(frames.start, request))
+    check_asked(requests, later=show or people is not None)
     plan = plan_track(video, output, masks, video=not no_video, force=force)
     with ExitStack() as opened:
         source = opened.enter_context(open_video(video, None if fps is None else Fraction(fps)))
+        if people is not None:
+            opened.enter_context(people)
         predictor = opened.enter_context(
             load_predictor(
                 model,
@@ -174,14 +195,14 @@ def track(
         )
         for session in (predictor.encoder, predictor.decoder):
             console.detail(f"{session.path}: {session.backend}")
-        run = TrackingRun(predictor, requests, max_side)
+        run = TrackingRun(predictor, requests, max_side, people)
         window = opened.enter_context(Window(f"nanosam track {video}", run)) if show else None
         try:
             with (
                 TrackOutputs(plan, source) as outputs,
-                console.progress("track", part.count(source), "frames") as advance,
+                console.progress("track", frames.count(source), "frames") as advance,
             ):
-                for tracked in run.frames(part.of(source)):
+                for tracked in run.frames(frames.of(source)):
                     outputs.write(tracked)
                     if json:
                         console.json_line(tracked.record())
@@ -189,17 +210,19 @@ def track(
                     if window and not window.show(tracked):
                         break
         finally:
-            _report(run, plan, json)
+            _report(run, plan, people, json)
         if source.fault:
             raise source.fault
 
 
-def _report(run: TrackingRun, plan: TrackPlan, json: bool) -> None:
+def _report(run: TrackingRun, plan: TrackPlan, people: FollowedPeople | None, json: bool) -> None:
     """What was done, after Ctrl-C too."""
-    from nanosam_cli.core.track_prompts import some_moments
+    from nanosam_cli.core.tracking.prompts import some_moments
 
     if run.waiting:
         console.warn(f"the video ended before these prompts: {some_moments(run.waiting)}")
+    if people is not None and people.nobody:
+        console.warn(people.nobody)
     if not json:
         console.table(("object", "tracked", "uncertain", "lost", "found again"), run.summary.rows())
         console.text(f"{run.summary} -> {plan.places or 'nothing written'}")

@@ -36,11 +36,11 @@ _RIM = 20  # pixels; what comes so near to a crop's inner border is cut off ther
 class Everything:
     """What counts as an object. UsageError where a number makes no sense."""
 
-    grid: int = 24  # clicks along each side of the photo; half as many in each finer layer of crops
+    grid: int = 16  # clicks along each side of the photo; half as many in each finer layer of crops
     crop_layers: int = 0  # the k-th has 4**k crops, which find smaller objects
-    min_iou: float = 0.5  # predicted; SAM, which is surer of itself, takes 0.88
-    min_stability: float = 0.85
-    max_overlap: float = 0.7  # IoU of two masks beyond which the worse is a double
+    min_iou: float = 0.3  # predicted; SAM, which is surer of itself, takes 0.88
+    min_stability: float = 0.6  # SAM, whose logits are steeper, takes 0.95
+    max_overlap: float = 0.6  # IoU of two masks beyond which the worse is a double
     min_area: int = 0  # pixels
     batch: int = MAX_PROMPTS  # clicks in one decoder call
 

@@ -178,9 +178,14 @@ def _from_text(photos: Sequence[Path], asked: Asked) -> Job:
     return Job(dict.fromkeys(photos, source), classes=dict(enumerate(phrases, 1)), model=source)
 
 
-def _from_pose(photos: Sequence[Path], asked: Asked) -> Job:
+def pose_choice(asked: Asked) -> PoseChoice:
+    """The parts and people of the options beside --pose. See `read_parts` for what is refused."""
     confidence = MIN_CONFIDENCE if asked.min_score is None else asked.min_score
-    choice = PoseChoice(read_parts(asked.parts, asked.part_table), asked.people, confidence)
+    return PoseChoice(read_parts(asked.parts, asked.part_table), asked.people, confidence)
+
+
+def _from_pose(photos: Sequence[Path], asked: Asked) -> Job:
+    choice = pose_choice(asked)
     classes = {number: part.name for number, part in enumerate(choice.parts, 1)}
     if asked.pose == AUTO:
         source = SeenPeople(choice)

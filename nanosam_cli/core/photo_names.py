@@ -39,6 +39,11 @@ class ByPhoto(Generic[T]):
             )
         return found
 
+    def of(self, photo: Path) -> Sequence[T]:
+        """What it says of one photo; nothing where it does not know it."""
+        key = self._key_of(photo)
+        return () if key is None else self.photos[key]
+
     def unmatched(self, keys: Mapping[Path, str]) -> list[str]:
         """What it has beside the photos that were matched."""
         used = {*keys.values()}

@@ -108,11 +108,15 @@ class SeenPeople:
             self._estimator.__exit__()
             self._estimator = None
 
-    def request_for(self, image: NDArray[np.uint8]) -> Request:
-        """Every part of every person is an object; people are counted from the largest."""
+    def people(self, image: NDArray[np.uint8]) -> Sequence[Person]:
+        """Who is in (H, W, 3) uint8 RGB, the largest first."""
         if self._estimator is None:
             raise RuntimeError("the estimator is used inside its `with` block")
-        return pose_request(self._estimator.people(image), image.shape[:2], self.choice)
+        return self._estimator.people(image)
+
+    def request_for(self, image: NDArray[np.uint8]) -> Request:
+        """Every part of every person is an object; people are counted from the largest."""
+        return pose_request(self.people(image), image.shape[:2], self.choice)
 
 
 def pose_request(people: Sequence[Person], original_hw: tuple[int, int], choice: PoseChoice) -> Request:

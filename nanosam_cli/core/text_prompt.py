@@ -137,8 +137,12 @@ def _folder(detector: str) -> Path:
     except RepositoryNotFoundError as error:
         raise DownloadError(f"there is no model {detector} on the hub, or it is private", _HINT) from error
     except LocalEntryNotFoundError as error:
-        why = "and NANOSAM_OFFLINE is set" if offline else "and the hub cannot be reached"
-        raise DownloadError(f"{detector} is not in the cache, {why}", _HINT) from error
+        why = "NANOSAM_OFFLINE is set" if offline else "the hub cannot be reached"
+        remedy = "run it once without NANOSAM_OFFLINE" if offline else "check the network"
+        raise DownloadError(
+            f"{detector} is not in the cache, and {why}",
+            f"{remedy}, or give a folder with a model's files: --text-model DIR",
+        ) from error
 
 
 _HINT = f"--text-model {DEFAULT_DETECTOR}, or a folder with a model's files"

@@ -16,6 +16,7 @@ SAM_MEAN = (123.675, 116.28, 103.53)
 SAM_STD = (58.395, 57.12, 57.375)
 
 ENCODER, DECODER = "encoder", "decoder"  # the parts of a model that runs
+INT8_ENCODER = "encoder-int8"  # the same encoder for ONNX Runtime on a CPU, where a model comes with one
 CHECKPOINT = "checkpoint"  # the one part of a model that is only weights
 EXPORTED = "onnx-"  # begins the name of a folder of files that were made from a checkpoint
 

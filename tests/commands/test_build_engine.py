@@ -160,6 +160,23 @@ def test_a_decoder_is_proved_behind_an_encoder_that_is_only_there_for_that() -> 
     ]
 
 
+def test_weights_in_a_file_beside_the_graph() -> None:
+    """The engine holds them itself."""
+    onnx.save(
+        onnx.load("encoder.onnx"), "split.onnx", save_as_external_data=True, location="split.data", size_threshold=0
+    )
+    ran = build(f"split.onnx --decoder decoder.onnx --int8 {ORT} --validate photos -o out")
+    assert ran.code == 0, ran.err
+    Path("split.data").unlink()
+    photo = run_nanosam(
+        *("segment", "photos/0.png", "--box", "5,5,40,30", "--decoder", "decoder.onnx"),
+        *("--encoder", "out/split.onnxruntime.onnx"),
+    )
+    assert photo.code == 0, photo.err
+    gone = build(f"split.onnx --fp32 {ORT} --validate photos")
+    assert (gone.code, "split.onnx is not a whole ONNX file" in gone.words) == (1, True)
+
+
 def test_an_encoder_alone_is_proved_by_its_numbers() -> None:
     ran = build(f"encoder.onnx --int8 {ORT} --validate photos")
     assert ran.code == 0, ran.err
@@ -269,7 +286,7 @@ def test_overflow_is_rescued_for_rtx(own_files: tuple[Path, Path]) -> None:
     ran = build("bright.onnx --decoder decoder.onnx --fp16 --backend tensorrt-rtx --validate photos")
     assert ran.code == 0, ran.err
     assert "encoder, all in fp16: " in ran.words
-    assert "places overflow" in ran.words
+    assert "place(s) overflow" in ran.words
     sidecar = read_sidecar(Path("bright.tensorrt-rtx.rtx"))
     assert sidecar.precision_built == "fp16"
     assert set(sidecar.fp32_nodes) >= {"brighten", "darken"}

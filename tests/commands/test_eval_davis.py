@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from nanosam_cli.commands.eval import FirstPrompt
-from nanosam_cli.core.followers import CopyFollower
 from nanosam_cli.core.paths import TEST_DATA
+from nanosam_cli.core.tracking.followers import CopyFollower
 from tests.command_line import Ran, run_nanosam
 from tests.video_data import save_frames
 

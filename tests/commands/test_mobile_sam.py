@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,73 @@ def test_masks_are_the_originals(
     ran = run_nanosam(*segment, "--point", ",".join(map(str, POINT)), "--multimask", "-o", "readings.png")
     assert ran.code == 0, ran.err
     compare(masks(tmp_path, "readings"), expected["readings"])
+
+
+@pytest.fixture(scope="module")
+def published(original: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same weights as NVIDIA publishes its files: by the original's own code for ONNX, one prompt a call, K = 4."""
+    from mobile_sam.utils.onnx import SamOnnxModel
+
+    class Decoder(SamOnnxModel):  # type: ignore[misc]  # no types
+        def forward(self, image_embeddings: Any, point_coords: Any, point_labels: Any, mask: Any, has_mask: Any) -> Any:
+            masks, scores = self.mask_decoder.predict_masks(
+                image_embeddings=image_embeddings,
+                image_pe=self.model.prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=self._embed_points(point_coords, point_labels),
+                dense_prompt_embeddings=self._embed_masks(mask, has_mask),
+            )
+            return scores, masks
+
+    folder = tmp_path_factory.mktemp("published")
+    sizes = {"image_embeddings": (1, 256, 64, 64), "point_coords": (1, 3, 2), "point_labels": (1, 3)}
+    sizes |= {"mask_input": (1, 1, 256, 256), "has_mask_input": (1,)}
+    parts = (
+        (original.image_encoder, {"image": (1, 3, 1024, 1024)}, ["image_embeddings"], {}),
+        (
+            Decoder(original, return_single_mask=False).eval(),
+            sizes,
+            ["iou_predictions", "low_res_masks"],
+            {"point_coords": {1: "num_points"}, "point_labels": {1: "num_points"}},
+        ),
+    )
+    paths = folder / "encoder.onnx", folder / "decoder.onnx"
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of tracing, and of the exporter's age
+        for path, (module, inputs, outputs, axes) in zip(paths, parts):
+            examples = tuple(torch.ones(shape) for shape in inputs.values())
+            options = {"input_names": list(inputs), "output_names": outputs, "dynamic_axes": axes}
+            torch.onnx.export(module, examples, path, opset_version=17, dynamo=False, **options)  # type: ignore[arg-type]
+    return paths
+
+
+@pytest.mark.slow
+def test_files_by_another_exporter_run_unchanged(
+    published: tuple[Path, Path],
+    expected: dict[str, NDArray[np.bool_]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`segment`, `build-engine`, and `segment` with what was built; `eval` runs such files in its own tests."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    shutil.copy(PHOTO, tmp_path / "photos")
+    built = tmp_path / "encoder.onnxruntime.onnx", tmp_path / "decoder.onnxruntime.onnx"
+    boxes = [part for box in BOXES for part in ("--box", ",".join(map(str, box)))]
+    for number, files in enumerate((published, built)):
+        if number:
+            ran = run_nanosam(
+                *("build-engine", *published, "--fp32", "--backend", "onnxruntime"),
+                *("--model", "mobile-sam", "--validate", "photos", "-o", "."),
+            )
+            assert ran.code == 0, ran.err
+        model = ("--image_encoder", files[0], "--mask_decoder", files[1])
+        ran = run_nanosam("segment", PHOTO, *model, "--separate", *boxes, "-o", f"boxes{number}.png")
+        assert ran.code == 0, ran.err
+        compare(masks(tmp_path, f"boxes{number}"), expected["boxes"])
+        click = ("--point", ",".join(map(str, POINT)), "--multimask", "--separate", "-o", f"click{number}.png")
+        ran = run_nanosam("segment", PHOTO, *model, *click)
+        assert ran.code == 0, ran.err
+        compare(masks(tmp_path, f"click{number}"), expected["readings"])
 
 
 def masks(folder: Path, stem: str) -> NDArray[np.bool_]:

@@ -18,10 +18,10 @@ import pytest
 from PIL import Image
 
 from nanosam_cli.core import video
-from nanosam_cli.core.davis import region_similarity
 from nanosam_cli.core.formats import rle_to_mask
 from nanosam_cli.core.render import PALETTE
-from nanosam_cli.core.tracking_run import TrackingRun
+from nanosam_cli.core.tracking.davis import region_similarity
+from nanosam_cli.core.tracking.run import TrackingRun
 from tests.command_line import Ran, run_nanosam
 from tests.video_data import HW, picture, save_frames, save_video, square
 

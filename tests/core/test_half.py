@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -322,6 +325,33 @@ def test_the_emulation_in_bfloat16() -> None:
     model = hand_written_norm()
     feeds = {"x": random_feeds(model)["x"] * 1000}
     assert np.abs(run_model(emulate_half(model, BF16).model, feeds)["y"] - run_model(model, feeds)["y"]).max() < 0.05
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from nanosam_cli.core.backends.onnxruntime import open_file
+session = open_file(Path(sys.argv[1]), "cpu", 1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+session.run({"x": np.ones((1, 16, 256, 256), np.float32)})
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="measures a process as Linux does, in KiB")
+def test_a_range_check_does_not_keep_what_it_looks_at(tmp_path: Path) -> None:
+    """MobileSAM's encoder took 19 GB: ONNX Runtime put the checks off to the end, and kept every value until then."""
+    layers, megabytes = 60, 4  # a value's
+    names = [f"v{layer}" for layer in range(layers)]
+    nodes = [node("Sin", [name], [after], f"sin{after}") for name, after in zip(["x", *names], [*names, "y"])]
+    shape = (1, 16, 256, 256)
+    emulation = emulate_half(make_model(nodes, {"x": shape}, {"y": shape}), FP16)
+    assert len(emulation.checks) > layers
+    onnx.save(emulation.model, tmp_path / "emulated.onnx")
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "emulated.onnx")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert float(done.stdout) < 0.25 * layers * megabytes
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from nanosam_cli.core.detections import Choice
 from nanosam_cli.core.errors import DownloadError, MissingExtraError, ModelError, UsageError
 from nanosam_cli.core.modeling.torchvision_compat import import_torchvision
 from nanosam_cli.core.text_prompt import TextPrompt
+from tests.fault_server import fault_server
 from tests.zero_shot_models import CELLS, save_grounding_dino, save_owl
 
 WIDE, TALL = (80, 120), (150, 90)
@@ -114,7 +115,7 @@ def test_extra_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub, and no way to the hub."""
+    """An empty cache of the hub, which is not to be asked."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("NANOSAM_OFFLINE", "1")
     return tmp_path / "hub"
@@ -130,10 +131,17 @@ def test_from_the_cache_while_offline(folder: Path, hub_cache: Path) -> None:
         assert prompt.detect(image(WIDE))
 
 
-def test_not_in_the_cache_while_offline(folder: Path, hub_cache: Path) -> None:
-    with pytest.raises(DownloadError, match="tiny/owl is not in the cache, and NANOSAM_OFFLINE is set") as caught:
-        TextPrompt(["a tree"], "tiny/owl").__enter__()
-    assert caught.value.hint
+def test_not_in_the_cache_while_offline(folder: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub, which could be reached, is asked nothing."""
+    with fault_server() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        with pytest.raises(DownloadError, match="tiny/owl is not in the cache, and NANOSAM_OFFLINE is set") as caught:
+            TextPrompt(["a tree"], "tiny/owl").__enter__()
+        assert not hub.asked
+    assert (
+        caught.value.hint
+        == "run it once without NANOSAM_OFFLINE, or give a folder with a model's files: --text-model DIR"
+    )
 
 
 def test_hub_that_cannot_be_reached(folder: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,21 @@ def test_gif(tmp_path: Path) -> None:
     assert difference(frames[2].image, picture(2)) < 20
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "mjpeg"])
+def test_avi(tmp_path: Path, codec: str) -> None:
+    """Not written, but read: its frames carry no times of their own."""
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.height, stream.width = HW
+        stream.pix_fmt = "yuv420p" if codec == "mpeg4" else "yuvj420p"
+        for index in range(6):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(index), format="rgb24")))
+        container.mux(stream.encode(None))
+    frames = read(tmp_path / "a.avi")
+    assert [float(frame.time) for frame in frames] == pytest.approx([index / 10 for index in range(6)])
+    assert difference(frames[4].image, picture(4)) < 20
+
+
 def test_folder(tmp_path: Path) -> None:
     with open_video(str(save_frames(tmp_path / "clip", 3)), Fraction(5)) as opened:
         frames = list(opened)  # the masks beside the frames are none

@@ -97,6 +97,9 @@ def session_options(threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = _SILENT
+    # nodes in the file's order: the default puts off what nobody waits for, such as an emulation's range checks, and
+    # keeps every value until then, which took gigabytes of MobileSAM's encoder
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     # threads that wait by spinning keep the cores from the next session: encoder and decoder take turns
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:

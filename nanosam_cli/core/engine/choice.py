@@ -1,4 +1,7 @@
-"""Which files a named model is opened from: engines that were built for this machine, else its ONNX files."""
+"""Which files a named model is opened from: engines that were built for this machine, else its ONNX files.
+
+On a CPU that is the int8 encoder, where the model comes with one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from nanosam_cli.core.backends.tensorrt.flavour import gpu_here
 from nanosam_cli.core.engine.sidecar import Flavour, SideCar, check_engine, read_sidecar
 from nanosam_cli.core.errors import BackendError, ModelError
 from nanosam_cli.core.files import file_sha256
-from nanosam_cli.core.zoo import DECODER, ENCODER, ModelSpec, part_file
+from nanosam_cli.core.zoo import DECODER, ENCODER, INT8_ENCODER, ModelSpec, part_file
 
 Note = Callable[[str], object]
 
@@ -53,6 +56,8 @@ def _part(spec: ModelSpec, part: str, backend: str, device: str, note: Note) -> 
                 note(f"{error}; it is not used{f' ({error.hint})' if error.hint else ''}")
                 continue
             return engine
+    if part == ENCODER and INT8_ENCODER in spec.parts and _on_cpu(backend, device):
+        return part_file(spec, INT8_ENCODER, note)
     return original
 
 
@@ -61,8 +66,14 @@ def _flavours(backend: str, device: str) -> Iterator[Flavour]:
     if backend == "auto" and device != "cpu" and gpu_here():
         yield from ON_GPU
     # ONNX Runtime's engines are for CPUs, and do not beat the original on a GPU
-    if backend in ("auto", "onnxruntime") and (device == "cpu" or (device == "auto" and not _cuda_provider())):
+    if _on_cpu(backend, device):
         yield "onnxruntime"
+
+
+def _on_cpu(backend: str, device: str) -> bool:
+    """Whether ONNX Runtime runs the model, on a CPU."""
+    on_cpu = device == "cpu" or (device == "auto" and not _cuda_provider())
+    return backend in ("auto", "onnxruntime") and on_cpu
 
 
 def _named(spec: ModelSpec, part: str, flavour: Flavour) -> Path:

@@ -42,6 +42,24 @@ def create_backbone(name: str, *, finest: int, pretrained: bool) -> Backbone:
     return Backbone(module, [channels[level] for level in levels], [strides[level] for level in levels], reason)
 
 
+def fine_layers(backbone: nn.Module) -> list[nn.Module]:
+    """The layers with weights up to the map of stride 4. RecipeError where there is no such map."""
+    info: Any = backbone.feature_info
+    if 4 not in info.reduction():
+        raise RecipeError("optimiser.freeze: fine needs a backbone's map of stride 4", "--set model.finest_stride=4")
+    last = info.module_name()[info.reduction().index(4)].replace("_", ".") + "."
+    own = [(name, layer) for name, layer in backbone.named_modules() if list(layer.parameters(recurse=False))]
+    # timm writes stages.0 for what may be stages_0 here
+    inside = [row for row, (name, _) in enumerate(own) if f"{name}.".replace("_", ".").startswith(last)]
+    return [layer for _, layer in own[: inside[-1] + 1]]
+
+
+def depthwise_kernels(backbone: nn.Module) -> list[nn.Parameter]:
+    """Weights of its depthwise convolutions."""
+    layers = [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
+    return [layer.weight for layer in layers]
+
+
 def _create(name: str, levels: list[int], pretrained: bool) -> tuple[nn.Module, str | None]:
     import timm
 

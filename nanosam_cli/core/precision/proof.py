@@ -55,7 +55,7 @@ class Proof:
     mean_iou: float | None = None
     worst_iou: float | None = None
     worst_prompt: str | None = None  # where that was
-    overflows: tuple[Overflow, ...] = ()  # the largest first
+    overflows: tuple[Overflow, ...] = ()  # in the graph's order
 
     @property
     def passed(self) -> bool:
@@ -69,7 +69,7 @@ class Proof:
                 found.append(f"{error.output} has {error.not_finite} numbers that are not finite")
         if self.overflows:
             first = self.overflows[0]
-            found.append(f"{len(self.overflows)} places overflow, first {first.place} with {first.largest:.3g}")
+            found.append(f"{len(self.overflows)} place(s) overflow, first {first.place} with {first.largest:.3g}")
         if self.mean_iou is None or self.worst_iou is None:
             found += [
                 f"{error.output} has cosine {error.cosine:.4f}, below {limits.cosine}"

@@ -138,13 +138,12 @@ def iou(one: Mask, other: Mask) -> float:
 
 
 def overflows(emulation: Emulation, found: Sequence[Outputs]) -> tuple[Overflow, ...]:
-    """Where half's range was left in any run, the largest first."""
+    """Where half's range was left in any run, in the graph's order: what follows the first may be its doing."""
     if RANGES not in found[0]:  # nothing rounds
         return ()
     largest = np.max([run[RANGES] for run in found], axis=0)
-    beyond = [
+    return tuple(
         Overflow(check.place, float(size))
         for check, size in zip(emulation.checks, largest, strict=True)
         if not size <= emulation.half.largest
-    ]
-    return tuple(sorted(beyond, key=lambda overflow: -overflow.largest))
+    )

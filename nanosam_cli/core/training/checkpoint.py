@@ -14,6 +14,8 @@ from torch.optim import Optimizer
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.files import write_bytes
 
+AVERAGE = "ema."  # before the names of the moving average's tensors
+
 
 @dataclass(frozen=True)
 class TrainingState:
@@ -32,9 +34,23 @@ def save_state(
 ) -> None:
     """Write model (`model.`), its moving average (`ema.`) and optimiser (`optimiser.`); replaces `path` atomically."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"ema.{name}": tensor for name, tensor in average.state_dict().items()}
+    tensors |= {f"{AVERAGE}{name}": tensor for name, tensor in average.state_dict().items()}
     for number, values in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": value for name, value in values.items()}
+    save_tensors(path, tensors, metadata)
+
+
+def save_weights(path: Path, checkpoint: Path) -> None:
+    """Write only what other runs start from and files are exported from: the moving average, an eighth of it.
+
+    Kernels are kept in half precision; norms and biases, whose range is wide, in single. Replaces `path` atomically.
+    """
+    state = load_state(checkpoint)
+    prefix = f"{AVERAGE}module."
+    tensors = {
+        prefix + name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in state.part(prefix).items()
+    }
+    metadata = {key: state.metadata[key] for key in ("step", "recipe")}
     save_tensors(path, tensors, metadata)
 
 
@@ -75,7 +91,7 @@ def load_state(path: Path) -> TrainingState:
 def restore(state: TrainingState, model: nn.Module, average: nn.Module, optimiser: Optimizer) -> None:
     """Put a saved state back where it was; every name must fit."""
     model.load_state_dict(state.part("model."))
-    average.load_state_dict(state.part("ema."))
+    average.load_state_dict(state.part(AVERAGE))
     values: dict[int, dict[str, Tensor]] = {}
     for name, tensor in state.part("optimiser.").items():
         number, _, key = name.partition(".")

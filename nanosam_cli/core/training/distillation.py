@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from nanosam_cli.core.errors import BackendError, NanosamError, OutputError, RecipeError
 from nanosam_cli.core.files import write_text
 from nanosam_cli.core.modeling.encoder import EMBEDDING_SIDE
+from nanosam_cli.core.modeling.imagenet import load_imagenet
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.training import outcome
 from nanosam_cli.core.training.checkpoint import keep_numbered, load_state, restore, save_state, save_tensors
@@ -246,6 +247,8 @@ def prepare(recipe: Recipe, ranks: Ranks, teacher: Teacher | None, fresh: bool) 
     torch.manual_seed(recipe.run.seed)
     model = PromptableModel(recipe.model, download=fresh)
     if fresh and recipe.init:
+        if recipe.init.backbone:
+            load_imagenet(model.encoder.backbone, recipe.model.backbone, recipe.init.backbone)
         for part, name in ((ENCODER, recipe.init.encoder), (DECODER, recipe.init.decoder)):
             module = getattr(model, part)
             if name and module is not None:

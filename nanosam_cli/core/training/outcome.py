@@ -29,6 +29,7 @@ from nanosam_cli.core.predictor import Predictor
 from nanosam_cli.core.protocols import PROTOCOLS, select_objects
 from nanosam_cli.core.results import ObjectResult
 from nanosam_cli.core.segmenters import ModelSegmenter, ScoredMask
+from nanosam_cli.core.training.checkpoint import save_weights
 from nanosam_cli.core.training.datasets import TrainingCrops, photo_folder
 from nanosam_cli.core.training.recipe import Recipe
 from nanosam_cli.core.training.run_log import Note
@@ -36,6 +37,7 @@ from nanosam_cli.core.training.teacher import Teacher
 from nanosam_cli.core.zoo import DECODER, ENCODER
 
 SHEET = "masks.png"
+WEIGHTS = "weights.safetensors"
 SHEET_OBJECTS = 10
 
 
@@ -78,7 +80,9 @@ def evaluate_model(model: nn.Module, photos: Sequence[AnnotatedPhoto], teacher: 
 
 
 def finish(recipe: Recipe, folder: Path, checkpoint: Path, model: nn.Module, teacher: Teacher | None) -> Iterator[Note]:
-    """Pictures and, where the recipe asks for them, model files."""
+    """The weights alone, pictures and, where the recipe asks for them, model files."""
+    save_weights(folder / WEIGHTS, checkpoint)
+    yield Note(f"weights alone, for other runs to start from: {folder / WEIGHTS}")
     photos = read_evaluation(recipe)
     if photos:
         yield Note(f"masks: {draw_masks(folder / SHEET, photos, model, teacher)}")

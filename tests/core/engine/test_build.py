@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from PIL import Image
 from nanosam_cli.core.engine import build as build_module
 from nanosam_cli.core.engine import compile as compile_module
 from nanosam_cli.core.engine import tensorrt as builder
-from nanosam_cli.core.engine.build import Engine, Settings, build
+from nanosam_cli.core.engine.build import Engine, Settings, build, timing_cache
 from nanosam_cli.core.engine.compile import Compiled
 from nanosam_cli.core.engine.plan import Asked, Plan, plan_files
 from nanosam_cli.core.engine.shapes import Shapes
-from nanosam_cli.core.engine.sidecar import read_sidecar, sidecar_path
+from nanosam_cli.core.engine.sidecar import ShapeRange, Target, read_sidecar, sidecar_path
 from nanosam_cli.core.engine.target import Chosen, choose
 from nanosam_cli.core.engine.tensorrt import BuildSettings
 from nanosam_cli.core.errors import BackendError, ModelError
@@ -195,6 +196,53 @@ def test_a_builder_that_gives_up(
     with pytest.raises(BackendError, match=words):
         built(made)
     assert not list(tmp_path.iterdir())
+
+
+class Recorder:
+    """Polygraphy's TensorRT backend, as far as it notes down what it is told."""
+
+    def __init__(self) -> None:
+        self.profile: dict[str, dict[str, Any]] = {}
+        self.options: dict[str, Any] = {}
+        self.saved_to: str | None = None
+
+    def Profile(self) -> Any:
+        return SimpleNamespace(add=lambda name, **sides: self.profile.update({name: sides}))
+
+    def network_from_onnx_path(self, path: str, *, strongly_typed: bool) -> Any:
+        assert strongly_typed
+        return None, SimpleNamespace(num_layers=0), None
+
+    def CreateConfig(self, **options: Any) -> None:
+        self.options = options
+
+    def engine_bytes_from_network(self, network: Any, config: Any, save_timing_cache: str | None) -> bytes:
+        self.saved_to = save_timing_cache
+        Path(save_timing_cache or "/dev/null").write_bytes(b"times")
+        return b"engine"
+
+
+def test_what_tensorrt_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes, workspace, level, and the timing cache: read where there is one, written each time."""
+    recorder = Recorder()
+    pool = SimpleNamespace(WORKSPACE="workspace")
+    monkeypatch.setattr(builder, "_polygraphy", lambda flavour: recorder)
+    modules = {"tensorrt": SimpleNamespace(MemoryPoolType=pool), "polygraphy.backend.trt": recorder}
+    monkeypatch.setattr(builder, "import_module", modules.__getitem__)
+    monkeypatch.setenv("NANOSAM_HOME", str(tmp_path))
+    cache = timing_cache(Target("tensorrt", "10.3.0", "Linux aarch64", "NVIDIA Jetson Orin"))
+    assert cache == tmp_path / "timing-caches" / "nvidia-jetson-orin-tensorrt-10.3.0.cache"
+    shapes = {"point_coords": ShapeRange((1, 2, 2), (8, 2, 2), (64, 16, 2))}
+    expected: dict[str, Any] = {"builder_optimization_level": 5, "memory_pool_limits": {"workspace": 3 * 2**20}}
+    for settings, options in (
+        (BuildSettings(timing_cache=cache), {}),
+        (BuildSettings(3, 5, cache), {**expected, "load_timing_cache": str(cache)}),
+    ):
+        assert builder.build(tmp_path / "decoder.onnx", "tensorrt", shapes, settings).engine == b"engine"
+        assert recorder.profile == {"point_coords": {"min": (1, 2, 2), "opt": (8, 2, 2), "max": (64, 16, 2)}}
+        assert len(recorder.options.pop("profiles")) == 1
+        assert recorder.options == options
+        assert recorder.saved_to == str(cache)
 
 
 @needs_rtx

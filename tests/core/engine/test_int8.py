@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from nanosam_cli.core.engine import int8
 from nanosam_cli.core.engine.int8 import CPU, TENSORRT, Int8Ladder, Scheme, quantized, without
 from nanosam_cli.core.engine.rewrites import SPLIT
 from nanosam_cli.core.precision.proof import Proof, Thresholds
@@ -108,6 +109,19 @@ def test_bisection_leaves_what_is_sensitive_in_float32() -> None:
     assert last.keep
     assert "QuantizeLinear" in {entry.op_type for entry in last.make().graph.node}
     assert last.cheap_work < steps[0].cheap_work
+
+
+def test_a_calibration_that_would_fill_the_memory_is_left_out_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Percentile keeps all numbers of a photo: 7 GB and more of MobileSAM's encoder."""
+    model = small_encoder()
+    steps = {}
+    for room in (100_000, 10_000):  # bytes; the photo has 3,072, each value behind it 1,024 to 5,120
+        monkeypatch.setattr(int8, "MOST_KEPT", room)
+        ladder = Int8Ladder(model, PHOTOS, CPU, prove_at(model, 2), prove_at(model, 2))
+        steps[room] = [step.name for step in ladder.steps()]
+    enough, short = steps.values()
+    assert enough == ["all in int8, calibrated by MinMax", "all in int8, calibrated by Percentile", "all in fp32"]
+    assert short == ["all in int8, calibrated by MinMax (Percentile would keep 0.0 GB and is left out)", "all in fp32"]
 
 
 def test_the_original_comes_last() -> None:

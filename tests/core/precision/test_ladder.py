@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,24 @@ def loud_attention(encoder: TinyViTEncoder) -> None:
 def loud_residuals(encoder: TinyViTEncoder) -> None:
     """Sums between the blocks beyond 65,504: no norm and no attention is at fault."""
     encoder.layers[1].blocks[0].local_conv.bn.weight.mul_(3e6)  # type: ignore[index, union-attr, operator]
+
+
+def loud_neck(encoder: TinyViTEncoder) -> None:
+    """Activations before the neck's first norm whose squares pass 65,504, as in the published MobileSAM."""
+    encoder.neck[0].weight.mul_(800)  # type: ignore[union-attr, operator]
+
+
+def original_norm(encoder: TinyViTEncoder) -> None:
+    """The same, with the norm written out as in SAM's own code, which squares them."""
+    loud_neck(encoder)
+    norm: Any = encoder.neck[1]
+
+    def forward(grid: torch.Tensor) -> torch.Tensor:
+        centred = grid - grid.mean(1, keepdim=True)
+        grid = centred / torch.sqrt(centred.pow(2).mean(1, keepdim=True) + norm.eps)
+        return norm.weight[:, None, None] * grid + norm.bias[:, None, None]  # type: ignore[no-any-return]
+
+    norm.forward = forward
 
 
 def made(change: Callable[[TinyViTEncoder], None]) -> onnx.ModelProto:
@@ -81,7 +100,13 @@ FOUND = "what bisection found in fp32"
 
 @pytest.mark.parametrize(
     ("change", "names"),
-    [(healthy, [ALL]), (loud_attention, [ALL, NORMS, BLOCKS]), (loud_residuals, [ALL, NORMS, BLOCKS, FOUND])],
+    [
+        (healthy, [ALL]),
+        (loud_neck, [ALL]),  # as this project exports it
+        (original_norm, [ALL, NORMS]),
+        (loud_attention, [ALL, NORMS, BLOCKS]),
+        (loud_residuals, [ALL, NORMS, BLOCKS, FOUND]),
+    ],
 )
 def test_the_ladder_rescues_what_overflows(
     change: Callable[[TinyViTEncoder], None], names: list[str], tmp_path: Path
@@ -108,11 +133,20 @@ def test_a_step_says_what_it_was_and_what_it_costs(tmp_path: Path) -> None:
     model = made(loud_attention)
     naive, *_, last = (step.record() for step in climb(model, tmp_path))
     assert naive["passed"] is False
-    assert "places overflow, first /layers.2/blocks.0/attn/" in naive["faults"][1]
+    assert "place(s) overflow, first /layers.2/blocks.0/attn/" in naive["faults"][1]
     assert (naive["precision"], naive["fp32_nodes"], naive["cheap_work"]) == ("fp16", [], 1.0)
     assert last["megabytes"] > naive["megabytes"]
     assert last["cheap_work"] < 1
     assert "/layers.2/blocks.0/attn/Softmax" in last["fp32_nodes"]
+
+
+def test_the_first_place_that_overflows_is_where_the_fault_is(tmp_path: Path) -> None:
+    """What follows is larger, or infinite, and none of its doing."""
+    naive = climb(made(original_norm), tmp_path)[0].proof
+    assert naive.overflows[0].place == "/neck/neck.1/Pow"
+    assert 65504 < naive.overflows[0].largest < 1e7
+    assert naive.overflows[-1].largest > naive.overflows[0].largest
+    assert "overflow, first /neck/neck.1/Pow with " in naive.faults()[0]
 
 
 def attention() -> onnx.ModelProto:

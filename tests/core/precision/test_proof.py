@@ -30,7 +30,7 @@ GOOD = Proof(
         ({"thresholds": Thresholds(mean_iou=0.995)}, ["mean mask IoU 0.9900 is below 0.995"]),
         (
             {"overflows": (Overflow("/mlp/Mul", 1e5), Overflow("/mlp/Add", 7e4))},
-            ["2 places overflow, first /mlp/Mul with 1e+05"],
+            ["2 place(s) overflow, first /mlp/Mul with 1e+05"],
         ),
         (
             {"outputs": (OutputError("image_embeddings", math.nan, math.nan, math.nan, 7),)},

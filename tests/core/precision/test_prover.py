@@ -122,7 +122,7 @@ def test_where_half_overflows_is_found(sessions: tuple[OnnxSession, OnnxSession]
     assert proof.method == "emulated"
     assert [overflow.place for overflow in proof.overflows] == ["image_embeddings"]
     assert proof.overflows[0].largest > 65504
-    assert "1 places overflow" in proof.faults()[1]
+    assert "1 place(s) overflow" in proof.faults()[1]
 
 
 def test_narrowed_looks_at_fewer_photos_more_strictly(sessions: tuple[OnnxSession, OnnxSession]) -> None:

@@ -34,6 +34,16 @@ def _losses(folder: Path) -> list[str]:
         return [row["loss"] for row in csv.DictReader(file)]
 
 
+def test_other_runs_start_from_the_weights_alone(root: Path, tmp_path: Path) -> None:
+    train(tiny_recipe(root, steps=2), tmp_path / "first")
+    whole, alone = tmp_path / "first" / "last.safetensors", tmp_path / "first" / "weights.safetensors"
+    assert alone.stat().st_size < whole.stat().st_size / 4
+    started = tiny_recipe(root, overrides=[f"init={{encoder = '{alone}', decoder = '{alone}'}}"])
+    model = distillation.prepare(started, Ranks(torch.device("cpu")), None, fresh=True).model
+    for name, tensor in load_state(whole).part("ema.module.").items():
+        torch.testing.assert_close(model.state_dict()[name].float(), tensor.float(), rtol=1e-3, atol=1e-6)
+
+
 class Killed(BaseException):
     """As a signal would end the process: nothing catches it."""
 

@@ -62,7 +62,7 @@ def test_overrides(override: str, value: object) -> None:
         ("data=3", "data: must be a section"),
         ("optimiser.micro_batch=3", "optimiser.micro_batch: 3 must divide optimiser.batch"),
         ("prompts.rounds=3", "prompts.rounds: must be at most 2, not 3"),
-        ('optimiser.freeze=["head"]', "optimiser.freeze[0]: must be one of backbone, encoder, decoder, batchnorm"),
+        ('optimiser.freeze=["head"]', "optimiser.freeze[0]: must be one of backbone, fine, depthwise, encoder"),
         ('optimiser.freeze=["encoder", "decoder"]', "optimiser.freeze: with a frozen encoder"),
         ("optimiser.precision=fp8", "must be one of fp32, bf16, fp16, not fp8"),
         ("data.sources=[{path = 'a', weight = 1, kind = 'images'}]", "photos without masks need [teacher]"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from nanosam_cli.core.errors import NanosamError
+from nanosam_cli.core.errors import InputError, NanosamError
 from nanosam_cli.core.formats import mask_to_rle
 from nanosam_cli.core.photo_result import Stopwatch
 from nanosam_cli.core.predictor import Predictor, Timings
 from nanosam_cli.core.render import Mask
-from nanosam_cli.core.target import State
-from nanosam_cli.core.track_prompts import TimedRequest
-from nanosam_cli.core.tracker import Tracked, Tracker
+from nanosam_cli.core.tracking.people import FollowedPeople
+from nanosam_cli.core.tracking.prompts import TimedRequest
+from nanosam_cli.core.tracking.target import State
+from nanosam_cli.core.tracking.tracker import Tracked, Tracker
 from nanosam_cli.core.types import ImageEmbedding, Prompt
 from nanosam_cli.core.video import VideoFrame
 
@@ -36,6 +37,7 @@ class TrackedFrame:
     image: Image
     objects: Sequence[Tracked]
     cut: bool  # whether the scene changed before this frame
+    names: Mapping[int, str] = field(default_factory=dict)  # what objects are, by their numbers, where that is known
 
     @property
     def masks(self) -> list[Mask]:
@@ -49,6 +51,7 @@ class TrackedFrame:
         objects = [
             {
                 "id": one.number,
+                "class": self.names.get(one.number),
                 "state": one.state.value,
                 "score": round(one.score, 4),
                 "box": None if one.box is None else list(one.box),
@@ -105,10 +108,16 @@ class Summary:
 class TrackingRun:
     """Frames through encoder, tracker and decoder. The predictor stays its owner's to close.
 
-    `max_side` makes larger frames smaller before anything is done with them.
+    `max_side` makes larger frames smaller before anything is done with them. `people` are started as they are seen.
     """
 
-    def __init__(self, predictor: Predictor, requests: Sequence[TimedRequest], max_side: int | None = None) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        requests: Sequence[TimedRequest],
+        max_side: int | None = None,
+        people: FollowedPeople | None = None,
+    ) -> None:
         self.summary = Summary()
         self.watch = Stopwatch()
         self.timings = Timings()
@@ -116,6 +125,7 @@ class TrackingRun:
         self._tracker = Tracker(predictor)
         self._waiting = list(requests)
         self._max_side = max_side
+        self._people = people
         self._embedding: ImageEmbedding | None = None
 
     def frames(self, source: Iterator[VideoFrame]) -> Iterator[TrackedFrame]:
@@ -134,9 +144,7 @@ class TrackingRun:
 
     def start_at(self, x: float, y: float) -> None:
         """Follow what is under a point of the frame that came last."""
-        if self._embedding is None:
-            self._embedding = self._predictor.encode_image(self._image)
-        self._tracker.init(self._embedding, Prompt.from_points([[x, y]]))
+        self._tracker.init(self._encoded(), Prompt.from_points([[x, y]]))
 
     def reset(self) -> None:
         """Forget all objects."""
@@ -148,22 +156,33 @@ class TrackingRun:
         self._waiting = [timed for timed in self._waiting if timed not in due]
         self._embedding = None
         found: dict[int, Tracked] = {}
-        if due or self._tracker.numbers:
-            embedding = self._embedding = self._predictor.encode_image(image, self.timings)
+        cut = False
+        if self._tracker.numbers:
+            embedding = self._encoded()
             with self.watch("track"):
                 found = {one.number: one for one in self._tracker.update(embedding, self.timings)}
             cut = self._tracker.cut
-            for timed in due:
-                found |= {one.number: one for one in self._start(timed, frame, embedding)}
-        else:
-            cut = False
-        return TrackedFrame(frame, image, [found[number] for number in sorted(found)], cut)
+        if self._people is not None:
+            due += self._people.requests_for(frame, found)
+        for timed in due:
+            found |= {one.number: one for one in self._start(timed, frame)}
+        names = {} if self._people is None else self._people.names
+        return TrackedFrame(frame, image, [found[number] for number in sorted(found)], cut, names)
 
-    def _start(self, timed: TimedRequest, frame: VideoFrame, embedding: ImageEmbedding) -> list[Tracked]:
+    def _encoded(self) -> ImageEmbedding:
+        """Of the frame that came last, made once."""
+        if self._embedding is None:
+            self._embedding = self._predictor.encode_image(self._image, self.timings)
+        return self._embedding
+
+    def _start(self, timed: TimedRequest, frame: VideoFrame) -> list[Tracked]:
+        embedding = self._encoded()
         request = timed.scaled(frame.image.shape[:2], embedding.original_hw)
         try:
             return self._tracker.init(embedding, request.prompt(embedding.frame), timed.ids, self.timings)
         except NanosamError as error:
+            if timed.may_fail and isinstance(error, InputError):
+                return []
             raise type(error)(f"frame {frame.index}: {error}", error.hint) from error
 
     def stages(self) -> dict[str, float]:

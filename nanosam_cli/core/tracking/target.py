@@ -9,8 +9,9 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from nanosam_cli.core.appearance import KernelRegression, balanced, random_frequencies
-from nanosam_cli.core.cells import (
+from nanosam_cli.core.render import Mask
+from nanosam_cli.core.tracking.appearance import KernelRegression, balanced, random_frequencies
+from nanosam_cli.core.tracking.cells import (
     PARTS,
     SIDE,
     Array,
@@ -21,10 +22,10 @@ from nanosam_cli.core.cells import (
     mask_box,
     places_in,
     split_cells,
+    widened,
     window_around,
 )
-from nanosam_cli.core.render import Mask
-from nanosam_cli.core.target_search import best_shift, likely_boxes
+from nanosam_cli.core.tracking.search import best_shift, likely_boxes
 
 TEMPLATE = 1.3  # of the box: what is compared when it is looked for nearby
 LEARNT = 2.0  # of the box: what is learnt of each frame
@@ -55,11 +56,13 @@ class TrackerSettings:
     decay: float = 0.85  # what a frame keeps of its weight when the next one is learnt
     look_decay: float = 0.93  # the same of what says whether it is the object at all: slower, so that it does not drift
     guard: float = 0.9  # how far cells are left unlearnt that do not look like what they are taken for
+    rim: int = 1  # cells about the mask where that holds; farther off, what looks like the object is learnt as a double
     ridge: float = 1e-3
     samples: int = 400  # cells of a frame that are learnt from, at most
     foreground: float = 0.3  # of all weight that the object's own cells have
     appearance: float = 8.0  # logits of the appearance's full answer, beside the decoder's own
     reach: int = 6  # cells that an object may move from where it is expected
+    still: float = 0.5  # what moving by its own size in a frame costs, squared, in likeness
     damping: float = 0.5  # of the velocity
     growth: float = 0.12  # of its sides that a box may grow in a frame
     least: float = 0.3  # of its usual area, below which an object counts as partly gone
@@ -193,14 +196,16 @@ class Target:
     def _learn(self, scene: Array, share: Array, trust: Array, look: Array | None = None) -> None:
         """`share` and `trust` are (256, 256) in [0, 1]; `look` (h, w) is what the object looked like before.
 
-        Cells that do not look like what they are taken for are left out: learning from its own mistakes is how a
-        tracker drifts. Without `look` it is the first frame, of which everything is learnt.
+        Cells in the mask and at its rim that do not look like what they are taken for are left out: learning from its
+        own mistakes is how a tracker drifts. What lies apart and looks like the object is no mistake of the mask but
+        something else, and to be known as that. Without `look` it is the first frame, of which everything is learnt.
         """
         hw = scene.shape[:2]
         cells = split_cells(share)[: hw[0], : hw[1]]
         trusted = split_cells(trust)[: hw[0], : hw[1]].mean(axis=2)
         if look is not None:
-            surprise = np.abs(look.clip(0, 1) - cells.mean(axis=2))
+            inside = cells.mean(axis=2)
+            surprise = np.where(widened(inside > 0, self._settings.rim), np.abs(look.clip(0, 1) - inside), 0)
             trusted = trusted * (1 - self._settings.guard * surprise) ** 2
         near = window_around(self.box, hw, LEARNT)
         some = self._some(near, everything=look is None)
@@ -245,7 +250,8 @@ class Target:
         rows, columns = window_around(self.box, (SIDE, SIDE), TEMPLATE)
         template = self._share[rows, columns] > 0.5
         shift = (expected - self.box).reshape(2, 2).mean(axis=0)
-        moved = best_shift(look, template, (rows, columns), shift, self._settings.reach)
+        still = self._settings.still / np.maximum(self.box[2:] - self.box[:2], 1)
+        moved = best_shift(look, template, (rows, columns), shift, self._settings.reach, still)
         return np.asarray(self.box + np.tile(moved, 2))
 
     def _anywhere(self, scene: Array) -> list[Proposal]:

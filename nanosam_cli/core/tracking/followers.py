@@ -15,8 +15,8 @@ from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.predictor import Predictor, load_predictor
 from nanosam_cli.core.prompts import mask_to_logits
 from nanosam_cli.core.render import Mask, mask_window
-from nanosam_cli.core.target import State, TrackerSettings
-from nanosam_cli.core.tracker import Tracked, Tracker
+from nanosam_cli.core.tracking.target import State, TrackerSettings
+from nanosam_cli.core.tracking.tracker import Tracked, Tracker
 from nanosam_cli.core.types import Prompt
 from nanosam_cli.core.zoo import DEFAULT_MODEL
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanosam_cli.core.cells import Array, CellSpace, mask_box
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.predictor import Predictor, Timings
-from nanosam_cli.core.target import Answer, Proposal, State, Target, TrackerSettings
+from nanosam_cli.core.tracking.cells import Array, CellSpace, mask_box
+from nanosam_cli.core.tracking.target import Answer, Proposal, State, Target, TrackerSettings
 from nanosam_cli.core.types import ImageEmbedding, Prompt, Segmentation
 
 ALIKE = 0.35  # correlation of two frames' cells below which the scene was cut

@@ -26,6 +26,7 @@ class TimedRequest:
     moment: Moment
     request: Request
     ids: Sequence[int] | None = None
+    may_fail: bool = False  # whether an empty mask is no error, because a model asks for it and may ask again
 
     def scaled(self, original_hw: tuple[int, int], hw: tuple[int, int]) -> Request:
         """The request for frames that were made smaller: coordinates and masks of the video's own size shrink too."""
@@ -75,11 +76,11 @@ def count_objects(request: Request) -> int:
     return next(len(part) for part in (request.boxes, request.points, request.masks) if part is not None)
 
 
-def check_asked(requests: Sequence[TimedRequest], *, clicks: bool) -> None:
-    """UsageError where nothing is to be followed and nobody can click."""
-    if not requests and not clicks:
+def check_asked(requests: Sequence[TimedRequest], *, later: bool) -> None:
+    """UsageError where nothing is to be followed and nothing comes later, by clicks or by poses."""
+    if not requests and not later:
         raise UsageError(
-            "no prompt: say what to follow with --box, --point, --mask or --prompts, or click it with --show",
+            "no prompt: say what to follow with --box, --point, --mask, --prompts or --pose, or click it with --show",
             "nanosam track video.mp4 --box 10,20,300,400",
         )
 

@@ -8,9 +8,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from nanosam_cli.core.davis import boundary, boundary_accuracy, dilate_disk, region_similarity, scored_frames
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.render import Mask
+from nanosam_cli.core.tracking.davis import boundary, boundary_accuracy, dilate_disk, region_similarity, scored_frames
 
 
 def disc(x: float, y: float, radius: float, hw: tuple[int, int] = (60, 80)) -> Mask:

@@ -11,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanosam_cli.core.clips import find_clips, read_labels
-from nanosam_cli.core.davis import boundary_accuracy, region_similarity
-from nanosam_cli.core.davis_run import DavisScore, Places, score_clip
 from nanosam_cli.core.errors import InputError, NanosamError, OutputError, UsageError
-from nanosam_cli.core.followers import CopyFollower, Followed
 from nanosam_cli.core.image import write_png
-from nanosam_cli.core.target import State
+from nanosam_cli.core.tracking.clips import find_clips, read_labels
+from nanosam_cli.core.tracking.davis import boundary_accuracy, region_similarity
+from nanosam_cli.core.tracking.davis_run import DavisScore, Places, score_clip
+from nanosam_cli.core.tracking.followers import CopyFollower, Followed
+from nanosam_cli.core.tracking.target import State
 from tests.video_data import HW, save_frames, square
 
 T, U, L = State.tracked, State.uncertain, State.lost

@@ -134,12 +134,24 @@ def connected_part(low_res: Mask, box: Box, core: float = 0.7) -> Mask:
     while (size := int(np.count_nonzero(grown))) != before:
         before = size
         for axis in (0, 1):
-            spread = np.swapaxes(grown, 0, axis)
-            wide = spread.copy()
-            wide[1:] |= spread[:-1]
-            wide[:-1] |= spread[1:]
-            grown = np.swapaxes(wide, 0, axis) & cells
+            grown = _spread(grown, axis) & cells
     return low_res & grown.repeat(FOLD, axis=0).repeat(FOLD, axis=1)
+
+
+def widened(cells: Mask, steps: int) -> Mask:
+    """(h, w) grown by so many cells to all eight sides."""
+    for _ in range(steps):
+        cells = _spread(_spread(cells, 0), 1)
+    return cells
+
+
+def _spread(cells: Mask, axis: int) -> Mask:
+    """Grown by one cell to both sides along an axis."""
+    narrow = np.swapaxes(cells, 0, axis)
+    wide = narrow.copy()
+    wide[1:] |= narrow[:-1]
+    wide[:-1] |= narrow[1:]
+    return np.swapaxes(wide, 0, axis)
 
 
 def area_of(box: Box) -> float:

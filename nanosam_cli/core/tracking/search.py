@@ -6,18 +6,26 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from nanosam_cli.core.cells import SIDE, Array, Box, box_iou
 from nanosam_cli.core.render import Mask, Window
+from nanosam_cli.core.tracking.cells import SIDE, Array, Box, box_iou
 
 APART = 0.25  # IoU of two boxes from which on they mean the same place
 STILL = 0.01  # what a cell of way costs: of places that fit alike the nearest is taken
 
 
-def best_shift(look: Array, template: Mask, window: Window, expected: NDArray[np.float64], reach: int) -> Box:
+def best_shift(
+    look: Array,
+    template: Mask,
+    window: Window,
+    expected: NDArray[np.float64],
+    reach: int,
+    still: NDArray[np.float64],
+) -> Box:
     """x y in cells by which a template, which lay at `window`, has moved.
 
     Its cells should look like the object in `look` (h, w), those around it should not; beyond the picture nothing does.
-    Places up to `reach` cells from the `expected` shift are compared.
+    Places up to `reach` cells from the `expected` shift are compared; being one cell from it costs `still` (x, y),
+    squared.
     """
     rows, columns = window
     inside = max(1, int(np.count_nonzero(template)))
@@ -31,6 +39,7 @@ def best_shift(look: Array, template: Mask, window: Window, expected: NDArray[np
     fits = np.tensordot(sliding_window_view(area, template.shape), signs, axes=([2, 3], [0, 1]))
     steps = np.arange(-reach, reach + 1)
     fits = fits - STILL * np.hypot(steps[:, None], steps)
+    fits = fits - (steps[:, None] * still[1]) ** 2 - (steps * still[0]) ** 2
     y, x = np.unravel_index(int(fits.argmax()), fits.shape)
     fine = np.array([_peak(fits[y, :], int(x)), _peak(fits[:, x], int(y))])
     return np.asarray(shift + np.array([x, y]) - reach + fine)

@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Any
 
 from nanosam_cli.core.errors import BackendError, NanosamError
-from nanosam_cli.core.track_outputs import draw
-from nanosam_cli.core.tracking_run import TrackedFrame, TrackingRun
+from nanosam_cli.core.tracking.outputs import draw
+from nanosam_cli.core.tracking.run import TrackedFrame, TrackingRun
 
 SCREEN = 0.9  # of the screen that a frame may fill
 

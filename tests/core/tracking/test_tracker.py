@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from nanosam_cli import Predictor, Prompt, Tracker, load_predictor
-from nanosam_cli.core.davis import region_similarity
 from nanosam_cli.core.errors import InputError, NanosamError, UsageError
 from nanosam_cli.core.prompts import mask_to_logits
-from nanosam_cli.core.target import State
-from nanosam_cli.core.tracker import Tracked, _exclusive
+from nanosam_cli.core.tracking.davis import region_similarity
+from nanosam_cli.core.tracking.target import State
+from nanosam_cli.core.tracking.tracker import Tracked, _exclusive
 from tests.fake_models import Recorder
 
 HW = 96, 128
@@ -109,6 +109,19 @@ def test_another_thing_is_not_taken_for_the_lost_one(predictor: Predictor) -> No
     tracker.init(predictor.encode_image(picture((box_at(20), ORANGE))), Prompt.from_boxes([box_at(20)]))
     for _ in range(12):
         (found,) = tracker.update(predictor.encode_image(picture((box_at(80), BLUE))))
+    assert found.state is State.lost
+
+
+def test_a_double_that_stood_beside_it_is_known(predictor: Predictor) -> None:
+    """A thing of almost its colour comes near and stays. When the object goes, the double is not taken for it."""
+    brown = (205, 125, 60)
+    tracker = Tracker(predictor)
+    tracker.init(predictor.encode_image(picture((box_at(20), ORANGE))), Prompt.from_boxes([box_at(20)]))
+    for _ in range(10):
+        (found,) = tracker.update(predictor.encode_image(picture((box_at(20), ORANGE), (box_at(64), brown))))
+        assert iou(found, box_at(20)) > 0.75
+    for _ in range(10):
+        (found,) = tracker.update(predictor.encode_image(picture((box_at(64), brown))))
     assert found.state is State.lost
 
 

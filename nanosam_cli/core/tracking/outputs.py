@@ -17,8 +17,8 @@ from nanosam_cli.core.errors import InputError, OutputError, UsageError
 from nanosam_cli.core.files import atomic_write
 from nanosam_cli.core.image import write_png
 from nanosam_cli.core.render import PALETTE, label_map, object_colour, overlay
-from nanosam_cli.core.target import State
-from nanosam_cli.core.tracking_run import Image, TrackedFrame
+from nanosam_cli.core.tracking.run import Image, TrackedFrame
+from nanosam_cli.core.tracking.target import State
 from nanosam_cli.core.video import Video, VideoWriter, find_encoder
 
 

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from nanosam_cli.core.clips import Clip, Labels, read_labels
-from nanosam_cli.core.davis import VOID, boundary, boundary_accuracy, region_similarity, scored_frames
 from nanosam_cli.core.errors import InputError, OutputError
-from nanosam_cli.core.followers import Followed, Follower
 from nanosam_cli.core.image import read_image, write_png
 from nanosam_cli.core.render import PALETTE, Mask, label_map, overlay
 from nanosam_cli.core.request import some
-from nanosam_cli.core.target import State
+from nanosam_cli.core.tracking.clips import Clip, Labels, read_labels
+from nanosam_cli.core.tracking.davis import VOID, boundary, boundary_accuracy, region_similarity, scored_frames
+from nanosam_cli.core.tracking.followers import Followed, Follower
+from nanosam_cli.core.tracking.target import State
 
 SCHEMA_VERSION = 1
 

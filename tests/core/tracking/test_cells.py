@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nanosam_cli.core.appearance import KernelRegression, balanced, random_frequencies
-from nanosam_cli.core.cells import (
+from nanosam_cli.core.frame import Frame
+from nanosam_cli.core.tracking.appearance import KernelRegression, balanced, random_frequencies
+from nanosam_cli.core.tracking.cells import (
     CellSpace,
     box_iou,
     connected_part,
@@ -17,7 +18,6 @@ from nanosam_cli.core.cells import (
     split_cells,
     window_around,
 )
-from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.types import ImageEmbedding
 
 

@@ -1,0 +1,1 @@
+"""Objects followed through video: the tracker, what it is run on, and how it is scored."""
