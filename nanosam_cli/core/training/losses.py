@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LEAST_SPREAD = 0.1  # of a channel, as share of the middle one's
+LEAST_SPREAD = 0.3  # of a channel, as share of the middle one's
 
 
 def feature_loss(student: Tensor, teacher: Tensor, kind: str, per_channel: bool) -> Tensor:

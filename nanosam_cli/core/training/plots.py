@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from nanosam_cli.core.files import atomic_write
 from nanosam_cli.core.training.run_log import read_evaluations, read_steps
 
+WINDOW = 50  # steps that a point of a loss is the mean of
+
+
+class Curve(NamedTuple):
+    """A named line."""
+
+    label: str
+    steps: list[int]
+    values: list[float]
+    marker: str = "-"
+
 
 def plot_run(folder: Path) -> Path:
-    """`log.csv` and `evaluation.jsonl` of a run -> `loss.png` beside them, with loss, training IoU and mIoU."""
+    """`log.csv` and `evaluation.jsonl` of a run -> `loss.png` beside them: losses; training IoU and mIoU where there
+    are any."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    rows = [(int(row["step"]), float(row["loss"]), float(row["iou"])) for row in read_steps(folder)]
-    steps = [row[0] for row in rows]
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = [curves for curves in (list(_losses(folder)), list(_overlaps(folder))) if curves]
+    figure = Figure(figsize=(4.5 * len(panels), 4), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    left.plot(steps, _smoothed([row[1] for row in rows]), label="training loss")
-    right.plot(steps, _smoothed([row[2] for row in rows]), label="training IoU, clear prompts")
-    records = read_evaluations(folder)
-    for size in [key for key in records[0] if key != "step"] if records else ():
-        right.plot([record["step"] for record in records], [record[size] for record in records], ".-", label=size)
-    for axes in (left, right):
+    for place, curves in enumerate(panels, 1):
+        axes = figure.add_subplot(1, len(panels), place)
+        for curve in curves:
+            axes.plot(curve.steps, curve.values, curve.marker, label=curve.label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
         axes.legend()
@@ -33,10 +46,32 @@ def plot_run(folder: Path) -> Path:
     return path
 
 
-def _smoothed(values: list[float], window: int = 50) -> list[float]:
-    """Running mean over the last `window` values that are numbers; early ones over what there is."""
+def _losses(folder: Path) -> Iterator[Curve]:
+    yield _column(folder, "loss", "training loss")
+    features = _column(folder, "features", "between embeddings, before its weight")
+    if any(features.values):
+        yield features
+
+
+def _overlaps(folder: Path) -> Iterator[Curve]:
+    trained = _column(folder, "iou", "training IoU, clear prompts")
+    if not all(map(math.isnan, trained.values)):
+        yield trained
+    records = read_evaluations(folder)
+    steps = [int(record["step"]) for record in records]
+    for size in [key for key in records[0] if key != "step"] if records else ():
+        yield Curve(f"mIoU {size}", steps, [record[size] for record in records], ".-")
+
+
+def _column(folder: Path, name: str, label: str) -> Curve:
+    rows = read_steps(folder)
+    return Curve(label, [int(row["step"]) for row in rows], _smoothed([float(row[name]) for row in rows]))
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """Running mean over the last WINDOW values that are numbers; early ones over what there is."""
     smooth = []
     for end in range(1, len(values) + 1):
-        recent = [value for value in values[max(0, end - window) : end] if value == value]
-        smooth.append(sum(recent) / len(recent) if recent else float("nan"))
+        recent = [value for value in values[max(0, end - WINDOW) : end] if not math.isnan(value)]
+        smooth.append(sum(recent) / len(recent) if recent else math.nan)
     return smooth
