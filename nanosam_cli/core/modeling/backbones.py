@@ -56,8 +56,7 @@ def fine_layers(backbone: nn.Module) -> list[nn.Module]:
 
 def depthwise_kernels(backbone: nn.Module) -> list[nn.Parameter]:
     """Weights of its depthwise convolutions."""
-    layers = [layer for layer in backbone.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
-    return [layer.weight for layer in layers]
+    return [layer.weight for layer in backbone.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
 
 
 def _create(name: str, levels: list[int], pretrained: bool) -> tuple[nn.Module, str | None]:
