@@ -136,7 +136,7 @@ MinStabilityOption = Annotated[
         parser=parse_number,
         metavar="SHARE",
         rich_help_panel=EVERYTHING,
-        help="Leave out masks of which a smaller share stays when the threshold of the logits moves by 1 (0.6).",
+        help="Leave out masks of which a smaller share stays when the threshold of the logits moves by 1 (0.7).",
     ),
 ]
 MinAreaOption = Annotated[

@@ -39,7 +39,7 @@ class Everything:
     grid: int = 16  # clicks along each side of the photo; half as many in each finer layer of crops
     crop_layers: int = 0  # the k-th has 4**k crops, which find smaller objects
     min_iou: float = 0.3  # predicted; SAM, which is surer of itself, takes 0.88
-    min_stability: float = 0.6  # SAM, whose logits are steeper, takes 0.95
+    min_stability: float = 0.7  # SAM, whose logits are steeper, takes 0.95
     max_overlap: float = 0.6  # IoU of two masks beyond which the worse is a double
     min_area: int = 0  # pixels
     batch: int = MAX_PROMPTS  # clicks in one decoder call
