@@ -72,10 +72,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=2000, help="of the long run, with one object")
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--encoder", type=Path, help="in place of the model in the box")
+    parser.add_argument("--decoder", type=Path)
     options = parser.parse_args()
     clip = next(one for one in make_clips() if one.scenario == "leaving")
     print("| objects | encoder ms | decoder ms | tracker ms, median | largest |\n|---|---|---|---|---|")
-    with load_predictor(threads=1) as predictor:
+    with load_predictor(encoder=options.encoder, decoder=options.decoder, threads=1) as predictor:
         predictor.encoder, predictor.decoder = encoder, decoder = Timed(predictor.encoder), Timed(predictor.decoder)
         for objects in options.objects:
             tracker = Tracker(predictor)

@@ -16,6 +16,7 @@ from nanosam_cli.core.tracking.cells import (
     mask_box,
     places_in,
     split_cells,
+    widened,
     window_around,
 )
 from nanosam_cli.core.types import ImageEmbedding
@@ -84,6 +85,15 @@ def test_masks() -> None:
     assert kept[40:80, 100:140].all()
     assert box_iou(np.array([0.0, 0, 2, 2]), np.array([1.0, 0, 3, 2])) == pytest.approx(1 / 3)
     assert box_iou(np.zeros(4), np.zeros(4)) == 0
+
+
+def test_widened() -> None:
+    cells = np.zeros((5, 8), bool)
+    cells[2, 3] = True
+    grown = widened(cells, 1)
+    assert grown[1:4, 2:5].all()
+    assert grown.sum() == 9
+    np.testing.assert_array_equal(widened(cells, 0), cells)
 
 
 def test_regression_knows_what_it_learnt_and_nothing_else() -> None:

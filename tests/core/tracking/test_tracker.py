@@ -112,19 +112,6 @@ def test_another_thing_is_not_taken_for_the_lost_one(predictor: Predictor) -> No
     assert found.state is State.lost
 
 
-def test_a_double_that_stood_beside_it_is_known(predictor: Predictor) -> None:
-    """A thing of almost its colour comes near and stays. When the object goes, the double is not taken for it."""
-    brown = (205, 125, 60)
-    tracker = Tracker(predictor)
-    tracker.init(predictor.encode_image(picture((box_at(20), ORANGE))), Prompt.from_boxes([box_at(20)]))
-    for _ in range(10):
-        (found,) = tracker.update(predictor.encode_image(picture((box_at(20), ORANGE), (box_at(64), brown))))
-        assert iou(found, box_at(20)) > 0.75
-    for _ in range(10):
-        (found,) = tracker.update(predictor.encode_image(picture((box_at(64), brown))))
-    assert found.state is State.lost
-
-
 def test_scene_cut(predictor: Predictor) -> None:
     """The picture changes altogether and the object is elsewhere: it is looked for everywhere at once."""
     tracker = Tracker(predictor)
