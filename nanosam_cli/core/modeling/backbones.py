@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import RecipeError
@@ -54,7 +54,7 @@ def fine_layers(backbone: nn.Module) -> list[nn.Module]:
     return [layer for _, layer in own[: inside[-1] + 1]]
 
 
-def depthwise_kernels(backbone: nn.Module) -> list[nn.Parameter]:
+def depthwise_kernels(backbone: nn.Module) -> list[Tensor]:
     """Weights of its depthwise convolutions."""
     return [layer.weight for layer in backbone.modules() if isinstance(layer, nn.Conv2d) and layer.groups > 1]
 
