@@ -1,6 +1,6 @@
 """Make a checkpoint that can be trained on from the ONNX files of a model of ours, whose checkpoint is not at hand.
 
-    python benchmarks/trainable_weights.py nanosam-b0 --set data.root=DATA -o nanosam-b0.safetensors
+    python benchmarks/trainable_weights.py nanosam-b0 encoder.onnx decoder.onnx --set data.root=DATA -o b0.safetensors
 
 The recipe's model is exported once with random weights; where each of them went in that file tells where to read it in
 the other. Export folds BatchNorm into its convolution. What it did in training is put back from the statistics of
@@ -27,7 +27,7 @@ from nanosam_cli.core.training.checkpoint import save_tensors
 from nanosam_cli.core.training.datasets import TrainingCrops
 from nanosam_cli.core.training.recipe import Recipe, find_recipe, load_recipe
 from nanosam_cli.core.training.step import TrainingStep
-from nanosam_cli.core.zoo import DECODER, ENCODER, find_model, part_file
+from nanosam_cli.core.zoo import DECODER, ENCODER
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -35,21 +35,22 @@ Arrays = dict[str, NDArray[np.float32]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", help="whose [model] the files are")
-    parser.add_argument("--model", default="nanosam-b0", help="of the zoo")
+    parser.add_argument("encoder", type=Path)
+    parser.add_argument("decoder", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
 
     recipe = load_recipe(find_recipe(options.recipe), options.overrides)
-    model, spec = PromptableModel(recipe.model, download=False).eval(), find_model(options.model)
+    model = PromptableModel(recipe.model, download=False).eval()
     size = recipe.model.image_size
     assert model.decoder is not None
     for part, make in ((ENCODER, lambda m: encoder_part(m, size)), (DECODER, decoder_part)):
         module = getattr(model, part)
         shuffle(module)
         traced = to_onnx(make(module), OPSET)
-        wanted = onnx.load(part_file(spec, part))
+        wanted = onnx.load(getattr(options, part))
         unfold(module, arrays_of(traced), arrays_of(wanted))
     restore_statistics(model, recipe, options.batches)
     tensors = {f"ema.module.{name}": tensor for name, tensor in model.state_dict().items()}
