@@ -32,6 +32,7 @@ from nanosam_cli.core.precision.step import Candidate, Prove, Step
 # Of calibration, in the order they are tried. Entropy gave MinMax's ranges on the model in the box, at twice the time.
 METHODS = ("MinMax", "Percentile")
 HEAVY = ("Conv", "Gemm", "MatMul")
+FIRST = 3  # layers that read the photo almost as it is: few multiplications, and sensitive in depthwise networks
 # bytes of one photo's numbers that Percentile may keep, all at once: the model in the box has 0.2e9, MobileSAM 3.6e9
 MOST_KEPT = 2e9
 
@@ -63,6 +64,7 @@ class Int8Ladder:
         self._graph = read_graph(self.prepared)
         self._left = _left_out(self._graph)
         kinds = (*HEAVY, *scheme.light)
+        self._products = frozenset(node.name for node in self._graph.nodes if node.op_type in HEAVY)
         self._able = [node.name for node in self._graph.nodes if node.op_type in kinds and node.name not in self._left]
 
     def steps(self) -> Iterator[Step]:
@@ -80,6 +82,9 @@ class Int8Ladder:
                 best = (_merit(step.proof), model)
         assert best is not None
         start, whole = perf_counter(), best[1]
+        first = self._first()
+        yield self._step(f"its first {FIRST} layers in fp32", self._without(whole, first), first, start)
+        start = perf_counter()
         found = smallest(self._able, lambda keep: self._glance(Candidate(self._without(whole, keep))).passed)
         if len(found) < len(self._able):
             yield self._step("what bisection found in fp32", self._without(whole, found), found, start)
@@ -114,6 +119,11 @@ class Int8Ladder:
         whole = quantized(self.prepared, self._photos, method, self._scheme, self._left)
         colours = [name for name in self._left if name.endswith(SPLIT)]
         return without(whole, self.prepared, [*self._able, *colours], colours)
+
+    def _first(self) -> list[str]:
+        """What can be quantised up to the layer after the first few: what they lose, all others miss."""
+        heavy = [row for row, name in enumerate(self._able) if name in self._products]
+        return self._able[: heavy[FIRST]] if len(heavy) > FIRST else self._able
 
     def _without(self, whole: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
         return without(whole, self.prepared, self._able, names)
