@@ -178,7 +178,7 @@ def part_file(spec: ModelSpec, part: str, note: Callable[[str], object] = lambda
     path = file_path(spec, part)
     if path.is_file():
         return path
-    if CHECKPOINT in spec.parts:
+    if part not in spec.parts and CHECKPOINT in spec.parts:
         from nanosam_cli.core.cached_export import export_into_cache
 
         export_into_cache(spec, note)

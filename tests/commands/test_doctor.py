@@ -21,6 +21,7 @@ def box(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_files: tuple[Path, 
     folder.mkdir(parents=True)
     for file in own_files:
         shutil.copy(file, folder)
+    shutil.copy(folder / "encoder.onnx", folder / "encoder-int8.onnx")
     return folder
 
 

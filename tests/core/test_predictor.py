@@ -410,6 +410,7 @@ def test_named_models(tmp_path: Path, own_files: Files, monkeypatch: pytest.Monk
     with load_predictor("nanosam-lite0", decoder=own_files[1]) as sam:
         assert (sam.encoder.path, sam.decoder.path) == (folder / "encoder.onnx", own_files[1])
     (folder / "decoder.onnx").write_bytes(own_files[1].read_bytes())
+    (folder / "encoder-int8.onnx").write_bytes(own_files[0].read_bytes())
     with load_predictor() as sam:
         assert sam.decoder.path == folder / "decoder.onnx"
         features = sam.encode_image(photo((64, 64))).numpy()[0, :3, 32, 32]

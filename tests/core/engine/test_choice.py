@@ -17,7 +17,7 @@ from nanosam_cli.core.errors import BackendError, ModelError
 from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.machine import Gpu
 from nanosam_cli.core.predictor import load_predictor
-from nanosam_cli.core.zoo import DECODER, DEFAULT_MODEL, ENCODER, find_model, model_files
+from nanosam_cli.core.zoo import DECODER, DEFAULT_MODEL, ENCODER, INT8_ENCODER, file_path, find_model, model_files
 from tests.command_line import run_nanosam
 
 SPEC = find_model(DEFAULT_MODEL)
@@ -64,7 +64,8 @@ def chosen(backend: str | None = None, device: str | None = None) -> tuple[list[
     return list(files), notes
 
 
-PLAIN = list(ORIGINALS.values())
+INT8 = file_path(SPEC, INT8_ENCODER)
+PLAIN = [INT8, ORIGINALS[DECODER]]  # on a CPU
 
 
 def test_without_engines_it_is_the_models_own_files() -> None:
@@ -78,9 +79,9 @@ def test_an_engine_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen() == (mixed, [])
     assert chosen("onnxruntime") == (mixed, [])
     assert chosen(device="cpu") == (mixed, [])
-    assert chosen(device="cuda") == (PLAIN, [])
+    assert chosen(device="cuda") == (list(ORIGINALS.values()), [])
     monkeypatch.setattr(choice, "_cuda_provider", lambda: True)
-    assert chosen() == (PLAIN, [])  # a GPU is faster with the original than a CPU with an engine
+    assert chosen() == (list(ORIGINALS.values()), [])  # a GPU is faster with the original than a CPU with an engine
     assert chosen(device="cpu") == (mixed, [])
     with load_predictor(device="cpu") as predictor:
         assert predictor.encoder.path == built
@@ -125,9 +126,11 @@ def test_a_model_that_was_trained_again(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert content["onnx_sha256"] == file_sha256(ORIGINALS[ENCODER])
     newer = tmp_path / "encoder.onnx"
     newer.write_bytes(ORIGINALS[ENCODER].read_bytes() + b"\x00")
-    monkeypatch.setattr(choice, "part_file", lambda spec, part, note: newer if part == ENCODER else ORIGINALS[part])
+    monkeypatch.setattr(
+        choice, "part_file", lambda spec, part, note: newer if part == ENCODER else file_path(spec, part)
+    )
     files, [note] = chosen()
-    assert files[0] == newer
+    assert files[0] == INT8
     assert "was built from another encoder.onnx" in note
 
 
