@@ -36,7 +36,7 @@ def test_from_recipe_to_mask() -> None:
     assert "mIoU all 0." in trained.err
     assert sorted(path.name for path in Path("runs/tiny").iterdir()) == [
         *("best.safetensors", "evaluation.jsonl", "last.safetensors"),
-        *("log.csv", "loss.png", "masks.png", "recipe.json"),
+        *("log.csv", "loss.png", "masks.png", "recipe.json", "weights.safetensors"),
     ]
     with Image.open("runs/tiny/loss.png") as plot:
         assert plot.size[0] > 500

@@ -83,7 +83,8 @@ class Int8Ladder:
         assert best is not None
         start, whole = perf_counter(), best[1]
         first = self._first()
-        yield self._step(f"its first {FIRST} layers in fp32", self._without(whole, first), first, start)
+        if len(first) < len(self._able):
+            yield self._step(f"its first {FIRST} layers in fp32", self._without(whole, first), first, start)
         start = perf_counter()
         found = smallest(self._able, lambda keep: self._glance(Candidate(self._without(whole, keep))).passed)
         if len(found) < len(self._able):
