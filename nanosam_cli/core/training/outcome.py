@@ -82,7 +82,6 @@ def evaluate_model(model: nn.Module, photos: Sequence[AnnotatedPhoto], teacher: 
 def finish(recipe: Recipe, folder: Path, checkpoint: Path, model: nn.Module, teacher: Teacher | None) -> Iterator[Note]:
     """The weights alone, pictures and, where the recipe asks for them, model files."""
     save_weights(folder / WEIGHTS, checkpoint)
-    yield Note(f"weights alone, for other runs to start from: {folder / WEIGHTS}")
     photos = read_evaluation(recipe)
     if photos:
         yield Note(f"masks: {draw_masks(folder / SHEET, photos, model, teacher)}")
