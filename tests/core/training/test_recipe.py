@@ -98,7 +98,7 @@ def test_faults_of_teaching_are_named(override: str, words: str) -> None:
 
 
 def test_what_was_left_out_is_not_in_the_record() -> None:
-    record = load_recipe(find_recipe("nanosam-lite0")).to_dict()
+    record = load_recipe(find_recipe("nanosam-b0")).to_dict()
     assert not {"teacher", "init"} & record.keys()
     assert record["data"]["sources"][0] == {"path": "train/coco", "weight": 0.55}
     assert "micro_batch" not in record["optimiser"]
