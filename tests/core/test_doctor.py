@@ -36,13 +36,14 @@ def box(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_files: Files) -> Pa
     folder.mkdir(parents=True)
     for file in own_files:
         shutil.copy(file, folder)
+    shutil.copy(folder / "encoder.onnx", folder / "encoder-int8.onnx")
     return folder
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, **hashes: str) -> None:
     """Write the hashes of the default model's parts into the zoo."""
     spec = find_model(DEFAULT_MODEL)
-    parts = {name: replace(part, sha256=hashes.get(name)) for name, part in spec.parts.items()}
+    parts = {name: replace(spec.parts[name], sha256=hashes.get(name)) for name in ("encoder", "decoder")}
     monkeypatch.setattr(doctor_files, "MODELS", {spec.name: replace(spec, parts=parts)})
 
 
