@@ -111,15 +111,22 @@ def read_prompts(path: Path) -> dict[str, Request]:
     Raises:
         InputError: the file cannot be read or is laid out in another way; the message names the photo.
     """
+    content = read_entries(path, "photos", _LAYOUT)
+    return {name: parse_request(entry, f"{path}, {name}") for name, entry in content.items()}
+
+
+def read_entries(path: Path, what: str, layout: str) -> dict[str, Any]:
+    """A JSON file that holds one entry for each of `what`. InputError where it cannot be read or is none; `layout` is an
+    example of what was expected."""
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
     except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}", f"expected {_LAYOUT}") from error
+        raise InputError(f"{path} is not JSON: {error}", f"expected {layout}") from error
     if not isinstance(content, dict) or not content:
-        raise InputError(f"{path} names no photos", f"expected {_LAYOUT}")
-    return {name: parse_request(entry, f"{path}, {name}") for name, entry in content.items()}
+        raise InputError(f"{path} names no {what}", f"expected {layout}")
+    return content
 
 
 def parse_request(entry: Any, where: str) -> Request:

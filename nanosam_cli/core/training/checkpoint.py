@@ -50,8 +50,9 @@ def save_weights(path: Path, checkpoint: Path) -> None:
     tensors = {
         prefix + name: tensor.half() if tensor.ndim > 1 else tensor for name, tensor in state.part(prefix).items()
     }
-    metadata = {key: state.metadata[key] for key in ("step", "recipe")}
-    save_tensors(path, tensors, metadata)
+    # of the recipe the model alone: where its photos lay is nobody's business
+    model = state.metadata["recipe"]["model"]
+    save_tensors(path, tensors, {"step": state.metadata["step"], "recipe": {"model": model}})
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

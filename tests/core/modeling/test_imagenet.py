@@ -79,8 +79,18 @@ def test_what_cannot_be_had_is_said(
 
 
 def test_weights_of_another_network_are_refused(backbone: nn.Module, folder: Path) -> None:
-    torch.save({"_conv_stem.weight": torch.zeros(8, 3, 3, 3)}, folder / "lite0.pth")
-    with pytest.raises(InputError, match=r"of another network: _conv_stem\.weight"):
+    weights = _weights(backbone)
+    torch.save({**weights, "_layer.0": torch.zeros(8, 3, 3, 3)}, folder / "lite0.pth")
+    with pytest.raises(InputError, match=r"of another network: _layer\.0"):
+        load_imagenet(backbone, BACKBONE, PACKAGE)
+    torch.save({"_layer.0": weights["_layer.0"]}, folder / "lite0.pth")
+    with pytest.raises(InputError, match="of another network: it has 1 tensors"):
+        load_imagenet(backbone, BACKBONE, PACKAGE)
+
+
+def test_a_broken_file_is_refused(backbone: nn.Module, folder: Path) -> None:
+    (folder / "lite0.pth").write_bytes(b"half a")
+    with pytest.raises(InputError, match="no checkpoint of tensors alone"):
         load_imagenet(backbone, BACKBONE, PACKAGE)
 
 

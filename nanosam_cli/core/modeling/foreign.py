@@ -1,0 +1,28 @@
+"""Checkpoints of other projects, `.pt` and `.pth`: tensors are read from them, code never is."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nanosam_cli.core.errors import InputError
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a state-dict. InputError where the file is missing, no checkpoint, or holds anything but tensors."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickles; what they are is said below
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"no such checkpoint: {path}") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError) as error:
+        reason = str(error).partition("\n")[0] or "it ends too soon"
+        raise InputError(f"{path} is no checkpoint of tensors alone: {reason}") from error
+    if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
+        raise InputError(f"{path} holds something else than a state-dict of tensors")
+    return weights
