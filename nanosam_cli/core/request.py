@@ -116,8 +116,7 @@ def read_prompts(path: Path) -> dict[str, Request]:
 
 
 def read_entries(path: Path, what: str, layout: str) -> dict[str, Any]:
-    """A JSON file that holds one entry for each of `what`. InputError where it cannot be read or is none; `layout` is an
-    example of what was expected."""
+    """A JSON file with an entry for each of `what`, laid out as in `layout`; InputError where it is not."""
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
