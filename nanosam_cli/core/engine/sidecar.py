@@ -61,6 +61,7 @@ class SideCar:
     outputs: tuple[TensorInfo, ...]
     metadata: Mapping[str, str]  # the original's own `nanosam.*` entries
     rebuild: str  # the command that made it
+    onnx_data: Mapping[str, str] = field(default_factory=dict)  # hashes of files that hold its weights, by name
     fp32_nodes: tuple[str, ...] = ()  # that could have been in the precision asked for
     layers: Mapping[str, int] = field(default_factory=dict)  # how many give numbers of each type
     shapes: Mapping[str, ShapeRange] = field(default_factory=dict)
@@ -106,6 +107,14 @@ def check_engine(engine: Path, sidecar: SideCar) -> None:
         raise ModelError(f"engine {engine} does not exist", sidecar.rebuild)
     if file_sha256(engine) != sidecar.engine_sha256:
         raise ModelError(f"engine {engine} is not the file that {sidecar_path(engine).name} describes", sidecar.rebuild)
+
+
+def check_source(engine: Path, sidecar: SideCar, onnx: Path) -> None:
+    """ModelError where an ONNX file, or one beside it that holds its weights, is not what the engine was built from."""
+    data = ((onnx.parent / name, built) for name, built in sidecar.onnx_data.items())
+    for path, built in ((onnx, sidecar.onnx_sha256), *data):
+        if path.is_file() and file_sha256(path) != built:
+            raise ModelError(f"engine {engine} was built from another {path.name} than {path}", sidecar.rebuild)
 
 
 def _digest(content: Mapping[str, Any]) -> str:
