@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -82,7 +82,7 @@ def _train(recipe: Recipe, folder: Path, resume: bool) -> None:
             elif isinstance(event, Note):
                 (console.warn if event.warning else console.info)(event.text)
             else:
-                iou = {} if math.isnan(event.iou) else {"IoU": event.iou}  # where no masks are trained
+                iou: dict[str, Any] = {} if math.isnan(event.iou) else {"IoU": event.iou}  # where no masks are trained
                 rate, waiting = event.images_per_second, f"{event.waiting:.0%}"
                 advance(1, loss=event.loss, **iou, images_per_s=rate, waiting=waiting)
 
