@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from nanosam_cli.core import paths
 from nanosam_cli.core.errors import ModelError
 from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.session import TensorInfo
@@ -85,7 +86,7 @@ def sidecar_path(engine: Path) -> Path:
 def read_sidecar(engine: Path) -> SideCar:
     """What is known of an engine. ModelError where its side-car is missing, edited, or not of this version."""
     path = sidecar_path(engine)
-    again = f"nanosam build-engine {engine.stem}.onnx --force"
+    again = _rebuild(engine)
     try:
         content = json.loads(path.read_bytes())
         rebuild = str(content.get("rebuild", again))
@@ -115,6 +116,14 @@ def check_source(engine: Path, sidecar: SideCar, onnx: Path) -> None:
     for path, built in ((onnx, sidecar.onnx_sha256), *data):
         if path.is_file() and file_sha256(path) != built:
             raise ModelError(f"engine {engine} was built from another {path.name} than {path}", sidecar.rebuild)
+
+
+def _rebuild(engine: Path) -> str:
+    """The command, as far as an engine's place tells it: `choice.engine_folder` is engines/MODEL/BACKEND."""
+    folder = engine.parent
+    if folder.parent.parent == paths.home() / "engines":
+        return f"nanosam build-engine {folder.parent.name} --backend {folder.name} --force"
+    return "nanosam build-engine FILE.onnx --force, of the file that it was built from"
 
 
 def _digest(content: Mapping[str, Any]) -> str:

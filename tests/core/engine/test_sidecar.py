@@ -102,8 +102,9 @@ def test_a_sidecar_that_is_not_as_it_was_written(engine: Path, change: Callable[
 
 def test_a_sidecar_that_is_missing(engine: Path) -> None:
     sidecar_path(engine).unlink()
-    with pytest.raises(ModelError, match=r"has no encoder\.engine\.json beside it"):
+    with pytest.raises(ModelError, match=r"has no encoder\.engine\.json beside it") as caught:
         read_sidecar(engine)
+    assert caught.value.hint == "nanosam build-engine FILE.onnx --force, of the file that it was built from"
 
 
 def test_another_file_under_the_engines_name(engine: Path) -> None:

@@ -34,7 +34,9 @@ def checked(path: Path, flavour: Flavour) -> tuple[SideCar, Installed]:
     check_source(path, sidecar, path.with_name(sidecar.onnx))
     gpu = gpu_here()
     if gpu is None:
-        raise BackendError(f"engine {path} needs an NVIDIA GPU, and there is none here", "--backend onnxruntime")
+        raise BackendError(
+            f"engine {path} needs an NVIDIA GPU, and there is none here", "run the ONNX file: --backend onnxruntime"
+        )
     _check_gpu(path, sidecar, gpu)
     return sidecar, found
 
