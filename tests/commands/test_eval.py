@@ -234,7 +234,7 @@ def test_no_data() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda content: content.clear(), "is not a COCO instances file: KeyError('images')"),
+        (lambda content: content.clear(), "is not a COCO instances file: 'images' is missing"),
         (lambda content: content["annotations"][0].pop("bbox"), "KeyError('bbox')"),
         (lambda content: content["annotations"][0].update(bbox=[1, 2, 3]), "annotation 111 has no usable bbox"),
         (lambda content: content["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "no finite number"),

@@ -354,6 +354,7 @@ BAD = [
     ("a.jpg --detections named.json --class-names names.json", 1, "named.json names its classes itself"),
     ("a.jpg --detections nowhere.json", 1, "no such file: nowhere.json"),
     ("a.jpg --detections a.jpg", 1, "is not JSON"),
+    ("a.jpg --detections empty.json", 1, "empty.json is of no photo at all"),
     ("a.jpg --detections other.json", 1, "other.json names none of the photos; it has b.jpg"),
     ("a.jpg --pose nowhere.json", 1, "no such file: nowhere.json"),
     ("a.jpg --pose skeleton.json", 1, "21 keypoints are another skeleton"),
@@ -372,6 +373,7 @@ BAD = [
 @pytest.mark.parametrize(("line", "code", "words"), BAD, ids=[row[0] for row in BAD])
 def test_bad_inputs(segment: Run, line: str, code: int, words: str) -> None:
     save("other.json", FOUND[2:])
+    save("empty.json", [])
     save("named.json", [{**FOUND[0], "category_name": "light"}])
     save("poses.json", [PERSON])
     save("skeleton.json", [{"image_id": 1, "keypoints": [1, 2, 1] * 21}])
