@@ -72,8 +72,8 @@ def _read_json(path: Path) -> DetectionFile:
     raise InputError(f"{path} is none of the formats that are known", _KINDS)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. InputError where it is missing or is none."""
+def read_json(path: Path, kinds: str = _KINDS) -> Any:
+    """The content of a JSON file. InputError, with what `kinds` are read, where it is missing or none."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -81,7 +81,7 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}", _KINDS) from error
+        raise InputError(f"{path} is not JSON: {error}", kinds) from error
 
 
 def _coco_results(path: Path, entries: Sequence[Mapping[str, Any]]) -> DetectionFile:
@@ -95,6 +95,8 @@ def _coco_results(path: Path, entries: Sequence[Mapping[str, Any]]) -> Detection
         except _FAULTS as error:
             raise InputError(f"{path}, entry {number}: {fault(error)}", _KINDS) from error
         classes[found.category_id] = str(found.category_id if found.name is None else found.name)
+    if not entries:  # a detector that found nothing, in whatever photo
+        return DetectionFile(path, {path.stem: []}, nameless=True)
     return DetectionFile(path, photos, classes=classes)
 
 

@@ -32,11 +32,10 @@ class ByPhoto(Generic[T]):
         if self.nameless and len(photos) == 1 and len(self.photos) == 1:
             return {photos[0]: next(iter(self.photos))}
         found = {photo: key for photo in photos if (key := self._key_of(photo)) is not None}
-        if not self.photos:
-            raise InputError(f"{self.path} is of no photo at all", "see that the model which wrote it found something")
         if not found:
+            known = f"names none of the photos; it has {some(list(self.photos))}"
             raise InputError(
-                f"{self.path} names none of the photos; it has {some(list(self.photos))}",
+                f"{self.path} {'does not say which of the photos it is of' if self.nameless else known}",
                 "a photo is known by its file name, by its stem, or by an image id that is its name",
             )
         return found

@@ -31,7 +31,7 @@ def read_poses(path: Path) -> ByPhoto[Person]:
     Raises:
         InputError: the file cannot be read, is none of the known formats, or has another skeleton.
     """
-    content = read_json(path)
+    content = read_json(path, _KINDS)
     try:
         if isinstance(content, dict) and "annotations" in content:
             return ByPhoto(path, _annotations(content))

@@ -260,7 +260,8 @@ def test_bad_input(track: Run, make: Callable[[], str], options: tuple[str, ...]
     ran = track(source, *options)
     assert (ran.code, "Traceback" in ran.err) == (code, False), ran.err
     assert words in ran.words
-    assert names() == before  # nothing half done is left
+    assert ran.out == ""
+    assert names() == before  # nothing half done is left, nor claimed
 
 
 def test_no_encoder_in_this_pyav(track: Run, monkeypatch: pytest.MonkeyPatch) -> None:
