@@ -93,14 +93,16 @@ def main() -> None:
             console.example(example)
     if code == INTERRUPTED:
         console.info("interrupted")
-    sys.exit(code if _flushed() else FAILED)
+    sys.exit(code if _flushed(code) else FAILED)
 
 
-def _flushed() -> bool:
+def _flushed(code: int) -> bool:
     """Whether the reader of stdout took everything; a pipe that was closed early (`| head`) ends quietly."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if code == DONE and not isinstance(error, BrokenPipeError):  # of a failure the reason has been said
+            console.error(f"cannot write to stdout: {error.strerror or error}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter fails again at exit
         return False
     return True

@@ -11,8 +11,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
+
+from nanosam_cli.core.errors import OutputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +43,8 @@ class _Level:
 def configure(quiet: bool = False, verbose: bool = False) -> None:
     """Start anew. `-q` drops notes and progress, `-v` adds details; results, warnings and errors are always shown."""
     _Level.quiet, _Level.verbose = quiet, verbose
+    if sys.stdout is None:  # closed by what started this process, as some services do
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     _console.cache_clear()
 
 
@@ -145,12 +150,19 @@ class _Live:
 
 @contextmanager
 def _above_bar() -> Iterator[None]:
-    """Where stdout is the same screen as the bar, the bar makes way for a line of the result."""
+    """Where stdout is the same screen as the bar, the bar makes way for a line of the result.
+
+    OutputError where stdout takes no more, but for a pipe that its reader has closed.
+    """
     bar = _Live.bar if sys.stdout.isatty() else None
     if bar:
         bar.stop()
     try:
         yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to stdout: {error.strerror or error}") from error
     finally:
         if bar:
             bar.start()

@@ -78,6 +78,23 @@ def test_a_closed_pipe_ends_quietly() -> None:
     assert errors == b""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to write to")
+@pytest.mark.parametrize("form", ["", "--json"])  # which is written at the end, or line by line
+def test_results_that_stdout_does_not_take_are_one_message(form: str, tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    results.write_text("[]")
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run([*RUN, "metrics", results, *form.split()], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (ran.returncode, ran.stderr) == (1, "error: cannot write to stdout: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell that closes stdout")
+def test_nobody_listens() -> None:
+    """Some services start a process without a stdout."""
+    ran = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *RUN, "--version"], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
 def test_completion_is_offered() -> None:
     script = subprocess.run(
         RUN,

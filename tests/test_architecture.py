@@ -56,7 +56,7 @@ LAYERS = {
     "commands": {"commands", "core", "options", "prompt_options", "console"},
     "options": {"console"},
     "prompt_options": {"options"},
-    "console": set(),
+    "console": {"core"},
     "core": {"core"},
 }
 

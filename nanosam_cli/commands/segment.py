@@ -269,7 +269,7 @@ def _report(result: PhotoResult, json: bool, brief: bool) -> None:
     files = ", ".join(str(file) for file in result.files)
     if json:
         console.json_line(result.record())
-    elif brief:
+    elif brief or not result.found:
         console.text(f"{result.photo}: {_objects(result)} -> {files}")
     else:
         records = result.objects()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nanosam_cli import console
+from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.moment import Moment, parse_moment
 from nanosam_cli.options import (
     OUTPUT,
@@ -209,8 +210,10 @@ def track(
                     advance(fps=run.summary.fps)
                     if window and not window.show(tracked):
                         break
-        finally:
+        except (KeyboardInterrupt, InputError):  # which the video survives
             _report(run, plan, people, json)
+            raise
+        _report(run, plan, people, json)
         if source.fault:
             raise source.fault
 
@@ -223,7 +226,7 @@ def _report(run: TrackingRun, plan: TrackPlan, people: FollowedPeople | None, js
         console.warn(f"the video ended before these prompts: {some_moments(run.waiting)}")
     if people is not None and people.nobody:
         console.warn(people.nobody)
-    if not json:
+    if not json and run.summary.frames:
         console.table(("object", "tracked", "uncertain", "lost", "found again"), run.summary.rows())
         console.text(f"{run.summary} -> {plan.places or 'nothing written'}")
     console.detail(str(run))

@@ -105,6 +105,12 @@ class ModelReport:
     cold_start: ColdStart
     accuracy: Accuracy | None = None
 
+    @property
+    def further_box_ms(self) -> float:
+        """What the decoder takes for one more box in the same call."""
+        one, many = (self.timings[f"decoder_{count}"].median_ms for count in (PROMPTS[0], PROMPTS[-1]))
+        return round((many - one) / (PROMPTS[-1] - PROMPTS[0]), 3)
+
 
 @dataclass(frozen=True)
 class Conditions:

@@ -54,13 +54,14 @@ def stage_table(models: Sequence[ModelReport]) -> tuple[list[str], list[list[str
 
 def markdown_table(models: Sequence[ModelReport]) -> list[str]:
     """Lines of NVIDIA NanoSAM's table: latency by stage, accuracy by size of object where it is known."""
-    columns = ["model", "encoder ms", "decoder ms", "full pipeline ms"]
+    columns = ["model", "encoder ms", "decoder ms", "further box ms", "full pipeline ms"]
     known = any(model.accuracy for model in models)
     if known:
         columns += ["mIoU all", "S", "M", "L"]
     lines = [_markdown_row(columns), _markdown_row(["---", *["---:"] * (len(columns) - 1)])]
     for model in models:
-        cells = [model.name, *(_ms(model.timings[stage].median_ms) for stage in ("encoder", "decoder_1", "full"))]
+        encoder, decoder, full = (model.timings[stage].median_ms for stage in ("encoder", "decoder_1", "full"))
+        cells = [model.name, *map(_ms, (encoder, decoder, model.further_box_ms, full))]
         lines.append(_markdown_row(cells + (_accuracy(model) if known else [])))
     return lines
 
@@ -173,6 +174,7 @@ def with_accuracy(run: Run, accuracy: Mapping[str, Accuracy]) -> Run:
 def _figures(models: Sequence[ModelReport]) -> dict[str, list[str]]:
     """What is not a stage: heading -> a cell a model."""
     figures = {
+        "decoder, each further box": [f"{_ms(model.further_box_ms)} ms" for model in models],
         "images/s": [f"{model.images_per_s:.1f}" for model in models],
         "cold start": [_cold_start(model.cold_start) for model in models],
         "peak memory": [_megabytes(model.cold_start.peak_memory_mb) for model in models],
@@ -222,7 +224,11 @@ def _threads(threads: int | None) -> str | None:
 
 def _model_records(models: Sequence[ModelReport]) -> list[dict[str, Any]]:
     return [
-        {**asdict(model), "ratio_to_first": {stage: _rounded(ratio(model, models[0], stage)) for stage in STAGES}}
+        {
+            **asdict(model),
+            "further_box_ms": model.further_box_ms,
+            "ratio_to_first": {stage: _rounded(ratio(model, models[0], stage)) for stage in STAGES},
+        }
         for model in models
     ]
 

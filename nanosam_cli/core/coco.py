@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.dataset_files import read_file
-from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.formats import rle_to_mask
 
 _FARTHEST = 1e6  # pixels; pycocotools walks along a polygon's edges, however long they are
@@ -99,9 +99,7 @@ def read_annotations(annotations: Path, images: Path | None = None) -> Annotatio
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{annotations} is not JSON: {error}") from error
     except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{annotations} is not a COCO instances file: {error!r} is missing or of the wrong type"
-        ) from error
+        raise InputError(f"{annotations} is not a COCO instances file: {fault(error)}") from error
     except InputError as error:
         raise InputError(f"{annotations}: {error}", error.hint) from error
 

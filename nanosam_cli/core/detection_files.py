@@ -17,11 +17,12 @@ from typing import Any
 
 from nanosam_cli.core.annotation_files import CLASS_NAMES
 from nanosam_cli.core.detections import Detection
-from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.formats import rle_box
 from nanosam_cli.core.photo_names import ByPhoto, file_name
 
 _KINDS = "COCO results, COCO annotations, YOLO text files and labelme files are read"
+_FAULTS = (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError)  # of a file's layout
 _LABELME_EXTENT = ("rectangle", "polygon", "circle", "linestrip", "mask")  # shapes that have a box
 
 
@@ -66,13 +67,13 @@ def _read_json(path: Path) -> DetectionFile:
             return _coco_annotations(path, content)
         if isinstance(content, list):
             return _coco_results(path, content)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
-        raise InputError(f"{path} is not a COCO file: {error!r} is missing or of the wrong type", _KINDS) from error
+    except _FAULTS as error:
+        raise InputError(f"{path} is not a COCO file: {fault(error)}", _KINDS) from error
     raise InputError(f"{path} is none of the formats that are known", _KINDS)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. InputError where it is missing or is none."""
+def read_json(path: Path, kinds: str = _KINDS) -> Any:
+    """The content of a JSON file. InputError, with what `kinds` are read, where it is missing or none."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -80,23 +81,30 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}", _KINDS) from error
+        raise InputError(f"{path} is not JSON: {error}", kinds) from error
 
 
 def _coco_results(path: Path, entries: Sequence[Mapping[str, Any]]) -> DetectionFile:
     photos: dict[str, list[Detection]] = defaultdict(list)
     classes: dict[int, str] = {}
-    for entry in entries:
-        if "bbox" not in entry and not isinstance(entry.get("segmentation"), dict):
-            raise InputError(f"{path}: an entry of image {entry['image_id']} has no bbox", "detections have a box each")
-        box = _xywh(entry["bbox"]) if "bbox" in entry else rle_box(entry["segmentation"])
-        category = index(entry["category_id"])
-        name = entry.get("category_name")
-        classes[category] = str(category if name is None else name)
-        score = None if entry.get("score") is None else _finite(entry["score"])
-        key = file_name(entry["file_name"]) if "file_name" in entry else file_name(str(entry["image_id"]))
-        photos[key].append(Detection(box, category, name, score))
+    for number, entry in enumerate(entries, 1):
+        try:
+            found = _coco_result(entry)
+            photo = entry["file_name"] if "file_name" in entry else str(entry["image_id"])
+            photos[file_name(photo)].append(found)
+        except _FAULTS as error:
+            raise InputError(f"{path}, entry {number}: {fault(error)}", _KINDS) from error
+        classes[found.category_id] = str(found.category_id if found.name is None else found.name)
+    if not entries:  # a detector that found nothing, in whatever photo
+        return DetectionFile(path, {path.stem: []}, nameless=True)
     return DetectionFile(path, photos, classes=classes)
+
+
+def _coco_result(entry: Mapping[str, Any]) -> Detection:
+    mask = entry.get("segmentation")
+    box = rle_box(mask) if "bbox" not in entry and isinstance(mask, dict) else _xywh(entry["bbox"])
+    score = None if entry.get("score") is None else _finite(entry["score"])
+    return Detection(box, index(entry["category_id"]), entry.get("category_name"), score)
 
 
 def _coco_annotations(path: Path, content: Mapping[str, Any]) -> DetectionFile:
@@ -128,7 +136,7 @@ def _read_labelme(path: Path, files: Sequence[Path]) -> DetectionFile:
             found[key] = [(str(shape["label"]), _extent(shape)) for shape in shapes]
             others = [shape["shape_type"] for shape in content["shapes"] if shape not in shapes]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{file} is not a labelme file: {error!r} is missing or wrong", _KINDS) from error
+            raise InputError(f"{file} is not a labelme file: {fault(error)}", _KINDS) from error
         if others:
             skipped[key] = f"{len(others)} shapes that have no box left out ({', '.join(sorted(set(others)))})"
     names = sorted({name for shapes in found.values() for name, _ in shapes})
@@ -196,7 +204,9 @@ def _class_names(file: Path) -> dict[int, str]:
     try:
         return {index(entry["id"]): str(entry["name"]) for entry in content["categories"]}
     except (KeyError, TypeError) as error:
-        raise InputError(f"{file} has no COCO categories: {error!r}", "give a COCO file, or a name a line") from error
+        raise InputError(
+            f"{file} has no COCO categories: {fault(error)}", "give a COCO file, or a name a line"
+        ) from error
 
 
 def _named(found: DetectionFile, names: Mapping[int, str], origin: Path) -> DetectionFile:

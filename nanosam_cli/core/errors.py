@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def fault(error: Exception) -> str:
+    """What the reader of a file stumbled over, in words: a key that is missing, or a value and what it is not."""
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
 class NanosamError(Exception):
     """A failure with a known cause. `hint` is the next command or step; `exit_code` ends the process."""
 

@@ -29,7 +29,7 @@ def atomic_write(path: Path, overwrite: bool = False) -> Iterator[Path]:
         _refuse(target, path, overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _output_error(path, error) from error
+        raise output_error(path, error) from error
     except (ValueError, RuntimeError) as error:  # a NUL in the name; before Python 3.13, a loop of links
         raise OutputError(f"cannot write {str(path)!r}: {error}", _ELSEWHERE) from error
     # a short name of its own: beside the target so that the rename is atomic, hidden so that no listing takes it up
@@ -41,7 +41,7 @@ def atomic_write(path: Path, overwrite: bool = False) -> Iterator[Path]:
     except OSError as error:
         if error.filename is not None and str(error.filename) != str(temporary):
             raise  # another file's trouble, met while writing this one
-        raise _output_error(path, error) from error
+        raise output_error(path, error) from error
     finally:
         with suppress(OSError):  # gone after the rename; and a failed clean-up must not hide the first error
             temporary.unlink()
@@ -78,7 +78,8 @@ def _refuse(target: Path, path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path} exists already", f"add `--force` to overwrite it, or {_ELSEWHERE}")
 
 
-def _output_error(path: Path, error: OSError) -> OutputError:
+def output_error(path: Path, error: OSError) -> OutputError:
+    """What the system says against writing a file, in words."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(f"cannot write {path}: disk full", f"free some space, or {_ELSEWHERE}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

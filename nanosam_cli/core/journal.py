@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from nanosam_cli.core.errors import InputError, OutputError
+from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.files import output_error
 
 Record = dict[str, Any]
 
@@ -27,7 +29,7 @@ class Journal:
             self._file = path.open("ab")
             self._file.truncate(keep)
         except OSError as error:
-            raise _cannot_write(path, error) from error
+            raise output_error(path, error) from error
         if not keep:
             self.write({"settings": settings})
 
@@ -56,7 +58,7 @@ class Journal:
             self._file.write(json.dumps(record).encode() + b"\n")
             self._file.flush()
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise output_error(self.path, error) from error
 
     def records(self) -> Iterator[Record]:
         """Everything written so far but the settings."""
@@ -67,8 +69,12 @@ class Journal:
 
     def remove(self) -> None:
         """Close and delete the file: what it held is safe elsewhere."""
-        self._file.close()
+        self._close()
         self.path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        with suppress(OSError):  # only of a record that `write` could not write out, and said so
+            self._file.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -76,7 +82,7 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._close()
 
 
 def _parse(line: bytes) -> Record | None:
@@ -106,7 +112,3 @@ def check_same(path: Path, before: Any, now: Mapping[str, Any]) -> None:
         f"{path} is a run with other settings: {changed}",
         "resume with its own options, `--force` to start anew, or give another place with `-o`",
     )
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write {path}: {error.strerror or error}", "give another place with `-o`")

@@ -33,8 +33,9 @@ class ByPhoto(Generic[T]):
             return {photos[0]: next(iter(self.photos))}
         found = {photo: key for photo in photos if (key := self._key_of(photo)) is not None}
         if not found:
+            known = f"names none of the photos; it has {some(list(self.photos))}"
             raise InputError(
-                f"{self.path} names none of the photos; it has {some(list(self.photos)) or 'none'}",
+                f"{self.path} {'does not say which of the photos it is of' if self.nameless else known}",
                 "a photo is known by its file name, by its stem, or by an image id that is its name",
             )
         return found

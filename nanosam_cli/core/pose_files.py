@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nanosam_cli.core.detection_files import read_json
-from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.parts import COCO_KEYPOINTS, KEYPOINTS, TRTPOSE_KEYPOINTS
 from nanosam_cli.core.photo_names import ByPhoto, file_name
 from nanosam_cli.core.pose import Keypoint, Person
@@ -31,7 +31,7 @@ def read_poses(path: Path) -> ByPhoto[Person]:
     Raises:
         InputError: the file cannot be read, is none of the known formats, or has another skeleton.
     """
-    content = read_json(path)
+    content = read_json(path, _KINDS)
     try:
         if isinstance(content, dict) and "annotations" in content:
             return ByPhoto(path, _annotations(content))
@@ -43,7 +43,7 @@ def read_poses(path: Path) -> ByPhoto[Person]:
         if isinstance(content, list):
             return ByPhoto(path, {path.stem: [_trtpose_person(one) for one in content]}, nameless=True)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path} is not a file of poses: {error!r} is missing or wrong", _KINDS) from error
+        raise InputError(f"{path} is not a file of poses: {fault(error)}", _KINDS) from error
     except InputError as error:
         raise InputError(f"{path}: {error}", error.hint) from error
     raise InputError(f"{path} is none of the formats that are known", _KINDS)

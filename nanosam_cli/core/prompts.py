@@ -21,7 +21,7 @@ _CERTAIN = 0.999
 def check_prompt(prompt: Prompt, original_hw: tuple[int, int]) -> Prompt:
     """The prompt with its boxes clipped to the photo of `original_hw` pixels.
 
-    UsageError, with the object's index from 0, where a box is inverted, empty or wholly outside the photo, a point is
+    UsageError, with the object's number from 1, where a box is inverted, empty or wholly outside the photo, a point is
     outside (valid are 0 <= x < width, 0 <= y < height), a label is unknown, or an object has no prompt at all.
     """
     height, width = original_hw
@@ -31,28 +31,29 @@ def check_prompt(prompt: Prompt, original_hw: tuple[int, int]) -> Prompt:
         top_left, bottom_right = boxes[:, :2], boxes[:, 2:]
         for row in np.flatnonzero((top_left >= bottom_right).any(1)):
             raise UsageError(
-                f"object {row}: box {_text(boxes[row])} is empty or inverted; {photo}",
+                f"object {row + 1}: box {_text(boxes[row])} is empty or inverted; {photo}",
                 "give x0,y0,x1,y1 with x0 < x1 and y0 < y1",
             )
         for row in np.flatnonzero((bottom_right <= 0).any(1) | (top_left >= (width, height)).any(1)):
-            raise UsageError(f"object {row}: box {_text(boxes[row])} lies outside the photo; {photo}")
+            raise UsageError(f"object {row + 1}: box {_text(boxes[row])} lies outside the photo; {photo}")
         boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
     if prompt.points is not None and prompt.labels is not None:
         _check_points(prompt.points, prompt.labels, original_hw, photo)
         if boxes is None and prompt.mask_logits is None:
             for row in np.flatnonzero((prompt.labels == PADDING).all(1)):
-                raise UsageError(f"object {row} has no prompt", "give it a box, a point or a mask")
+                raise UsageError(f"object {row + 1} has no prompt", "give it a box, a point or a mask")
     return replace(prompt, boxes=boxes)
 
 
 def _check_points(points: Array, labels: Array, original_hw: tuple[int, int], photo: str) -> None:
     for row, column in np.argwhere(~np.isin(labels, (FOREGROUND, BACKGROUND, PADDING))):
         raise UsageError(
-            f"object {row}: point label {labels[row, column]:g} is unknown", "labels are 1 foreground and 0 background"
+            f"object {row + 1}: point label {labels[row, column]:g} is unknown",
+            "labels are 1 foreground and 0 background",
         )
     outside = ((points < 0) | (points >= original_hw[::-1])).any(2) & (labels != PADDING)
     for row, column in np.argwhere(outside):
-        raise UsageError(f"object {row}: point {_text(points[row, column])} lies outside the photo; {photo}")
+        raise UsageError(f"object {row + 1}: point {_text(points[row, column])} lies outside the photo; {photo}")
 
 
 def _text(numbers: Array) -> str:

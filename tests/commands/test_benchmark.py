@@ -52,7 +52,7 @@ def test_side_by_side_with_results(own: str, own_files: tuple[Path, Path]) -> No
     ran = measure(own, *files, "--results", "r.json", "--results", f"{encoder}=r.json", "--markdown")
     assert (ran.code, ran.err) == (0, "")
     lines = ran.out.splitlines()
-    assert lines[0] == "| model | encoder ms | decoder ms | full pipeline ms | mIoU all | S | M | L |"
+    assert lines[0] == "| model | encoder ms | decoder ms | further box ms | full pipeline ms | mIoU all | S | M | L |"
     assert [line.split(" | ")[0] for line in lines[2:4]] == ["| own", f"| {encoder}"]
     assert all(line.endswith(" | 0.250 | 0.250 | - | - |") for line in lines[2:4])
 

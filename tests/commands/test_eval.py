@@ -234,11 +234,11 @@ def test_no_data() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda content: content.clear(), "is not a COCO instances file: KeyError('images')"),
-        (lambda content: content["annotations"][0].pop("bbox"), "KeyError('bbox')"),
+        (lambda content: content.clear(), "is not a COCO instances file: 'images' is missing"),
+        (lambda content: content["annotations"][0].pop("bbox"), "'bbox' is missing"),
         (lambda content: content["annotations"][0].update(bbox=[1, 2, 3]), "annotation 111 has no usable bbox"),
         (lambda content: content["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "no finite number"),
-        (lambda content: content["annotations"][0].update(image_id=99), "KeyError(99)"),
+        (lambda content: content["annotations"][0].update(image_id=99), "99 is missing"),
         (lambda content: content["annotations"][0].update(segmentation="abc"), "annotation 111 has a segmentation"),
         (lambda content: content["annotations"][0].update(segmentation=[[1e9] * 6]), "far outside the photo"),
         (lambda content: content["annotations"][0].update(segmentation={"size": [9, 9], "counts": [81]}), "(9, 9)"),

@@ -87,6 +87,13 @@ def _inputs() -> None:
 
 
 @pytest.mark.usefixtures("_inputs")
+def test_a_detector_that_found_nothing(segment: Run) -> None:
+    save("empty.json", [])
+    ran = segment("a.jpg", "--detections", "empty.json")
+    assert (ran.code, ran.out, ran.words) == (0, "a.jpg: 0 objects -> a_mask.png\n", "warning: a.jpg: no box")
+
+
+@pytest.mark.usefixtures("_inputs")
 def test_detections(segment: Run) -> None:
     got = record(segment("a.jpg", "--detections", "found.json", "--class-names", "names.json", "--json"))
     light, boat = got["objects"]
@@ -354,6 +361,7 @@ BAD = [
     ("a.jpg --detections named.json --class-names names.json", 1, "named.json names its classes itself"),
     ("a.jpg --detections nowhere.json", 1, "no such file: nowhere.json"),
     ("a.jpg --detections a.jpg", 1, "is not JSON"),
+    ("a.jpg b.jpg --detections empty.json", 1, "empty.json does not say which of the photos it is of"),
     ("a.jpg --detections other.json", 1, "other.json names none of the photos; it has b.jpg"),
     ("a.jpg --pose nowhere.json", 1, "no such file: nowhere.json"),
     ("a.jpg --pose skeleton.json", 1, "21 keypoints are another skeleton"),
@@ -372,6 +380,8 @@ BAD = [
 @pytest.mark.parametrize(("line", "code", "words"), BAD, ids=[row[0] for row in BAD])
 def test_bad_inputs(segment: Run, line: str, code: int, words: str) -> None:
     save("other.json", FOUND[2:])
+    save("empty.json", [])
+    photo("b.jpg")
     save("named.json", [{**FOUND[0], "category_name": "light"}])
     save("poses.json", [PERSON])
     save("skeleton.json", [{"image_id": 1, "keypoints": [1, 2, 1] * 21}])

@@ -233,8 +233,8 @@ def wrong_ids() -> str:
         (garbage, ("--box", Box), 1, "a.mp4 is not a video"),
         (no_frames, ("--box", Box), 1, "a.mkv"),
         (clip, (), 2, "no prompt: say what to follow"),
-        (clip, ("--box", "200,200,240,240"), 2, "frame 0: object 0: box 200,200,240,240 lies outside"),
-        (clip, ("--point", "500,10"), 2, "frame 0: object 0: point 500,10 lies outside"),
+        (clip, ("--box", "200,200,240,240"), 2, "frame 0: object 1: box 200,200,240,240 lies outside"),
+        (clip, ("--point", "500,10"), 2, "frame 0: object 1: point 500,10 lies outside"),
         (black_mask, ("--mask", "black.png"), 1, "all 0, so it marks no object"),
         (small_mask, ("--mask", "small.png"), 1, "frame 0: the mask is 10x10 pixels"),
         (clip, ("--mask", "none.png"), 1, "no such file: none.png"),
@@ -260,7 +260,8 @@ def test_bad_input(track: Run, make: Callable[[], str], options: tuple[str, ...]
     ran = track(source, *options)
     assert (ran.code, "Traceback" in ran.err) == (code, False), ran.err
     assert words in ran.words
-    assert names() == before  # nothing half done is left
+    assert ran.out == ""
+    assert names() == before  # nothing half done is left, nor claimed
 
 
 def test_no_encoder_in_this_pyav(track: Run, monkeypatch: pytest.MonkeyPatch) -> None:

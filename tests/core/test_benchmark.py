@@ -184,6 +184,7 @@ def test_stage_table() -> None:
     columns, rows = stage_table(saved().models)
     assert columns == ["", "a", "b", "vs a"]
     assert rows[0] == ["pre-processing", "10.0 ms (p95 11.0)", "5.00 ms (p95 6.00)", "x0.50"]
+    assert rows[-6] == ["decoder, each further box", "1.91 ms", "0.95 ms", ""]  # (160 - 40) / 63
     assert rows[-5] == ["images/s", "4.2", "4.2", ""]
     assert rows[-4][1] == "612 ms (start 152, load 235, first mask 225)"
     assert rows[-3:] == [
@@ -200,16 +201,16 @@ def test_markdown_table() -> None:
     sizes = {"all": 0.7061, "small": 0.5, "medium": None, "large": 0.8}
     run = with_accuracy(saved(), {"b": Accuracy(sizes, 10)})
     assert markdown_table(saved().models) == [
-        "| model | encoder ms | decoder ms | full pipeline ms |",
-        "| --- | ---: | ---: | ---: |",
-        "| a | 20.0 | 40.0 | 640 |",
-        "| b | 10.0 | 20.0 | 320 |",
+        "| model | encoder ms | decoder ms | further box ms | full pipeline ms |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| a | 20.0 | 40.0 | 1.91 | 640 |",
+        "| b | 10.0 | 20.0 | 0.95 | 320 |",
     ]
     assert markdown_table(run.models) == [
-        "| model | encoder ms | decoder ms | full pipeline ms | mIoU all | S | M | L |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| a | 20.0 | 40.0 | 640 | - | - | - | - |",
-        "| b | 10.0 | 20.0 | 320 | 0.706 | 0.500 | - | 0.800 |",
+        "| model | encoder ms | decoder ms | further box ms | full pipeline ms | mIoU all | S | M | L |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| a | 20.0 | 40.0 | 1.91 | 640 | - | - | - | - |",
+        "| b | 10.0 | 20.0 | 0.95 | 320 | 0.706 | 0.500 | - | 0.800 |",
     ]
     assert stage_table(run.models)[1][-1] == ["mIoU all, S, M, L", "- - - -", "0.706 0.500 - 0.800", ""]
 

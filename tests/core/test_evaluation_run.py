@@ -14,6 +14,7 @@ from nanosam_cli.core.dataset_files import PhotoFiles
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
 from nanosam_cli.core.evaluation_plan import Choice, plan_evaluation
 from nanosam_cli.core.evaluation_run import EvaluationRun, start_run
+from nanosam_cli.core.journal import Journal
 from nanosam_cli.core.metrics import merge, missing_shards
 from nanosam_cli.core.protocols import PROTOCOLS
 from nanosam_cli.core.results import Results, read_results, write_results
@@ -258,3 +259,15 @@ def test_an_empty_selection_gives_an_empty_list(places: tuple[Path, Path], tmp_p
     run = evaluate(places, tmp_path / "results.json", choice={"categories": ["Bottle"], "shard": (2, 2)})
     assert (run.done, run.total) == (0, 0)
     assert (tmp_path / "results.json").read_text() == "[]\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to write to")
+def test_full_disk_is_one_message_and_keeps_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    with Journal(path, {"seed": 0}) as journal:
+        journal.write({"image_id": 1})
+        journal._file.close()
+        journal._file = Path("/dev/full").open("wb")  # noqa: SIM115
+        with pytest.raises(OutputError, match="disk full"):
+            journal.write({"image_id": 2})
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"settings": {"seed": 0}}, {"image_id": 1}]

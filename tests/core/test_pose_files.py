@@ -78,10 +78,10 @@ def test_nobody(tmp_path: Path) -> None:
         ([{"image_id": 1, "keypoints": [1, 2, 1] * 133}], "133 keypoints are another skeleton"),
         ([{"image_id": 1, "keypoints": [1, 2]}], "2 numbers are no keypoints"),
         ([{"keypoints": [{"name": "tail", "x": 1, "y": 2}]}], "tail is a keypoint of another skeleton"),
-        ([{"keypoints": [{"name": "nose", "x": 1}]}], "KeyError('y') is missing"),
+        ([{"keypoints": [{"name": "nose", "x": 1}]}], "'y' is missing"),
         ([{"keypoints": [{"name": "nose", "x": 1, "y": float("inf")}]}], "not finite"),
-        ([{"image_id": 1, "bbox": [1, 2, 3, 4]}], "KeyError('keypoints') is missing"),
-        ({"annotations": [{"image_id": 1}]}, "KeyError('images') is missing"),
+        ([{"image_id": 1, "bbox": [1, 2, 3, 4]}], "'keypoints' is missing"),
+        ({"annotations": [{"image_id": 1}]}, "'images' is missing"),
         (
             {
                 "images": [{"id": 1, "file_name": "a"}],

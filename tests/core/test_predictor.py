@@ -290,12 +290,12 @@ def test_results_do_not_hold_the_whole_batch(recorded: tuple[Predictor, Recorder
 @pytest.mark.parametrize(
     ("prompt", "options", "message"),
     [
-        (Prompt.from_boxes([[90, 10, 20, 90]]), {}, "object 0: box 90,10,20,90 is empty or inverted"),
-        (Prompt.from_boxes([[10, 10, 20, 20], [200, 0, 300, 9]]), {}, "object 1: box 200,0,300,9 lies outside"),
+        (Prompt.from_boxes([[90, 10, 20, 90]]), {}, "object 1: box 90,10,20,90 is empty or inverted"),
+        (Prompt.from_boxes([[10, 10, 20, 20], [200, 0, 300, 9]]), {}, "object 2: box 200,0,300,9 lies outside"),
         (
             Prompt.from_points([[100, 5]]),
             {},
-            "object 0: point 100,5 lies outside the photo; the photo is 100x80 pixels",
+            "object 1: point 100,5 lies outside the photo; the photo is 100x80 pixels",
         ),
         (BOX, {"select": "best"}, "unknown select: best"),
     ],

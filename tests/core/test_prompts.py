@@ -17,14 +17,14 @@ GOOD = [10, 20, 300, 400]
 @pytest.mark.parametrize(
     ("box", "message"),
     [
-        ([300, 20, 10, 400], r"object 1: box 300,20,10,400 is empty or inverted; the photo is 640x427 pixels"),
-        ([10, 400, 300, 20], r"object 1: box 10,400,300,20 is empty or inverted"),
-        ([10, 20, 10, 400], r"object 1: box 10,20,10,400 is empty or inverted"),
-        ([10, 20, 300, 20], r"object 1: box 10,20,300,20 is empty or inverted"),
-        ([640, 20, 700, 400], r"object 1: box 640,20,700,400 lies outside the photo; the photo is 640x427 pixels"),
-        ([10, 427, 300, 500], r"object 1: box 10,427,300,500 lies outside"),
-        ([-50, 20, 0, 400], r"object 1: box -50,20,0,400 lies outside"),
-        ([10, -9.5, 300, -1], r"object 1: box 10,-9.5,300,-1 lies outside"),
+        ([300, 20, 10, 400], r"object 2: box 300,20,10,400 is empty or inverted; the photo is 640x427 pixels"),
+        ([10, 400, 300, 20], r"object 2: box 10,400,300,20 is empty or inverted"),
+        ([10, 20, 10, 400], r"object 2: box 10,20,10,400 is empty or inverted"),
+        ([10, 20, 300, 20], r"object 2: box 10,20,300,20 is empty or inverted"),
+        ([640, 20, 700, 400], r"object 2: box 640,20,700,400 lies outside the photo; the photo is 640x427 pixels"),
+        ([10, 427, 300, 500], r"object 2: box 10,427,300,500 lies outside"),
+        ([-50, 20, 0, 400], r"object 2: box -50,20,0,400 lies outside"),
+        ([10, -9.5, 300, -1], r"object 2: box 10,-9.5,300,-1 lies outside"),
     ],
 )
 def test_bad_boxes(box: list[float], message: str) -> None:
@@ -50,13 +50,13 @@ def test_boxes_are_clipped_to_the_photo(box: list[float], clipped: list[float]) 
 @pytest.mark.parametrize(
     ("points", "labels", "message"),
     [
-        ([[640, 5]], [1], r"object 0: point 640,5 lies outside the photo; the photo is 640x427 pixels"),
-        ([[5, 427]], [0], r"object 0: point 5,427 lies outside"),
-        ([[3, 3], [-0.5, 5]], [1, 1], r"object 0: point -0.5,5 lies outside"),
-        ([[5, -1]], [1], r"object 0: point 5,-1 lies outside"),
-        ([[5, 5]], [2], r"object 0: point label 2 is unknown"),
-        ([[5, 5], [6, 6]], [1, 0.5], r"object 0: point label 0.5 is unknown"),
-        ([[5, 5]], [-1], r"object 0 has no prompt"),
+        ([[640, 5]], [1], r"object 1: point 640,5 lies outside the photo; the photo is 640x427 pixels"),
+        ([[5, 427]], [0], r"object 1: point 5,427 lies outside"),
+        ([[3, 3], [-0.5, 5]], [1, 1], r"object 1: point -0.5,5 lies outside"),
+        ([[5, -1]], [1], r"object 1: point 5,-1 lies outside"),
+        ([[5, 5]], [2], r"object 1: point label 2 is unknown"),
+        ([[5, 5], [6, 6]], [1, 0.5], r"object 1: point label 0.5 is unknown"),
+        ([[5, 5]], [-1], r"object 1 has no prompt"),
     ],
 )
 def test_bad_points(points: Any, labels: Any, message: str) -> None:
@@ -68,12 +68,12 @@ def test_the_object_is_named_among_several() -> None:
     points = np.full((3, 2, 2), 5, np.float32)
     labels = np.ones((3, 2), np.float32)
     points[2, 1] = [700, 6]
-    with pytest.raises(UsageError, match="object 2: point 700,6"):
+    with pytest.raises(UsageError, match="object 3: point 700,6"):
         check_prompt(Prompt(points=points, labels=labels), PHOTO)
     labels[2, 1] = -1  # padding may lie anywhere
     assert len(check_prompt(Prompt(points=points, labels=labels), PHOTO)) == 3
     labels[1] = -1
-    with pytest.raises(UsageError, match="object 1 has no prompt"):
+    with pytest.raises(UsageError, match="object 2 has no prompt"):
         check_prompt(Prompt(points=points, labels=labels), PHOTO)
     assert len(check_prompt(Prompt(np.array([GOOD] * 3, np.float32), points, labels), PHOTO)) == 3
 

@@ -46,18 +46,21 @@ def _part(spec: ModelSpec, part: str, backend: str, device: str, note: Note) -> 
     original = part_file(spec, part, note)
     if backend in ON_GPU:
         return _named(spec, part, next(flavour for flavour in ON_GPU if flavour == backend))
+    has_int8 = part == ENCODER and INT8_ENCODER in spec.parts and _on_cpu(backend, device)
     for flavour in _flavours(backend, device):
         engine = engine_folder(spec, flavour) / engine_name(part, flavour)
         if engine.exists():
             try:
-                check(engine, flavour, original)
+                sidecar = check(engine, flavour, original)
             except (BackendError, ModelError) as error:
                 note(f"{error}; it is not used{f' ({error.hint})' if error.hint else ''}")
                 continue
+            built, asked = sidecar.precision_built, sidecar.precision_asked
+            if has_int8 and flavour == "onnxruntime" and built != asked:
+                note(f"{engine} became {built}, not {asked} as asked; the model's int8 encoder is faster, and runs")
+                continue
             return engine
-    if part == ENCODER and INT8_ENCODER in spec.parts and _on_cpu(backend, device):
-        return part_file(spec, INT8_ENCODER, note)
-    return original
+    return part_file(spec, INT8_ENCODER, note) if has_int8 else original
 
 
 def _flavours(backend: str, device: str) -> Iterator[Flavour]:
@@ -85,10 +88,11 @@ def _named(spec: ModelSpec, part: str, flavour: Flavour) -> Path:
     return engine
 
 
-def check(engine: Path, flavour: Flavour, original: Path) -> None:
-    """Raises ModelError or BackendError, with what to do, where an engine does not fit this machine or its original."""
+def check(engine: Path, flavour: Flavour, original: Path) -> SideCar:
+    """An engine's side-car. ModelError or BackendError, with what to do, where it does not fit machine or original."""
     sidecar = _check_onnxruntime(engine) if flavour == "onnxruntime" else checked(engine, flavour)[0]
     check_source(engine, sidecar, original)
+    return sidecar
 
 
 def _check_onnxruntime(engine: Path) -> SideCar:

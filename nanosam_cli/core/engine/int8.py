@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +33,6 @@ from nanosam_cli.core.precision.step import Candidate, Prove, Step
 # Of calibration, in the order they are tried. Entropy gave MinMax's ranges on the model in the box, at twice the time.
 METHODS = ("MinMax", "Percentile")
 HEAVY = ("Conv", "Gemm", "MatMul")
-FIRST = 3  # layers that read the photo almost as it is: few multiplications, and sensitive in depthwise networks
 # bytes of one photo's numbers that Percentile may keep, all at once: the model in the box has 0.2e9, MobileSAM 3.6e9
 MOST_KEPT = 2e9
 
@@ -64,8 +64,9 @@ class Int8Ladder:
         self._graph = read_graph(self.prepared)
         self._left = _left_out(self._graph)
         kinds = (*HEAVY, *scheme.light)
-        self._products = frozenset(node.name for node in self._graph.nodes if node.op_type in HEAVY)
-        self._able = [node.name for node in self._graph.nodes if node.op_type in kinds and node.name not in self._left]
+        able = [node for node in self._graph.nodes if node.op_type in kinds and node.name not in self._left]
+        self._able = [node.name for node in able]
+        self._heavy = [row for row, node in enumerate(able) if node.op_type in HEAVY]
 
     def steps(self) -> Iterator[Step]:
         """One after the other, each proved, as `Ladder.steps`."""
@@ -81,12 +82,18 @@ class Int8Ladder:
             if best is None or _merit(step.proof) > best[0]:
                 best = (_merit(step.proof), model)
         assert best is not None
-        start, whole = perf_counter(), best[1]
-        first = self._first()
-        if len(first) < len(self._able):
-            yield self._step(f"its first {FIRST} layers in fp32", self._without(whole, first), first, start)
+        whole = best[1]
+
+        def enough(keep: Sequence[str]) -> bool:
+            return self._glance(Candidate(self._without(whole, keep))).passed
+
+        start, most = perf_counter(), (len(self._heavy) - 1) // 2  # beyond half there is little left to gain
+        count = 1 + bisect_left(range(1, most + 1), True, key=lambda count: enough(self._ends(count)))
+        if count <= most:
+            ends = self._ends(count)
+            yield self._step(f"first layers ({count}) and last in fp32", self._without(whole, ends), ends, start)
         start = perf_counter()
-        found = smallest(self._able, lambda keep: self._glance(Candidate(self._without(whole, keep))).passed)
+        found = smallest(self._able, enough)
         if len(found) < len(self._able):
             yield self._step("what bisection found in fp32", self._without(whole, found), found, start)
         yield self._step("all in fp32", self._original, None, perf_counter())
@@ -121,10 +128,12 @@ class Int8Ladder:
         colours = [name for name in self._left if name.endswith(SPLIT)]
         return without(whole, self.prepared, [*self._able, *colours], colours)
 
-    def _first(self) -> list[str]:
-        """What can be quantised up to the layer after the first few: what they lose, all others miss."""
-        heavy = [row for row, name in enumerate(self._able) if name in self._products]
-        return self._able[: heavy[FIRST]] if len(heavy) > FIRST else self._able
+    def _ends(self, count: int) -> list[str]:
+        """The first layers, whose loss all others miss, and the last, which the decoder reads.
+
+        The first have few multiplications, and are the sensitive ones in depthwise networks.
+        """
+        return [*self._able[: self._heavy[count]], *self._able[self._heavy[-1] :]]
 
     def _without(self, whole: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
         return without(whole, self.prepared, self._able, names)

@@ -31,7 +31,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "gpu_here", lambda: None)
 
 
-def engine(flavour: Flavour, part: str, **target: str) -> Path:
+def engine(flavour: Flavour, part: str, asked: str = "fp32", **target: str) -> Path:
     """An engine as `build-engine` leaves it; ONNX Runtime's is a copy of the original."""
     path = engine_folder(SPEC, flavour) / engine_name(part, flavour)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def engine(flavour: Flavour, part: str, **target: str) -> Path:
         onnx_sha256=file_sha256(ORIGINALS[part]),
         part=part,
         target=replace(Target(flavour, version, "Linux x86_64"), **target),  # type: ignore[arg-type]
-        precision_asked="fp32",
+        precision_asked=asked,
         precision_built="fp32",
         status="proved by running",
         inputs=(),
@@ -85,6 +85,13 @@ def test_an_engine_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen(device="cpu") == (mixed, [])
     with load_predictor(device="cpu") as predictor:
         assert predictor.encoder.path == built
+
+
+def test_fp16_that_became_fp32_does_not_slow_a_cpu_down() -> None:
+    built = engine("onnxruntime", ENCODER, asked="fp16")
+    files, (note,) = chosen()
+    assert files == PLAIN
+    assert note == f"{built} became fp32, not fp16 as asked; the model's int8 encoder is faster, and runs"
 
 
 def test_an_engine_for_the_gpu_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
