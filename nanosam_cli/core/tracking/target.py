@@ -17,6 +17,7 @@ from nanosam_cli.core.tracking.cells import (
     Array,
     Box,
     area_of,
+    cell_shares,
     connected_part,
     join_cells,
     mask_box,
@@ -48,8 +49,8 @@ class TrackerSettings:
     """Everything that decides how objects are followed. The same values serve all models and all videos."""
 
     dimensions: int = 64  # of a cell's vector
-    features: int = 384  # cosines of the kernel that draws masks
-    look_features: int = 256  # of the one that knows the object anywhere
+    features: int = 192  # cosines of the kernel that draws masks
+    look_features: int = 192  # of the one that knows the object anywhere
     cell_width: float = 1.0  # of the kernel; two cells of the first frame are 1 apart on average
     place_width: float = 0.7  # of the kernel, in halves of the object's box
     first_share: float = 0.5  # of the first frame in what is known, against all later ones
@@ -120,7 +121,7 @@ class Target:
         self._random = np.random.default_rng(number)
         self._velocity = np.zeros(4)
         self._size = box[2:] - box[:2]  # when it was last seen well
-        self._share = split_cells(share).mean(axis=2)
+        self._share = cell_shares(share)
         self._likeness = 1.0
         self._shape, self._look = _models(settings, scene.shape[2])
         self._area = float(np.count_nonzero(share > 0.5))
@@ -136,9 +137,8 @@ class Target:
         look = self._look_map(scene, near)
         moved = self._follow(look, expected)
         appearance = self._appearance(scene, moved)
-        drawn = _drawn_box(appearance, moved)
-        near_by = [Proposal(box, moved, appearance, look) for box in (drawn, moved, (drawn + moved) / 2)]
-        return near_by + (self._anywhere(scene) if self._doubted else [])
+        near_by = Proposal(_drawn_box(appearance, moved), moved, appearance, look)
+        return [near_by, *(self._anywhere(scene) if self._doubted else [])]
 
     def choose(self, proposals: Sequence[Proposal], logits: Array, ious: Array) -> Answer:
         """The answer (P, 256, 256) that agrees best with the appearance, and the two together."""
@@ -175,7 +175,7 @@ class Target:
     def _remember(self, scene: Array, answer: Answer) -> None:
         """Learn from an answer; of an object that is doubted only how it moves, not that it is the object."""
         share = (answer.logits > 0).astype(np.float32)
-        self._share = split_cells(share).mean(axis=2)
+        self._share = cell_shares(share)
         self._learn(scene, share, np.minimum(np.abs(answer.logits) / UNIT, 1), answer.proposal.look)
         if not self._doubted:
             self._size = self.box[2:] - self.box[:2]
@@ -202,9 +202,8 @@ class Target:
         """
         hw = scene.shape[:2]
         cells = split_cells(share)[: hw[0], : hw[1]]
-        trusted = split_cells(trust)[: hw[0], : hw[1]].mean(axis=2)
+        trusted, inside = (cell_shares(low_res)[: hw[0], : hw[1]] for low_res in (trust, share))
         if look is not None:
-            inside = cells.mean(axis=2)
             surprise = np.where(widened(inside > 0, self._settings.rim), np.abs(look.clip(0, 1) - inside), 0)
             trusted = trusted * (1 - self._settings.guard * surprise) ** 2
         near = window_around(self.box, hw, LEARNT)
@@ -216,7 +215,7 @@ class Target:
             return
         wide = _everything(scene) if look is None else window_around(self.box, hw, LEARNT, 6.0)
         some = self._some(wide, everything=look is None)
-        targets = cells[wide].mean(axis=2).reshape(-1, 1)[some]
+        targets = inside[wide].reshape(-1, 1)[some]
         weights = balanced(targets[:, 0], 0.5) * trusted[wide].ravel()[some]
         self._look.learn(_flat(scene[wide])[some], targets, weights)
 
@@ -241,7 +240,7 @@ class Target:
 
     def _mean_look(self, look: Array, mask: Mask) -> float:
         height, width = look.shape
-        share = split_cells(mask.astype(np.float32)).mean(axis=2)[:height, :width]
+        share = cell_shares(mask)[:height, :width]
         total = float(share.sum())
         return float((share * look).sum()) / total if total > 0 else 0.0
 
