@@ -138,12 +138,17 @@ def connected_part(low_res: Mask, box: Box, core: float = 0.7) -> Mask:
     cells = cell_shares(low_res) > 0
     seeds = np.zeros_like(cells)
     seeds[window_around(box, (SIDE, SIDE), core, 0)] = True
+    return low_res & hanging_together(seeds, cells).repeat(FOLD, axis=0).repeat(FOLD, axis=1)
+
+
+def hanging_together(seeds: Mask, cells: Mask) -> Mask:
+    """What of the cells (h, w) can be reached from the seeds among them."""
     grown, before = cells & seeds, -1
     while (size := int(np.count_nonzero(grown))) != before:
         before = size
         for axis in (0, 1):
             grown = _spread(grown, axis) & cells
-    return low_res & grown.repeat(FOLD, axis=0).repeat(FOLD, axis=1)
+    return grown
 
 
 def widened(cells: Mask, steps: int) -> Mask:
