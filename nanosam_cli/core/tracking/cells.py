@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.render import Mask, Window
 from nanosam_cli.core.session import host
-from nanosam_cli.core.tracking.products import Array, product
+from nanosam_cli.core.tracking.products import product
 from nanosam_cli.core.types import ImageEmbedding
 
+Array = NDArray[np.float32]
 Box = NDArray[np.float64]  # (4,) x0 y0 x1 y1 in cells
 
 SIDE = 64  # cells of the embedding's square a side
@@ -78,7 +79,7 @@ def _cells(embedding: ImageEmbedding) -> Array:
     """(h * w, 256) without the padding."""
     height, width = grid_hw(embedding.frame)
     cells: Array = host(embedding.features)[0, :, :height, :width]
-    return cells.reshape(len(cells), -1).T
+    return np.asarray(cells.reshape(len(cells), -1).T)
 
 
 def window_around(box: Box, hw: tuple[int, int], size: float, margin: float = 2.0) -> Window:

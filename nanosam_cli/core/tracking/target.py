@@ -216,7 +216,7 @@ class Target:
         trusted, inside = (cell_shares(low_res)[: hw[0], : hw[1]] for low_res in (trust, share))
         if look is not None:
             surprise = np.where(widened(inside > 0, self._settings.rim), np.abs(look.clip(0, 1) - inside), 0)
-            trusted = trusted * (1 - self._settings.guard * surprise) ** 2
+            trusted = np.asarray(trusted * (1 - self._settings.guard * surprise) ** 2, np.float32)
         near = window_around(self.box, hw, LEARNT)
         some = self._some(near, everything=look is None)
         targets = cells[near].reshape(-1, PARTS)[some]
