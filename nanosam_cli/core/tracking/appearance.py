@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nanosam_cli.core.tracking.products import Array, gram, product
+from nanosam_cli.core.tracking.products import Array, gram, product, solve
 
 Moments = tuple[Array, Array]  # (F, F) of the features, (F, T) of features and targets
 
@@ -39,7 +39,7 @@ class KernelRegression:
             self._recent = _mix(self._recent, sample, self._decay)
         squares, cross = _mix(self._first, self._recent, self._first_share)
         squares[np.diag_indices_from(squares)] += self._ridge
-        self._weights = np.linalg.solve(squares, cross)
+        self._weights = solve(squares, cross)
 
     def predict(self, inputs: Array) -> Array:
         """(n, D) -> (n, T), about 1 for what was learnt as 1, about 0 for all else."""

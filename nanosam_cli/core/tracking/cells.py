@@ -57,7 +57,7 @@ class CellSpace:
     def project(self, embedding: ImageEmbedding) -> Array:
         """(h, w, D) of a frame's cells."""
         height, width = self.hw
-        cells = product(_cells(embedding), self.axes) - self.mean @ self.axes
+        cells = product(_cells(embedding), self.axes) - product(self.axes.T, self.mean[:, None]).T
         return cells.reshape(height, width, -1)
 
     def to_cells(self, boxes: NDArray[np.floating]) -> NDArray[np.float64]:

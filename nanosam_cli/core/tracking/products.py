@@ -6,23 +6,26 @@ runtime: the tracker's work then costs a multiple of its time.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
 ONE_THREAD = 2**18  # multiplications
-DEPTH = 64  # of the pieces of a Gram matrix, and half of their sides
+EDGE = 48  # of the cubes that a Gram matrix is made of; those on its diagonal may be no larger
 
 
 def product(one: Array, other: Array) -> Array:
     """(n, k) times (k, m)."""
     if other.shape[1] == 1:  # BLAS would take threads for much less
         return np.asarray(np.einsum("nk,km->nm", one, other))
-    height = max(1, ONE_THREAD // other.size)
+    pieces = -(-len(one) * other.size // ONE_THREAD)
+    edges = np.linspace(0, len(one), pieces + 1).astype(int).tolist()  # about equal: a row alone would take threads too
     out = np.empty((len(one), other.shape[1]), np.float32)
-    for start in range(0, len(one), height):
-        np.matmul(one[start : start + height], other, out=out[start : start + height])
+    for start, stop in pairwise(edges):
+        np.matmul(one[start:stop], other, out=out[start:stop])
     return out
 
 
@@ -30,13 +33,25 @@ def gram(features: Array) -> Array:
     """(n, F) -> (F, F), the products of its columns."""
     count, size = features.shape
     out = np.zeros((size, size), np.float32)
-    for first in range(0, count, DEPTH):
-        rows = features[first : first + DEPTH]
-        for top in range(0, size, DEPTH):
-            some = slice(top, top + DEPTH)
-            for left in range(0, top + 1, DEPTH):
-                others = slice(left, left + DEPTH)
+    for first in range(0, count, EDGE):
+        rows = features[first : first + EDGE]
+        for top in range(0, size, EDGE):
+            some = slice(top, top + EDGE)
+            for left in range(0, top + 1, EDGE):
+                others = slice(left, left + EDGE)
                 out[some, others] += rows[:, some].T @ rows[:, others]
-    for top in range(0, size, DEPTH):
-        out[:top, top : top + DEPTH] = out[top : top + DEPTH, :top].T
+    for top in range(0, size, EDGE):
+        out[:top, top : top + EDGE] = out[top : top + EDGE, :top].T
     return out
+
+
+def solve(matrix: Array, targets: Array) -> Array:
+    """x of `matrix` (F, F) @ x = `targets` (F, T) by halves; the matrix is positive definite."""
+    half = len(matrix) // 2
+    if half < EDGE:
+        return np.asarray(np.linalg.solve(matrix, targets))
+    beside, below = matrix[:half, half:], matrix[half:, :half]
+    solved = solve(matrix[:half, :half], np.concatenate([beside, targets[:half]], axis=1))
+    beside, above = solved[:, : beside.shape[1]], solved[:, beside.shape[1] :]
+    second = solve(matrix[half:, half:] - product(below, beside), targets[half:] - product(below, above))
+    return np.concatenate([above - product(beside, second), second])
