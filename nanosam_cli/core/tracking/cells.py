@@ -58,7 +58,7 @@ class CellSpace:
         """(h, w, D) of a frame's cells."""
         height, width = self.hw
         cells = product(_cells(embedding), self.axes) - product(self.axes.T, self.mean[:, None]).T
-        return cells.reshape(height, width, -1)
+        return np.asarray(cells.reshape(height, width, -1))
 
     def to_cells(self, boxes: NDArray[np.floating]) -> NDArray[np.float64]:
         """(..., 4) boxes in original pixels -> in cells."""

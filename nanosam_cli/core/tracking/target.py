@@ -33,6 +33,7 @@ TEMPLATE = 1.3  # of the box: what is compared when it is looked for nearby
 LEARNT = 2.0  # of the box: what is learnt of each frame
 READ = 1.8  # of the box: where the object may be
 UNIT = 2.0  # logits from which on a cell's answer counts fully as something to learn from
+COMPARED = 3  # frames from one comparison of what was found again with other places to the next
 LIKE = 0.5  # from which on a cell looks like the object
 GROWN = 1.5  # times as many cells, from which on a double has been joined by something else
 ROOM = 0.5  # cells that a box may grow in any case
@@ -147,7 +148,8 @@ class Target:
         moved = self._follow(look, expected)
         appearance = self._appearance(scene, moved)
         near_by = Proposal(_drawn_box(appearance, moved), moved, appearance, look)
-        return [near_by, *(self._anywhere(scene, look) if self._doubted else [])]
+        compared = self._doubted and self._doubted % COMPARED == 0
+        return [near_by, *(self._anywhere(scene, look) if compared else [])]
 
     def choose(self, proposals: Sequence[Proposal], logits: Array, ious: Array) -> Answer:
         """The answer (P, 256, 256) that agrees best with the appearance, and the two together."""
