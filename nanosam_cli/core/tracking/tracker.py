@@ -113,7 +113,7 @@ class Tracker:
         if not self._targets or self._space is None:
             return []
         scene = self._scene(embedding)
-        self.cut = self._last is not None and correlation(scene, self._last) < ALIKE
+        self.cut = self._last is not None and correlation(scene[::2, ::2], self._last[::2, ::2]) < ALIKE
         self._last = scene
         targets = [self._targets[number] for number in sorted(self._targets)]
         proposals = [target.propose(scene, self.cut) for target in targets]
