@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nanosam_cli.core.tracking.products import Array, gram, product, solve
+from nanosam_cli.core.tracking.cells import Array
 
 Moments = tuple[Array, Array]  # (F, F) of the features, (F, T) of features and targets
 
@@ -32,22 +32,22 @@ class KernelRegression:
         """Add a sample; `weights` (n,) of its rows, whose sum is what it counts."""
         root = np.sqrt(weights)[:, None]
         features = self._features(inputs) * root
-        sample = gram(features), product(features.T, np.asarray(targets * root, np.float32))
+        sample = features.T @ features, features.T @ np.asarray(targets * root, np.float32)
         if self._first is None or self._recent is None:
             self._first = self._recent = sample
         else:
             self._recent = _mix(self._recent, sample, self._decay)
         squares, cross = _mix(self._first, self._recent, self._first_share)
         squares[np.diag_indices_from(squares)] += self._ridge
-        self._weights = solve(squares, cross)
+        self._weights = np.asarray(np.linalg.solve(squares, cross))
 
     def predict(self, inputs: Array) -> Array:
         """(n, D) -> (n, T), about 1 for what was learnt as 1, about 0 for all else."""
         assert self._weights is not None
-        return product(self._features(inputs), self._weights)
+        return np.asarray(self._features(inputs) @ self._weights)
 
     def _features(self, inputs: Array) -> Array:
-        return np.asarray(np.cos(product(inputs, self._frequencies) + self._phases))
+        return np.asarray(np.cos(inputs @ self._frequencies + self._phases))
 
 
 def _mix(one: Moments, other: Moments, share: float) -> Moments:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.render import Mask, Window
 from nanosam_cli.core.session import host
-from nanosam_cli.core.tracking.products import product
 from nanosam_cli.core.types import ImageEmbedding
 
 Array = NDArray[np.float32]
@@ -57,7 +56,7 @@ class CellSpace:
     def project(self, embedding: ImageEmbedding) -> Array:
         """(h, w, D) of a frame's cells."""
         height, width = self.hw
-        cells = product(_cells(embedding), self.axes) - product(self.axes.T, self.mean[:, None]).T
+        cells = _cells(embedding) @ self.axes - self.mean @ self.axes
         return np.asarray(cells.reshape(height, width, -1))
 
     def to_cells(self, boxes: NDArray[np.floating]) -> NDArray[np.float64]:
