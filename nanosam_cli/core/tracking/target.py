@@ -65,7 +65,7 @@ class TrackerSettings:
     ridge: float = 1e-3
     samples: int = 400  # cells of a frame that are learnt from, at most
     foreground: float = 0.3  # of all weight that the object's own cells have
-    appearance: float = 8.0  # logits of the appearance's full answer, beside the decoder's own
+    appearance: float = 4.0  # logits of the appearance's full answer, beside the decoder's own
     reach: int = 6  # cells that an object may move from where it is expected
     still: float = 0.5  # what moving by its own size in a frame costs, squared, in likeness
     damping: float = 0.5  # of the velocity
