@@ -94,16 +94,16 @@ MODELS: Mapping[str, ModelSpec] = {
             image_size=512,
             parts={
                 ENCODER: RemoteFile(
-                    "encoder.onnx", sha256="5df1ce641ed47a4b0a90d99f4be626cd0cc05ab2dc3b721eb1d901b18b69ca7f"
+                    "encoder.onnx", sha256="63ee696b1d49378476c9ffdb3ab319fe71bf9437b23ba5b75d4578ca72f77687"
                 ),
                 INT8_ENCODER: RemoteFile(
-                    "encoder-int8.onnx", sha256="51de78c03bdfee3d8bc3bd9dc675bcdce6da9f429c4c1fa11cce1af56b727a84"
+                    "encoder-int8.onnx", sha256="61d3489b7d802951e02c5a52b3ae3da7dd63e0186c9281cb8cce105caaab03b8"
                 ),
                 DECODER: RemoteFile(
-                    "decoder.onnx", sha256="018eef4f0b591b445e4c2058db08690294e710fe5f8c2b7ef2e3a6ab69fff20d"
+                    "decoder.onnx", sha256="0b3b092a50b3de2ce1583fbe40f156770beec570d1404766f18b7c386baef412"
                 ),
                 CHECKPOINT: RemoteFile(
-                    "weights.safetensors", sha256="66d8947d938fb19e2a36cc43ed3cd285a2b2adc3966acedb4212950929580edb"
+                    "weights.safetensors", sha256="aa04c7a05f93ca199344f16d243b5c0bdde93aefb358d3260a5c1452e7cf1b25"
                 ),  # for other runs to start from
             },
             bundled=True,
