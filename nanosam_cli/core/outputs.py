@@ -14,7 +14,7 @@ from typing import Any
 
 from nanosam_cli.core.annotation_files import CLASS_NAMES, class_names, labelme, yolo_segments
 from nanosam_cli.core.errors import OutputError, UsageError
-from nanosam_cli.core.files import write_text
+from nanosam_cli.core.files import check_writable, write_text
 from nanosam_cli.core.formats import coco_annotation, coco_results, mask_to_polygons, mask_to_rle
 from nanosam_cli.core.image import write_png
 from nanosam_cli.core.photo_result import SCHEMA_VERSION, Image, PhotoResult, score
@@ -188,7 +188,7 @@ def plan_outputs(
             "add `--force` to overwrite, or give another place with `-o`",
         )
     for parent in {file.parent for file in files}:
-        _check_writable(parent)
+        check_writable(parent)
     return Outputs(format, targets, _image_ids(photos), classes or {}, separate, force)
 
 
@@ -214,17 +214,6 @@ def _existing(file: Path, separate: bool) -> list[Path]:
         return [file] if file.exists() or file.is_symlink() else []
     numbered = re.compile(rf"{re.escape(file.stem)}_\d+(-\d+)?{re.escape(file.suffix)}")
     return sorted(old for old in file.parent.glob("*") if numbered.fullmatch(old.name))
-
-
-def _check_writable(directory: Path) -> None:
-    """Missing directories are made when the first file is written, so the nearest one that exists counts."""
-    nearest = next((parent for parent in (directory, *directory.parents) if parent.exists()), Path())
-    if not nearest.is_dir():
-        raise OutputError(
-            f"cannot write into {directory}: {nearest} is not a directory", "give another place with `-o`"
-        )
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write into {directory}: permission denied", "give another place with `-o`")
 
 
 def _image_ids(photos: Sequence[Path]) -> dict[Path, int]:

@@ -44,6 +44,16 @@ def track(own_files: tuple[Path, Path]) -> Run:
     return run
 
 
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one frame may be looked at."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr(TrackingRun, "_track", refuse)
+
+
 def lines(ran: Ran) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ran.out.splitlines()]
 
@@ -262,6 +272,30 @@ def test_bad_input(track: Run, make: Callable[[], str], options: tuple[str, ...]
     assert words in ran.words
     assert ran.out == ""
     assert names() == before  # nothing half done is left, nor claimed
+
+
+def plain_file() -> str:
+    Path("file").write_text("")
+    return clip()
+
+
+@pytest.mark.parametrize("options", [("-o", "file/a.mp4"), ("--masks", "file/found", "--no-video")])
+def test_no_directory(track: Run, no_work: None, options: tuple[str, ...]) -> None:
+    ran = track(plain_file(), "--box", Box, *options)
+    assert (ran.code, ran.out) == (1, "")
+    assert "file is not a directory" in ran.words
+
+
+@pytest.mark.parametrize("options", [("-o", "new/a.mp4"), ("--masks", "new", "--no-video")])
+def test_place_that_may_not_be_written(
+    track: Run, no_work: None, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    source = clip()
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)  # root may write anywhere
+    ran = track(source, "--box", Box, *options)
+    assert (ran.code, ran.out) == (1, "")
+    assert "new: permission denied" in ran.words
+    assert names() == ["clip"]
 
 
 def test_no_encoder_in_this_pyav(track: Run, monkeypatch: pytest.MonkeyPatch) -> None:

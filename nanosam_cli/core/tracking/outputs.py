@@ -14,7 +14,7 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
-from nanosam_cli.core.files import atomic_write
+from nanosam_cli.core.files import atomic_write, check_writable
 from nanosam_cli.core.image import write_png
 from nanosam_cli.core.render import PALETTE, label_map, object_colour, overlay
 from nanosam_cli.core.tracking.run import Image, TrackedFrame
@@ -45,7 +45,7 @@ def plan_track(
 
     Raises:
         UsageError: the video would overwrite its source, or no such videos are written.
-        OutputError: something is there already and `force` is false.
+        OutputError: something is there already and `force` is false, or the place cannot be written.
     """
     path = _video_path(source, output, video)
     if path is not None:
@@ -54,6 +54,9 @@ def plan_track(
             raise UsageError(f"{path} would overwrite the video that is read", "give another place with `-o`")
         if path.exists() and not force:
             raise OutputError(f"{path} exists already", "add `--force` to overwrite it, or give another with `-o`")
+        if path.exists() and not path.is_file():
+            raise OutputError(f"cannot write {path}: it is not a regular file", "give another place with `-o`")
+        check_writable(path.resolve().parent)  # of a link, where it points at
     if masks is not None:
         if masks.exists() and not masks.is_dir():
             raise OutputError(f"{masks} is not a directory", "give a directory for the masks")
@@ -63,6 +66,7 @@ def plan_track(
             raise OutputError(
                 f"{masks} has masks already", "add `--force` to overwrite them, or give another directory"
             )
+        check_writable(masks, "give another directory for the masks")
     return TrackPlan(path, masks, force)
 
 
