@@ -18,10 +18,12 @@ import pytest
 from PIL import Image
 
 from nanosam_cli.core import video
+from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.formats import rle_to_mask
 from nanosam_cli.core.render import PALETTE
 from nanosam_cli.core.tracking.davis import region_similarity
 from nanosam_cli.core.tracking.run import TrackingRun
+from nanosam_cli.core.tracking.tracker import Tracker
 from tests.command_line import Ran, run_nanosam
 from tests.video_data import HW, picture, save_frames, save_video, square
 
@@ -132,6 +134,45 @@ def test_prompts_that_never_come(track: Run) -> None:
     ran = track("clip", "--prompts", "later.json", "--no-video", "--json")
     assert (ran.code, [len(record["objects"]) for record in lines(ran)]) == (0, [0, 1, 1, 1])
     assert "ended before these prompts: frame 99" in ran.words
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "words"),
+    [
+        ("3", {"boxes": [[200, 200, 240, 240]]}, "frame 3: object 1: box 200,200,240,240 lies outside the photo"),
+        ("0.25s", {"points": [[45, 45, 1], [500, 10, 0]]}, "0.25 s: object 1: point 500,10 lies outside the photo"),
+    ],
+)
+def test_later_prompt_outside(track: Run, no_work: None, key: str, entry: dict[str, Any], words: str) -> None:
+    """It is said at the first frame, which tells the size, and not when the work up to it is done."""
+    Path("later.json").write_text(json.dumps({key: entry}))
+    ran = track(clip(), "--box", Box, "--prompts", "later.json")
+    assert (ran.code, ran.out) == (2, "")
+    assert words in ran.words
+
+
+def test_later_prompt_of_nothing(track: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only shows when its moment comes leaves the video up to there."""
+    save_frames(Path("clip"))
+    Path("later.json").write_text('{"3": {"boxes": [[26, 30, 56, 60]]}}')
+    start = Tracker.init
+
+    def refuse(self: Tracker, *arguments: Any) -> Any:
+        if self.numbers:
+            raise InputError("the prompt gives an empty mask")
+        return start(self, *arguments)
+
+    monkeypatch.setattr(Tracker, "init", refuse)
+    ran = track("clip", "--box", Box, "--prompts", "later.json")
+    assert ran.code == 1
+    assert "frame 3: the prompt gives an empty mask" in ran.words
+    assert "3 frames" in ran.out
+    assert frames_of(Path("clip_track.mp4")) == 3
+
+
+def test_one_frame(track: Run) -> None:
+    save_frames(Path("clip"), 1)
+    assert "1 frame," in track("clip", "--box", Box).out
 
 
 @pytest.mark.parametrize(

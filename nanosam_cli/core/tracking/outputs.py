@@ -21,6 +21,9 @@ from nanosam_cli.core.tracking.run import Image, TrackedFrame
 from nanosam_cli.core.tracking.target import State
 from nanosam_cli.core.video import Video, VideoWriter, find_encoder
 
+# what a video ends at and plays up to: Ctrl-C, a source that is cut off, a prompt that cannot be followed
+SURVIVED = (KeyboardInterrupt, InputError, UsageError)
+
 
 @dataclass(frozen=True)
 class TrackPlan:
@@ -85,8 +88,8 @@ def _video_path(source: str, output: str | None, video: bool) -> Path | None:
 
 
 class TrackOutputs:
-    """Writes frame by frame. The video gets its name at the end of the `with` block: also after Ctrl-C and where the
-    source turned out to be cut off, with the frames up to there; not after any other error."""
+    """Writes frame by frame. The video gets its name at the end of the `with` block: also after what SURVIVED names,
+    with the frames up to there; not after any other error."""
 
     def __init__(self, plan: TrackPlan, video: Video) -> None:
         self._plan = plan
@@ -115,7 +118,7 @@ class TrackOutputs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, (KeyboardInterrupt, InputError)):
+        if kind is None or issubclass(kind, SURVIVED):
             self._stack.close()
         else:
             self._stack.__exit__(kind, error, trace)
