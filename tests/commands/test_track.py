@@ -400,7 +400,8 @@ def test_stopped_in_the_middle(track: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert names() == ["a.mp4", "clip"]
 
 
-def test_ctrl_c(own_files: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals(own_files: tuple[Path, Path], stop: signal.Signals, code: int) -> None:
     """The real signal to a real process: the video plays up to where it was."""
     save_video(Path("a.mp4"), 600)
     run = "from nanosam_cli.app import main; main()"
@@ -414,9 +415,9 @@ def test_ctrl_c(own_files: tuple[Path, Path]) -> None:
     assert process.stdout is not None
     for _ in range(5):
         process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     out, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    assert process.returncode == code, errors
     assert "Traceback" not in errors
     assert 4 <= frames_of(Path("b.mp4")) <= 6 + out.count("\n")
     assert names() == ["a.mp4", "b.mp4"]
