@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,6 +44,7 @@ FORMATS: Mapping[str, Kind] = {
     "yolo": Kind("", ".txt"),
     "labelme": Kind("", ".json"),
 }
+OUTLINES = ("polygon", "yolo", "labelme")  # formats that hold outlines
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Outputs:
     classes: Mapping[int, str] = field(default_factory=dict)  # names of category ids, for YOLO
     separate: bool = False
     force: bool = False
+    simplify: float = 0.0  # pixels, of outlines; see `mask_to_polygons`
     _annotations: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, result: PhotoResult) -> None:
@@ -108,15 +111,15 @@ class Outputs:
         elif self.format == "cutout":
             write_png(file, cutout(image, union(masks, image.shape[:2])), overwrite=self.force, text=about)
         elif self.format == "yolo":
-            write_text(file, yolo_segments(result, self.classes), self.force)
+            write_text(file, yolo_segments(result, self.classes, self.simplify), self.force)
         elif self.format == "labelme":
             photo = result.photo.name if result.photo == STDIN else os.path.relpath(result.photo, file.parent)
-            write_text(file, json.dumps(labelme(result, photo)) + "\n", self.force)
+            write_text(file, json.dumps(labelme(result, photo, self.simplify)) + "\n", self.force)
         else:
             write_text(file, json.dumps(self._shapes(result)) + "\n", self.force)
 
     def _shapes(self, result: PhotoResult) -> dict[str, Any]:
-        encode = mask_to_rle if self.format == "rle" else mask_to_polygons
+        encode = mask_to_rle if self.format == "rle" else partial(mask_to_polygons, simplify=self.simplify)
         objects = [{**record, "segmentation": encode(mask)} for record, mask in zip(result.objects(), result.masks)]
         size = list(result.image.shape[:2])
         return {"schema_version": SCHEMA_VERSION, "image": result.photo.name, "size": size, "objects": objects}
@@ -148,20 +151,27 @@ def plan_outputs(
     separate: bool = False,
     force: bool = False,
     classes: Mapping[int, str] | None = None,
+    simplify: float | None = None,
 ) -> Outputs:
     """Decide every file name and check them all, so that no work is lost to a name.
 
     `output` is a directory where it is one, ends with a slash, or has to hold several files; else a file. Without it,
-    files go to the working directory. `classes` names the category ids that objects may have.
+    files go to the working directory. `classes` names the category ids that objects may have. `simplify`, in
+    pixels, is for outlines.
 
     Raises:
-        UsageError: two photos would write one file, a photo would be overwritten, or the suffix does not fit.
+        UsageError: options do not go together, two photos would write one file, a photo would be overwritten, or the
+            suffix does not fit.
         OutputError: files exist and `force` is false, or a place cannot be written.
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format: {format}", f"choose one of {', '.join(FORMATS)}")
     if format == "coco" and separate:
         raise UsageError("--format coco writes one file for all photos, so it takes no --separate")
+    if simplify is not None and format not in OUTLINES:
+        raise UsageError(
+            f"--format {format} has no outlines, so it takes no --simplify", f"--format {' or '.join(OUTLINES)}"
+        )
     kind = FORMATS[format]
     single = len(photos) == 1 or format == "coco"
     directory = output is None or not single or output.endswith(("/", os.sep)) or Path(output).is_dir()
@@ -189,7 +199,7 @@ def plan_outputs(
         )
     for parent in {file.parent for file in files}:
         check_writable(parent)
-    return Outputs(format, targets, _image_ids(photos), classes or {}, separate, force)
+    return Outputs(format, targets, _image_ids(photos), classes or {}, separate, force, simplify or 0.0)
 
 
 def _name(photo: Path, format: str) -> str:

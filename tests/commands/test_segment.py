@@ -107,6 +107,19 @@ def test_the_formats_of_the_command_are_those_of_core() -> None:
     assert [kind.value for kind in Format] == list(outputs.FORMATS)
 
 
+@pytest.mark.parametrize("kind", outputs.OUTLINES)
+def test_simplify(segment: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """So far that of the rectangle which this model draws only a triangle is left."""
+    photo("a.jpg")
+    assert segment("a.jpg", "--box", Box, "--format", kind, "--simplify", "90", "-o", "simple/").code == 0
+    monkeypatch.setitem(sys.modules, "shapely", None)  # not needed for exact outlines
+    assert segment("a.jpg", "--box", Box, "--format", kind, "-o", "exact/").code == 0
+    simple, exact = (
+        next(path for path in Path(place).iterdir() if path.stem != "classes") for place in ("simple", "exact")
+    )
+    assert simple.stat().st_size < exact.stat().st_size
+
+
 def test_pictures(segment: Run) -> None:
     photo("a.png")
     segment("a.png", "--box", Box, "--format", "overlay", "-o", "new/o.png")
@@ -398,6 +411,9 @@ BAD = [
     (f"{GOOD} -o mask.jpg", 2, "--format png writes .png files, not .jpg"),
     (f"{GOOD} -o mask", 2, "--format png writes .png files"),
     (f"{GOOD} --format rle -o mask.png", 2, "--format rle writes .json files"),
+    (f"{GOOD} --simplify 1", 2, "png has no outlines, so it takes no --simplify --format polygon or yolo or labelme"),
+    (f"{GOOD} --format coco --simplify 1", 2, "coco has no outlines"),
+    (f"{GOOD} --format yolo --simplify 0", 2, "not above 0"),
     (f"{GOOD} --format coco --separate", 2, "takes no --separate"),
     ("twins/a.png --box 1,2,30,40 -o twins/a.png --force", 2, "would overwrite a photo"),
     ("twins --box 1,2,30,40", 2, "twins/a.jpg, twins/a.png would all be written to a_mask.png"),
