@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -176,7 +176,8 @@ def plan_outputs(
     single = len(photos) == 1 or format == "coco"
     directory = output is None or not single or output.endswith(("/", os.sep)) or Path(output).is_dir()
     place = Path(output or "")
-    targets = {photo: place / _name(photo, format) if directory else place for photo in photos}
+    names = _names(photos, format)
+    targets = {photo: place / names[photo] if directory else place for photo in photos}
     if not directory and place.suffix.lower() != kind.suffix:
         raise UsageError(
             f"--format {format} writes {kind.suffix} files, not {place.suffix or 'one without a suffix'}: {place}",
@@ -202,10 +203,20 @@ def plan_outputs(
     return Outputs(format, targets, _image_ids(photos), classes or {}, separate, force, simplify or 0.0)
 
 
-def _name(photo: Path, format: str) -> str:
+def _names(photos: Sequence[Path], format: str) -> dict[Path, str]:
+    """File names by the photos' stems, or by their whole names where stems are alike: a.jpg_mask.png, a.png_mask.png.
+
+    Not so without an ending, because YOLO and labelme know a photo's file by its stem.
+    """
     kind = FORMATS[format]
-    stem = "" if format == "coco" else "stdin" if photo == STDIN else photo.stem
-    return f"{stem}{kind.ending}{kind.suffix}"
+    if format == "coco":
+        return dict.fromkeys(photos, f"{kind.ending}{kind.suffix}")
+    starts = {photo: "stdin" if photo == STDIN else photo.stem for photo in photos}
+    count = Counter(starts.values())
+    alike = {photo for photo, start in starts.items() if count[start] > 1 and photo != STDIN}
+    if kind.ending:
+        starts |= {photo: photo.name for photo in alike}
+    return {photo: f"{start}{kind.ending}{kind.suffix}" for photo, start in starts.items()}
 
 
 def _check_clashes(targets: Mapping[Path, Path]) -> None:
@@ -215,7 +226,8 @@ def _check_clashes(targets: Mapping[Path, Path]) -> None:
     for target, photos in sources.items():
         if len(photos) > 1:
             raise UsageError(
-                f"{some(photos)} would all be written to {target}", "run them one by one, each with its `-o`"
+                f"{some(photos)} would all be written to {target}",
+                "rename one of them, or run them apart, each with its own `-o FOLDER/`",
             )
 
 

@@ -350,6 +350,7 @@ def _bad_inputs(own_files: tuple[Path, Path], nvidia_files: tuple[Path, Path]) -
     Path("taken_1.png").write_bytes(b"mine")
     photo("twins/a.jpg")
     photo("twins/a.png")
+    photo("other/a.png")
 
 
 GOOD = "good.jpg --box 10,20,60,50"
@@ -416,7 +417,12 @@ BAD = [
     (f"{GOOD} --format yolo --simplify 0", 2, "not above 0"),
     (f"{GOOD} --format coco --separate", 2, "takes no --separate"),
     ("twins/a.png --box 1,2,30,40 -o twins/a.png --force", 2, "would overwrite a photo"),
-    ("twins --box 1,2,30,40", 2, "twins/a.jpg, twins/a.png would all be written to a_mask.png"),
+    (
+        "twins --box 1,2,30,40 --format yolo",
+        2,
+        "twins/a.jpg, twins/a.png would all be written to a.txt rename one of them, or run them apart",
+    ),
+    ("twins/a.png other/a.png --box 1,2,30,40", 2, "twins/a.png, other/a.png would all be written to a.png_mask.png"),
 ]
 
 
@@ -441,6 +447,20 @@ def test_every_taken_name_is_told_before_any_work(segment: Run, monkeypatch: pyt
     ran = segment("photos", "--box", Box)
     assert ran.code == 1
     assert "9 files: 0_mask.png, 1_mask.png, 2_mask.png, 3_mask.png, 4_mask.png and 4 more exist already" in ran.words
+
+
+def test_photos_of_one_stem(segment: Run) -> None:
+    """Each has a result of its own, which the next run over the folder does not take for a photo."""
+    for name in ("a.jpg", "a.png", "b.jpg"):
+        photo(name)
+    results = ["a.jpg_mask.png", "a.png_mask.png", "b_mask.png"]
+    for _ in range(2):
+        ran = segment(".", "--box", Box, "--force")
+        assert ran.code == 0, ran.err
+        assert ran.out.splitlines() == [
+            f"{photo}: 1 object -> {result}" for photo, result in zip(("a.jpg", "a.png", "b.jpg"), results)
+        ]
+        assert files() == sorted(["a.jpg", "a.png", "b.jpg", *results])
 
 
 def test_force(segment: Run) -> None:
