@@ -397,7 +397,7 @@ BAD = [
     ("good.jpg --mask nowhere.png", 1, "no such file: nowhere.png"),
     (f"{GOOD} --mask two_masks.png", 2, "two_masks.png holds 2 objects, but there are 1 boxes"),
     ("good.jpg whole.jpg --mask two_masks.png", 2, "--mask goes with one photo, not with 2"),
-    (f"{GOOD} --model sam3-giant", 1, "unknown model: sam3-giant"),
+    (f"{GOOD} --model sam3-giant", 2, "unknown model: sam3-giant"),
     (f"{GOOD} --encoder encoder.onnx", 2, "decoder missing"),
     (f"{GOOD} --encoder nowhere.onnx --decoder decoder.onnx", 1, "nowhere.onnx does not exist"),
     (f"{GOOD} --encoder zero.onnx --decoder decoder.onnx", 1, "zero.onnx is empty"),
