@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.zoo import DEFAULT_MODEL
+from nanosam_cli.core.zoo import CHECKPOINT, DEFAULT_MODEL, MODELS
 from tests.command_line import run_nanosam
 
 
@@ -22,6 +22,7 @@ def box(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_files: tuple[Path, 
     for file in own_files:
         shutil.copy(file, folder)
     shutil.copy(folder / "encoder.onnx", folder / "encoder-int8.onnx")
+    (folder / MODELS[DEFAULT_MODEL].parts[CHECKPOINT].file).write_bytes(b"weights")
     return folder
 
 
@@ -30,6 +31,26 @@ def test_table(box: Path) -> None:
     assert (ran.code, ran.err) == (0, "")
     for words in ("Python", "CPU features", "onnxruntime", "tensorrt_rtx", "NANOSAM_HOME", "default model"):
         assert words in ran.out
+
+
+def test_last_line(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Extras and models that are not here are no fault each, but -v says what to type."""
+    monkeypatch.setattr("nanosam_cli.core.doctor.machine.read_gpus", list)
+    monkeypatch.setattr("nanosam_cli.core.doctor.shutil.which", lambda _: None)
+    ran = run_nanosam("doctor")
+    table, _, rest = ran.out.rpartition("┘\n")
+    assert table
+    (line,) = rest.splitlines()
+    assert line.startswith("the base install is fine; ")
+    assert "models not downloaded: mobile-sam, nanosam-resnet18, " in line
+    assert "mobile-sam checkpoint is missing: nanosam download mobile-sam\n" in run_nanosam("doctor", "-v").out
+
+
+def test_what_is_to_be_mended(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANOSAM_DEVISE", "cpu")
+    *_, mend, last = run_nanosam("doctor").out.splitlines()
+    assert mend == "NANOSAM_DEVISE is broken: did you mean NANOSAM_DEVICE?"
+    assert last.startswith("the default model runs; the rest is listed above")
 
 
 def test_json(box: Path) -> None:
