@@ -46,6 +46,13 @@ def test_it_is_small() -> None:
     assert sum(path.stat().st_size for path in resource("models", DEFAULT_MODEL).iterdir()) < 45e6
 
 
+def test_its_files_are_those_of_the_zoo() -> None:
+    """Whoever ships another model writes its hashes into the zoo."""
+    ran = run_nanosam("download", "--verify", DEFAULT_MODEL)
+    assert ran.code == 0, ran.err
+    assert [line.partition(": ")[2] for line in ran.out.splitlines()] == ["ok, sha256 as published"] * 4
+
+
 def test_it_says_what_it_is() -> None:
     import onnx
 

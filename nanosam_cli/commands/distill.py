@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -81,13 +82,9 @@ def _train(recipe: Recipe, folder: Path, resume: bool) -> None:
             elif isinstance(event, Note):
                 (console.warn if event.warning else console.info)(event.text)
             else:
-                advance(
-                    1,
-                    loss=event.loss,
-                    IoU=event.iou,
-                    images_per_s=event.images_per_second,
-                    waiting=f"{event.waiting:.0%}",
-                )
+                iou: dict[str, Any] = {} if math.isnan(event.iou) else {"IoU": event.iou}  # where no masks are trained
+                rate, waiting = event.images_per_second, f"{event.waiting:.0%}"
+                advance(1, loss=event.loss, **iou, images_per_s=rate, waiting=waiting)
 
         checkpoint = distillation.train(recipe, folder, resume=resume, report=report)
     if distributed.is_first():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,11 +10,11 @@ from pathlib import Path
 from nanosam_cli.core import paths
 from nanosam_cli.core.checks import Check
 from nanosam_cli.core.errors import NanosamError
+from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.session import open_session
 from nanosam_cli.core.zoo import CHECKPOINT, MODELS, ModelSpec, file_path
 
 _SAID = ("model", "part", "image_size", "precision", "exporter")  # of a file's metadata
-_BLOCK = 1 << 20  # bytes read at a time: a data set's archive does not fit into memory
 
 
 def model_checks() -> Iterator[Check]:
@@ -43,21 +42,12 @@ def cache_checks() -> Iterator[Check]:
         yield _recorded(home, recorded)
 
 
-def sha256(path: Path) -> str:
-    """A file's hash, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _part(spec: ModelSpec, part: str) -> Check:
     name, path = f"{spec.name} {part}", file_path(spec, part)
     again = "pip install --force-reinstall nanosam-cli" if spec.bundled else f"nanosam download {spec.name} --force"
     if not path.is_file():
         return Check("models", name, "missing", f"no {path}", again.removesuffix(" --force"))
-    published, found = spec.parts[part].sha256, sha256(path)
+    published, found = spec.parts[part].sha256, file_sha256(path)
     if published and found != published:
         detail = f"{path} is not the published file: its sha256 is {found}, not {published}"
         return Check("models", name, "broken", detail, again)
@@ -81,7 +71,7 @@ def _recorded(home: Path, recorded: Path) -> Check:
     wanted = recorded.read_text(encoding="ascii", errors="replace").split()[:1]
     if not path.is_file():
         return Check("cache", name, "missing", f"its hash is recorded in {recorded.name}, but it is gone")
-    if [sha256(path)] != [word.lower() for word in wanted]:
+    if [file_sha256(path)] != [word.lower() for word in wanted]:
         detail = f"its sha256 is not the one in {recorded.name}"
         return Check("cache", name, "broken", detail, f"delete {path}, and download or build it again")
     return Check("cache", name, "ok", f"sha256 as in {recorded.name}")

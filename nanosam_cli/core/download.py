@@ -13,10 +13,9 @@ from nanosam_cli.core import paths
 from nanosam_cli.core.archive import unpack
 from nanosam_cli.core.cache import Note, cache_errors, one_at_a_time, unfinished, unfinished_path
 from nanosam_cli.core.catalogue import Entry, entries
-from nanosam_cli.core.doctor_files import sha256
 from nanosam_cli.core.errors import DownloadError, InputError, OutputError, UsageError
 from nanosam_cli.core.fetch import Fetched, Options, Progress, fetch, recorded_hash, side_files
-from nanosam_cli.core.files import write_text
+from nanosam_cli.core.files import file_sha256, write_text
 from nanosam_cli.core.part_file import PartFile
 from nanosam_cli.core.remote_file import RemoteFile
 from nanosam_cli.core.transport import shown
@@ -112,7 +111,7 @@ def verify(entry: Entry) -> Iterator[Verified]:
             yield Verified(path, "missing", f"{kept / 1e6:.1f} MB of a download that broke off" if kept else "not here")
         elif wanted is None:
             yield Verified(path, "unknown", "no hash is published, and none was recorded")
-        elif (found := sha256(path)) != wanted:
+        elif (found := file_sha256(path)) != wanted:
             yield Verified(path, "broken", f"its sha256 is {found}, not {wanted}")
         else:
             yield Verified(path, "ok", f"sha256 as {'published' if file.sha256 else 'recorded by the first download'}")

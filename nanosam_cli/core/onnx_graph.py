@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -75,6 +76,16 @@ def opset_of(model: onnx.ModelProto) -> int:
 def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
     """What the model says of itself."""
     return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def external_files(path: Path) -> list[str]:
+    """The files that hold weights of an ONNX file, as it names them: relative to its folder."""
+    model = onnx.load(path, load_external_data=False)
+    bodies = [model.graph, *(body for node in model.graph.node for body in subgraphs(node)), *model.functions]
+    tensors = [tensor for body in bodies if isinstance(body, onnx.GraphProto) for tensor in body.initializer]
+    tensors += [attribute.t for body in bodies for node in body.node for attribute in node.attribute]
+    places = (entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location")
+    return sorted(set(places))
 
 
 def set_metadata(model: onnx.ModelProto, **entries: str) -> None:

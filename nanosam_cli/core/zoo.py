@@ -93,10 +93,18 @@ MODELS: Mapping[str, ModelSpec] = {
             licence="see its card",
             image_size=512,
             parts={
-                ENCODER: RemoteFile("encoder.onnx"),
-                INT8_ENCODER: RemoteFile("encoder-int8.onnx"),
-                DECODER: RemoteFile("decoder.onnx"),
-                CHECKPOINT: RemoteFile("weights.safetensors"),  # for other runs to start from
+                ENCODER: RemoteFile(
+                    "encoder.onnx", sha256="5df1ce641ed47a4b0a90d99f4be626cd0cc05ab2dc3b721eb1d901b18b69ca7f"
+                ),
+                INT8_ENCODER: RemoteFile(
+                    "encoder-int8.onnx", sha256="51de78c03bdfee3d8bc3bd9dc675bcdce6da9f429c4c1fa11cce1af56b727a84"
+                ),
+                DECODER: RemoteFile(
+                    "decoder.onnx", sha256="018eef4f0b591b445e4c2058db08690294e710fe5f8c2b7ef2e3a6ab69fff20d"
+                ),
+                CHECKPOINT: RemoteFile(
+                    "weights.safetensors", sha256="66d8947d938fb19e2a36cc43ed3cd285a2b2adc3966acedb4212950929580edb"
+                ),  # for other runs to start from
             },
             bundled=True,
         ),

@@ -17,7 +17,9 @@ from PIL import Image
 from nanosam_cli.core.backends.tensorrt import flavour
 from nanosam_cli.core.engine import target
 from nanosam_cli.core.engine.choice import engine_folder
-from nanosam_cli.core.engine.sidecar import read_sidecar
+from nanosam_cli.core.engine.sidecar import check_source, read_sidecar
+from nanosam_cli.core.errors import ModelError
+from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model
 from tests.command_line import Ran, run_nanosam
 from tests.fake_models import save
@@ -186,6 +188,13 @@ def test_weights_in_a_file_beside_the_graph() -> None:
     )
     ran = build(f"split.onnx --decoder decoder.onnx --int8 {ORT} --validate photos -o out")
     assert ran.code == 0, ran.err
+    engine = Path("out/split.onnxruntime.onnx")
+    sidecar = read_sidecar(engine)
+    assert sidecar.onnx_data == {"split.data": file_sha256(Path("split.data"))}
+    check_source(engine, sidecar, Path("split.onnx"))
+    Path("split.data").write_bytes(bytes(Path("split.data").stat().st_size))
+    with pytest.raises(ModelError, match=r"another split\.data"):
+        check_source(engine, sidecar, Path("split.onnx"))
     Path("split.data").unlink()
     photo = run_nanosam(
         *("segment", "photos/0.png", "--box", "5,5,40,30", "--decoder", "decoder.onnx"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -108,6 +109,8 @@ def test_quick() -> None:
     ran = run_nanosam("distill", "quick", *(word for change in fewer for word in ("--set", change)))
     assert ran.code == 0, ran.err
     [evaluation] = [json.loads(line) for line in Path("runs/quick/evaluation.jsonl").read_text().splitlines()]
+    assert evaluation.keys() == {"step", "all", "medium", "large"}  # the example photos have no small objects
+    assert not re.search(r"\bnan\b", ran.err)
     assert evaluation["all"] > 0.75  # the ellipses have 0.718, the teacher 0.862
     files = ("--encoder", "runs/quick/export/encoder.onnx", "--decoder", "runs/quick/export/decoder.onnx")
     segmented = run_nanosam("segment", resource("examples", "cat.jpg"), "--box", "0,0,399,300", *files)

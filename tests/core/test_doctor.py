@@ -14,7 +14,8 @@ import pytest
 
 from nanosam_cli.core import doctor, doctor_files, machine, paths
 from nanosam_cli.core.checks import Check
-from nanosam_cli.core.doctor_files import cache_checks, model_checks, sha256
+from nanosam_cli.core.doctor_files import cache_checks, model_checks
+from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.machine import Gpu
 from nanosam_cli.core.session import Backend
 from nanosam_cli.core.zoo import DEFAULT_MODEL, MODELS, find_model
@@ -92,11 +93,11 @@ def test_examine_finds_the_deciding_check(box: Path) -> None:
 
 
 def test_model_files(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish(monkeypatch, encoder=sha256(box / "encoder.onnx"))
+    publish(monkeypatch, encoder=file_sha256(box / "encoder.onnx"))
     encoder, decoder = model_checks()
     assert encoder.status == decoder.status == "ok"
     assert "sha256 as published, model fake, part encoder, image_size 128" in encoder.detail
-    assert f"sha256 {sha256(box / 'decoder.onnx')[:12]}..., none is published" in decoder.detail
+    assert f"sha256 {file_sha256(box / 'decoder.onnx')[:12]}..., none is published" in decoder.detail
 
 
 def test_model_files_that_are_not_right(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +246,7 @@ def test_a_checkpoint_is_hashed_but_not_opened(home: Path, monkeypatch: pytest.M
     monkeypatch.setattr(doctor_files, "MODELS", {spec.name: spec})
     (check,) = model_checks()
     assert (check.status, check.fix) == ("broken", "nanosam download mobile-sam --force")
-    good = replace(spec, parts={part: replace(spec.parts[part], sha256=sha256(path))})
+    good = replace(spec, parts={part: replace(spec.parts[part], sha256=file_sha256(path))})
     monkeypatch.setattr(doctor_files, "MODELS", {spec.name: good})
     (check,) = model_checks()
     assert (check.status, check.detail) == ("ok", "0.0 MB, sha256 as published")

@@ -23,6 +23,7 @@ from nanosam_cli.core.engine.tensorrt import BuildSettings
 from nanosam_cli.core.engine.trials import trials
 from nanosam_cli.core.errors import ModelError
 from nanosam_cli.core.files import atomic_write, check_writable, file_sha256, write_text
+from nanosam_cli.core.onnx_graph import external_files
 from nanosam_cli.core.precision.photos import ProofPhoto
 from nanosam_cli.core.precision.proof import Method, Proof, Thresholds
 from nanosam_cli.core.precision.prover import Prover
@@ -149,6 +150,7 @@ class _Builder:
             engine_bytes=len(compiled.data),
             onnx=job.onnx.name,
             onnx_sha256=file_sha256(job.onnx),
+            onnx_data={name: file_sha256(job.onnx.parent / name) for name in external_files(job.onnx)},
             part=job.part,
             target=self._target,
             precision_asked=job.precision_asked,

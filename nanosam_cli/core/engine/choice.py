@@ -11,9 +11,8 @@ from pathlib import Path
 from nanosam_cli.core import paths
 from nanosam_cli.core.backends.tensorrt.checks import checked
 from nanosam_cli.core.backends.tensorrt.flavour import gpu_here
-from nanosam_cli.core.engine.sidecar import Flavour, SideCar, check_engine, read_sidecar
+from nanosam_cli.core.engine.sidecar import Flavour, SideCar, check_engine, check_source, read_sidecar
 from nanosam_cli.core.errors import BackendError, ModelError
-from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.zoo import DECODER, ENCODER, INT8_ENCODER, ModelSpec, part_file
 
 Note = Callable[[str], object]
@@ -92,8 +91,7 @@ def _named(spec: ModelSpec, part: str, flavour: Flavour) -> Path:
 def check(engine: Path, flavour: Flavour, original: Path) -> SideCar:
     """An engine's side-car. ModelError or BackendError, with what to do, where it does not fit machine or original."""
     sidecar = _check_onnxruntime(engine) if flavour == "onnxruntime" else checked(engine, flavour)[0]
-    if file_sha256(original) != sidecar.onnx_sha256:
-        raise ModelError(f"engine {engine} was built from another {original.name} than {original}", sidecar.rebuild)
+    check_source(engine, sidecar, original)
     return sidecar
 
 

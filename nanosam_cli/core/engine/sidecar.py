@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from nanosam_cli.core import paths
 from nanosam_cli.core.errors import ModelError
 from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.session import TensorInfo
@@ -61,6 +62,7 @@ class SideCar:
     outputs: tuple[TensorInfo, ...]
     metadata: Mapping[str, str]  # the original's own `nanosam.*` entries
     rebuild: str  # the command that made it
+    onnx_data: Mapping[str, str] = field(default_factory=dict)  # hashes of files that hold its weights, by name
     fp32_nodes: tuple[str, ...] = ()  # that could have been in the precision asked for
     layers: Mapping[str, int] = field(default_factory=dict)  # how many give numbers of each type
     shapes: Mapping[str, ShapeRange] = field(default_factory=dict)
@@ -84,7 +86,7 @@ def sidecar_path(engine: Path) -> Path:
 def read_sidecar(engine: Path) -> SideCar:
     """What is known of an engine. ModelError where its side-car is missing, edited, or not of this version."""
     path = sidecar_path(engine)
-    again = f"nanosam build-engine {engine.stem}.onnx --force"
+    again = _rebuild(engine)
     try:
         content = json.loads(path.read_bytes())
         rebuild = str(content.get("rebuild", again))
@@ -106,6 +108,22 @@ def check_engine(engine: Path, sidecar: SideCar) -> None:
         raise ModelError(f"engine {engine} does not exist", sidecar.rebuild)
     if file_sha256(engine) != sidecar.engine_sha256:
         raise ModelError(f"engine {engine} is not the file that {sidecar_path(engine).name} describes", sidecar.rebuild)
+
+
+def check_source(engine: Path, sidecar: SideCar, onnx: Path) -> None:
+    """ModelError where an ONNX file, or one beside it that holds its weights, is not what the engine was built from."""
+    data = ((onnx.parent / name, built) for name, built in sidecar.onnx_data.items())
+    for path, built in ((onnx, sidecar.onnx_sha256), *data):
+        if path.is_file() and file_sha256(path) != built:
+            raise ModelError(f"engine {engine} was built from another {path.name} than {path}", sidecar.rebuild)
+
+
+def _rebuild(engine: Path) -> str:
+    """The command, as far as an engine's place tells it: `choice.engine_folder` is engines/MODEL/BACKEND."""
+    folder = engine.parent
+    if folder.parent.parent == paths.home() / "engines":
+        return f"nanosam build-engine {folder.parent.name} --backend {folder.name} --force"
+    return "nanosam build-engine FILE.onnx --force, of the file that it was built from"
 
 
 def _digest(content: Mapping[str, Any]) -> str:

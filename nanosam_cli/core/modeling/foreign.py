@@ -21,8 +21,17 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError as error:
         raise InputError(f"no such checkpoint: {path}") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError) as error:
-        reason = str(error).partition("\n")[0] or "it ends too soon"
-        raise InputError(f"{path} is no checkpoint of tensors alone: {reason}") from error
+        raise InputError(
+            f"{path} is no checkpoint of tensors alone: {_reason(error)}",
+            "code in a file is never run; give a state-dict that torch.save wrote",
+        ) from error
     if not isinstance(weights, dict) or not all(isinstance(weight, Tensor) for weight in weights.values()):
         raise InputError(f"{path} holds something else than a state-dict of tensors")
     return weights
+
+
+def _reason(error: Exception) -> str:
+    """What torch found, without its advice to load the file in an unsafe way."""
+    text = str(error)
+    found = (text.partition("WeightsUnpickler error:")[2] or text).strip()
+    return found.partition("\n")[0].partition(". Please")[0] or "it ends too soon"

@@ -8,9 +8,9 @@ and there is no constant: what is unlike everything seen is background.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from nanosam_cli.core.tracking.cells import Array
+
 Moments = tuple[Array, Array]  # (F, F) of the features, (F, T) of features and targets
 
 
@@ -32,14 +32,14 @@ class KernelRegression:
         """Add a sample; `weights` (n,) of its rows, whose sum is what it counts."""
         root = np.sqrt(weights)[:, None]
         features = self._features(inputs) * root
-        sample = features.T @ features, features.T @ (targets * root)
+        sample = features.T @ features, features.T @ np.asarray(targets * root, np.float32)
         if self._first is None or self._recent is None:
             self._first = self._recent = sample
         else:
             self._recent = _mix(self._recent, sample, self._decay)
-        gram, cross = _mix(self._first, self._recent, self._first_share)
-        gram[np.diag_indices_from(gram)] += self._ridge
-        self._weights = np.linalg.solve(gram, cross)
+        squares, cross = _mix(self._first, self._recent, self._first_share)
+        squares[np.diag_indices_from(squares)] += self._ridge
+        self._weights = np.asarray(np.linalg.solve(squares, cross))
 
     def predict(self, inputs: Array) -> Array:
         """(n, D) -> (n, T), about 1 for what was learnt as 1, about 0 for all else."""

@@ -38,7 +38,7 @@ class CellSpace:
     @staticmethod
     def of(embedding: ImageEmbedding, dimensions: int) -> CellSpace:
         """The space of a video's first frame."""
-        cells = _cells(embedding).reshape(-1, host(embedding.features).shape[1])
+        cells = _cells(embedding)
         mean = cells.mean(axis=0)
         scale = 1 / (cells.std(axis=0) + _TINY)
         scaled = (cells - mean) * scale
@@ -55,7 +55,9 @@ class CellSpace:
 
     def project(self, embedding: ImageEmbedding) -> Array:
         """(h, w, D) of a frame's cells."""
-        return np.asarray((_cells(embedding) - self.mean) @ self.axes, np.float32)
+        height, width = self.hw
+        cells = _cells(embedding) @ self.axes - self.mean @ self.axes
+        return np.asarray(cells.reshape(height, width, -1))
 
     def to_cells(self, boxes: NDArray[np.floating]) -> NDArray[np.float64]:
         """(..., 4) boxes in original pixels -> in cells."""
@@ -73,10 +75,10 @@ def grid_hw(frame: Frame) -> tuple[int, int]:
 
 
 def _cells(embedding: ImageEmbedding) -> Array:
-    """(h, w, 256) without the padding."""
+    """(h * w, 256) without the padding."""
     height, width = grid_hw(embedding.frame)
     cells: Array = host(embedding.features)[0, :, :height, :width]
-    return np.asarray(cells.transpose(1, 2, 0))
+    return np.asarray(cells.reshape(len(cells), -1).T)
 
 
 def window_around(box: Box, hw: tuple[int, int], size: float, margin: float = 2.0) -> Window:
@@ -107,6 +109,12 @@ def split_cells(low_res: Array) -> Array:
     return np.asarray(split.reshape(SIDE, SIDE, PARTS))
 
 
+def cell_shares(low_res: NDArray[np.generic]) -> Array:
+    """(256, 256) over the whole square -> (64, 64): the mean of each cell."""
+    rows = low_res.reshape(SIDE, FOLD, SIDE * FOLD).sum(axis=1, dtype=np.float32)
+    return np.asarray(rows.reshape(SIDE, SIDE, FOLD).sum(axis=2) / PARTS)
+
+
 def join_cells(parts: Array, window: Window, fill: float) -> Array:
     """The inverse of `split_cells` for a window's (h, w, 16); `fill` elsewhere."""
     rows, columns = window
@@ -127,15 +135,20 @@ def mask_box(low_res: Mask) -> Box | None:
 
 def connected_part(low_res: Mask, box: Box, core: float = 0.7) -> Mask:
     """What of a (256, 256) mask hangs together, cell by cell, with the middle of a box; `core` of its sides."""
-    cells = low_res.reshape(SIDE, FOLD, SIDE, FOLD).any(axis=(1, 3))
+    cells = cell_shares(low_res) > 0
     seeds = np.zeros_like(cells)
     seeds[window_around(box, (SIDE, SIDE), core, 0)] = True
+    return low_res & hanging_together(seeds, cells).repeat(FOLD, axis=0).repeat(FOLD, axis=1)
+
+
+def hanging_together(seeds: Mask, cells: Mask) -> Mask:
+    """What of the cells (h, w) can be reached from the seeds among them."""
     grown, before = cells & seeds, -1
     while (size := int(np.count_nonzero(grown))) != before:
         before = size
         for axis in (0, 1):
             grown = _spread(grown, axis) & cells
-    return low_res & grown.repeat(FOLD, axis=0).repeat(FOLD, axis=1)
+    return grown
 
 
 def widened(cells: Mask, steps: int) -> Mask:

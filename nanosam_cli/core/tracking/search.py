@@ -29,14 +29,14 @@ def best_shift(
     """
     rows, columns = window
     inside = max(1, int(np.count_nonzero(template)))
-    signs = np.where(template, 1 / inside, -1 / max(1, template.size - inside))
+    signs = np.where(template, 1 / inside, -1 / max(1, template.size - inside)).astype(look.dtype)
     shift = np.round(expected).astype(int)
     margin = reach + int(np.abs(shift).max()) + 1
     padded = np.pad(look, [(margin, margin + SIDE - side) for side in look.shape])
     top, left = rows.start + shift[1] - reach + margin, columns.start + shift[0] - reach + margin
     height, width = template.shape
     area = padded[top : top + height + 2 * reach, left : left + width + 2 * reach]
-    fits = np.tensordot(sliding_window_view(area, template.shape), signs, axes=([2, 3], [0, 1]))
+    fits = np.einsum("yxij,ij->yx", sliding_window_view(area, template.shape), signs)
     steps = np.arange(-reach, reach + 1)
     fits = fits - STILL * np.hypot(steps[:, None], steps)
     fits = fits - (steps[:, None] * still[1]) ** 2 - (steps * still[0]) ** 2

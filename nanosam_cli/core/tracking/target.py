@@ -17,7 +17,9 @@ from nanosam_cli.core.tracking.cells import (
     Array,
     Box,
     area_of,
+    cell_shares,
     connected_part,
+    hanging_together,
     join_cells,
     mask_box,
     places_in,
@@ -31,6 +33,9 @@ TEMPLATE = 1.3  # of the box: what is compared when it is looked for nearby
 LEARNT = 2.0  # of the box: what is learnt of each frame
 READ = 1.8  # of the box: where the object may be
 UNIT = 2.0  # logits from which on a cell's answer counts fully as something to learn from
+COMPARED = 3  # frames from one comparison of what was found again with other places to the next
+LIKE = 0.5  # from which on a cell looks like the object
+GROWN = 1.5  # times as many cells, from which on a double has been joined by something else
 ROOM = 0.5  # cells that a box may grow in any case
 SLOWLY = 0.1  # how far what is usual follows a frame
 
@@ -48,8 +53,8 @@ class TrackerSettings:
     """Everything that decides how objects are followed. The same values serve all models and all videos."""
 
     dimensions: int = 64  # of a cell's vector
-    features: int = 384  # cosines of the kernel that draws masks
-    look_features: int = 256  # of the one that knows the object anywhere
+    features: int = 192  # cosines of the kernel that draws masks
+    look_features: int = 192  # of the one that knows the object anywhere
     cell_width: float = 1.0  # of the kernel; two cells of the first frame are 1 apart on average
     place_width: float = 0.7  # of the kernel, in halves of the object's box
     first_share: float = 0.5  # of the first frame in what is known, against all later ones
@@ -66,10 +71,10 @@ class TrackerSettings:
     damping: float = 0.5  # of the velocity
     growth: float = 0.12  # of its sides that a box may grow in a frame
     least: float = 0.3  # of its usual area, below which an object counts as partly gone
-    sure: float = 0.5  # score from which on an object is tracked
-    doubt: float = 0.35  # score below which it is lost
+    sure: float = 0.6  # score from which on an object is tracked
+    doubt: float = 0.5  # score below which it is lost
     found: float = 0.6  # score from which on a lost object is found again
-    patience: int = 8  # frames after which an object that is neither tracked nor lost is given up
+    patience: int = 5  # frames after which an object that is neither tracked nor lost is given up
     probation: int = 30  # frames in which what was found again is doubted: other places are compared with it
     switch: float = 0.1  # by which another place has to be better in that time
     proven: float = 0.75  # score from which on it counts as tracked in that time
@@ -83,7 +88,7 @@ class Proposal:
     box: Box
     expected: Box  # where the object should be at its last size
     appearance: Array  # (256, 256) from -1, background, to 1, object
-    look: Array  # (h, w) about 1 where cells look like the object, whatever their place; 0 where not computed
+    look: Array  # (h, w) about 1 where cells look like the object, whatever their place
     jump: bool = False  # whether the box is anywhere instead of near the last one
 
 
@@ -100,8 +105,11 @@ class Answer:
 
     @property
     def score(self) -> float:
-        """From 0 to 1."""
-        return min(1.0, max(0.0, self.likeness)) * self.wholeness * (1 + self.agreement) / 2
+        """From 0 to 1. What moves on may change; what comes from anywhere has to look like the object."""
+        likeness = min(1.0, max(0.0, self.likeness))
+        if self.proposal.jump:
+            return likeness * (1 + self.agreement) / 2 * self.wholeness
+        return (likeness + self.agreement) / 2 * self.wholeness
 
 
 class Target:
@@ -120,25 +128,28 @@ class Target:
         self._random = np.random.default_rng(number)
         self._velocity = np.zeros(4)
         self._size = box[2:] - box[:2]  # when it was last seen well
-        self._share = split_cells(share).mean(axis=2)
+        self._share = cell_shares(share)
         self._likeness = 1.0
         self._shape, self._look = _models(settings, scene.shape[2])
         self._area = float(np.count_nonzero(share > 0.5))
         self._learn(scene, share, np.ones_like(share))
-        self._likeness = self._mean_look(self._look_map(scene, _everything(scene)), share > 0.5)
+        look = self._look_map(scene)
+        self._likeness = self._mean_look(look, share > 0.5)
+        self._doubles = self._apart(look)
+        self._doubled = np.count_nonzero(self._doubles)  # when it was last seen well
 
     def propose(self, scene: Array, cut: bool) -> list[Proposal]:
         """Boxes to ask the decoder about: near the last one, or anywhere where the object was lost or the scene cut."""
+        look = self._look_map(scene)
+        self._follow_doubles(look, cut)
         if cut or self.state is State.lost:
-            return self._anywhere(scene)
+            return self._anywhere(scene, look)
         expected = self.box + self._settings.damping * self._velocity
-        near = window_around(self.box, scene.shape[:2], TEMPLATE, self._settings.reach + 3.0)
-        look = self._look_map(scene, near)
         moved = self._follow(look, expected)
         appearance = self._appearance(scene, moved)
-        drawn = _drawn_box(appearance, moved)
-        near_by = [Proposal(box, moved, appearance, look) for box in (drawn, moved, (drawn + moved) / 2)]
-        return near_by + (self._anywhere(scene) if self._doubted else [])
+        near_by = Proposal(_drawn_box(appearance, moved), moved, appearance, look)
+        compared = self._doubted and self._doubted % COMPARED == 0
+        return [near_by, *(self._anywhere(scene, look) if compared else [])]
 
     def choose(self, proposals: Sequence[Proposal], logits: Array, ious: Array) -> Answer:
         """The answer (P, 256, 256) that agrees best with the appearance, and the two together."""
@@ -175,10 +186,12 @@ class Target:
     def _remember(self, scene: Array, answer: Answer) -> None:
         """Learn from an answer; of an object that is doubted only how it moves, not that it is the object."""
         share = (answer.logits > 0).astype(np.float32)
-        self._share = split_cells(share).mean(axis=2)
+        self._share = cell_shares(share)
         self._learn(scene, share, np.minimum(np.abs(answer.logits) / UNIT, 1), answer.proposal.look)
         if not self._doubted:
             self._size = self.box[2:] - self.box[:2]
+            self._doubles = self._apart(answer.proposal.look)
+            self._doubled = np.count_nonzero(self._doubles)
             seen = self._mean_look(answer.proposal.look, share > 0.5)
             self._likeness += SLOWLY * (seen - self._likeness)
             self._area += SLOWLY * (float(share.sum()) - self._area)
@@ -202,11 +215,10 @@ class Target:
         """
         hw = scene.shape[:2]
         cells = split_cells(share)[: hw[0], : hw[1]]
-        trusted = split_cells(trust)[: hw[0], : hw[1]].mean(axis=2)
+        trusted, inside = (cell_shares(low_res)[: hw[0], : hw[1]] for low_res in (trust, share))
         if look is not None:
-            inside = cells.mean(axis=2)
             surprise = np.where(widened(inside > 0, self._settings.rim), np.abs(look.clip(0, 1) - inside), 0)
-            trusted = trusted * (1 - self._settings.guard * surprise) ** 2
+            trusted = np.asarray(trusted * (1 - self._settings.guard * surprise) ** 2, np.float32)
         near = window_around(self.box, hw, LEARNT)
         some = self._some(near, everything=look is None)
         targets = cells[near].reshape(-1, PARTS)[some]
@@ -216,7 +228,7 @@ class Target:
             return
         wide = _everything(scene) if look is None else window_around(self.box, hw, LEARNT, 6.0)
         some = self._some(wide, everything=look is None)
-        targets = cells[wide].mean(axis=2).reshape(-1, 1)[some]
+        targets = inside[wide].reshape(-1, 1)[some]
         weights = balanced(targets[:, 0], 0.5) * trusted[wide].ravel()[some]
         self._look.learn(_flat(scene[wide])[some], targets, weights)
 
@@ -234,14 +246,26 @@ class Target:
         height, width = scene[window].shape[:2]
         return join_cells((2 * shares - 1).clip(-1.5, 1.5).reshape(height, width, PARTS), window, -1)
 
-    def _look_map(self, scene: Array, window: tuple[slice, slice]) -> Array:
-        look = np.zeros(scene.shape[:2], np.float32)
-        look[window] = self._look.predict(_flat(scene[window])).reshape(scene[window].shape[:2]).clip(-0.5, 1.5)
-        return look
+    def _look_map(self, scene: Array) -> Array:
+        return self._look.predict(_flat(scene)).reshape(scene.shape[:2]).clip(-0.5, 1.5)
+
+    def _apart(self, look: Array) -> Mask:
+        """(h, w) cells that look like the object while it is elsewhere, and do not hang together with it: doubles."""
+        like = look > LIKE
+        about = widened(self._share[: look.shape[0], : look.shape[1]] > 0, 1)
+        apart = like & ~hanging_together(about, like | about)
+        return widened(~widened(~apart, 1), 1)  # no specks
+
+    def _follow_doubles(self, look: Array, cut: bool) -> None:
+        """Doubles move, and do not grow: what comes beside one may be the object."""
+        like = (look > LIKE) & (not cut)
+        moved = widened(self._doubles, 1) & like
+        grown = np.count_nonzero(moved) > GROWN * self._doubled
+        self._doubles = self._doubles & like if grown else moved
 
     def _mean_look(self, look: Array, mask: Mask) -> float:
         height, width = look.shape
-        share = split_cells(mask.astype(np.float32)).mean(axis=2)[:height, :width]
+        share = cell_shares(mask)[:height, :width]
         total = float(share.sum())
         return float((share * look).sum()) / total if total > 0 else 0.0
 
@@ -254,9 +278,9 @@ class Target:
         moved = best_shift(look, template, (rows, columns), shift, self._settings.reach, still)
         return np.asarray(self.box + np.tile(moved, 2))
 
-    def _anywhere(self, scene: Array) -> list[Proposal]:
-        """The places of the whole frame that look most like the object, at about its last size."""
-        look = self._look_map(scene, _everything(scene))
+    def _anywhere(self, scene: Array, look: Array) -> list[Proposal]:
+        """The places of the whole frame that look most like the object, at about its last size, but for its doubles."""
+        look = np.where(widened(self._doubles, 1), np.minimum(look, 0), look)
         boxes = likely_boxes(look, self._size, self._settings.proposals)
         return [Proposal(box, box, self._appearance(scene, box), look, jump=True) for box in boxes]
 

@@ -20,6 +20,7 @@ import numpy as np
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.predictor import Predictor, Timings
 from nanosam_cli.core.tracking.cells import Array, CellSpace, mask_box
+from nanosam_cli.core.tracking.one_thread import one_thread
 from nanosam_cli.core.tracking.target import Answer, Proposal, State, Target, TrackerSettings
 from nanosam_cli.core.types import ImageEmbedding, Prompt, Segmentation
 
@@ -68,6 +69,7 @@ class Tracker:
         self._targets.clear()
         self._space = self._last = None
 
+    @one_thread()
     def init(
         self,
         embedding: ImageEmbedding,
@@ -105,6 +107,7 @@ class Tracker:
         self._last = scene
         return found
 
+    @one_thread()
     def update(self, embedding: ImageEmbedding, timings: Timings | None = None) -> list[Tracked]:
         """The next frame: every object in the order of their numbers.
 
@@ -113,7 +116,7 @@ class Tracker:
         if not self._targets or self._space is None:
             return []
         scene = self._scene(embedding)
-        self.cut = self._last is not None and correlation(scene, self._last) < ALIKE
+        self.cut = self._last is not None and correlation(scene[::2, ::2], self._last[::2, ::2]) < ALIKE
         self._last = scene
         targets = [self._targets[number] for number in sorted(self._targets)]
         proposals = [target.propose(scene, self.cut) for target in targets]

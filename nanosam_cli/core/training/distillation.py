@@ -32,7 +32,7 @@ from nanosam_cli.core.training.checkpoint import keep_numbered, load_state, rest
 from nanosam_cli.core.training.datasets import Batch, MicroBatches, ResumableSteps, TrainingCrops
 from nanosam_cli.core.training.distributed import Ranks, join, was_restarted
 from nanosam_cli.core.training.image_folder import Unreadable
-from nanosam_cli.core.training.recipe import OptimiserSection, Recipe
+from nanosam_cli.core.training.recipe import OptimiserSection, Recipe, differences
 from nanosam_cli.core.training.resident import ResidentPhotos
 from nanosam_cli.core.training.run_log import (
     EvaluationReport,
@@ -265,8 +265,9 @@ def prepare(recipe: Recipe, ranks: Ranks, teacher: Teacher | None, fresh: bool) 
 def _restore(checkpoint: Path, recipe: Recipe, training: Training) -> int:
     """Put a checkpoint back where it was -> steps done."""
     state = load_state(checkpoint)
-    if state.metadata["fingerprint"] != recipe.fingerprint():
-        raise OutputError(f"{checkpoint} belongs to another recipe", "resume with the recipe it was started with")
+    if keys := differences(state.metadata["fingerprint"], recipe.fingerprint()):
+        message = f"{checkpoint} belongs to another recipe, with other values of {', '.join(keys)}"
+        raise OutputError(message, "resume with the recipe it was started with, or choose another folder")
     restore(state, training.model, training.average, training.optimiser)
     training.scaler.load_state_dict(state.metadata.get("scaler", {}))
     return int(state.metadata["step"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -74,9 +75,10 @@ def student_predictor(model: nn.Module, teacher: Teacher | None) -> Predictor:
 
 
 def evaluate_model(model: nn.Module, photos: Sequence[AnnotatedPhoto], teacher: Teacher | None) -> dict[str, float]:
-    """mIoU by size of box prompts, through the same predictor that users run."""
+    """mIoU of box prompts, of all and of the sizes that there are, through the same predictor that users run."""
     with student_predictor(model, teacher) as predictor:
-        return mean_iou_by_size(evaluate_boxes(predictor, photos))
+        means = mean_iou_by_size(evaluate_boxes(predictor, photos))
+    return {size: mean for size, mean in means.items() if size == "all" or not math.isnan(mean)}
 
 
 def finish(recipe: Recipe, folder: Path, checkpoint: Path, model: nn.Module, teacher: Teacher | None) -> Iterator[Note]:

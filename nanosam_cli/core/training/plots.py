@@ -10,6 +10,7 @@ from typing import NamedTuple
 from nanosam_cli.core.files import atomic_write
 from nanosam_cli.core.training.run_log import read_evaluations, read_steps
 
+LOSSES = (("loss", "training loss"), ("features", "between embeddings, before its weight"))
 WINDOW = 50  # steps that a point of a loss is the mean of
 
 
@@ -47,9 +48,9 @@ def plot_run(folder: Path) -> Path:
 
 
 def _losses(folder: Path) -> Iterator[Curve]:
-    yield _column(folder, "loss", "training loss")
-    features = _column(folder, "features", "between embeddings, before its weight")
-    if any(features.values):
+    loss, features = (_column(folder, *column) for column in LOSSES)
+    yield loss
+    if any(features.values) and features.values != loss.values:  # where nothing else is trained they are the same
         yield features
 
 

@@ -207,6 +207,12 @@ class Recipe:
         return json.dumps(content, sort_keys=True)
 
 
+def differences(fingerprint: str, other: str) -> list[str]:
+    """The keys in which the recipes of two fingerprints differ."""
+    one, two = (_by_key(json.loads(text)) for text in (fingerprint, other))
+    return sorted(key for key in one.keys() | two.keys() if one.get(key) != two.get(key))
+
+
 def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
     """Read a TOML recipe and apply `section.key=value` overrides (values in TOML's notation, bare words are strings).
 
@@ -246,6 +252,11 @@ def find_recipe(name: str) -> Path:
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "nanosam distill --list"
     raise UsageError(f"unknown recipe: {name}", hint)
+
+
+def _by_key(content: dict[str, Any]) -> dict[str, Any]:
+    sections = {"run": {"seed": content.pop("seed")}, **content}
+    return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
 
 
 def _cross_checks(recipe: Recipe) -> list[str]:

@@ -33,7 +33,7 @@ class EvaluationReport:
     """mIoU of the averaged weights on the evaluation folder."""
 
     step: int
-    mean_iou: dict[str, float]  # by size: all, small, medium, large
+    mean_iou: dict[str, float]  # by size: all, and those of small, medium, large that there are
 
 
 @dataclass(frozen=True)

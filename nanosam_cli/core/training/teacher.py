@@ -18,6 +18,7 @@ from nanosam_cli.core.export_source import load_source
 from nanosam_cli.core.files import file_sha256, write_bytes
 from nanosam_cli.core.modeling.encoder import EMBEDDING_CHANNELS, EMBEDDING_SIDE
 from nanosam_cli.core.modeling.prediction import Prompts
+from nanosam_cli.core.onnx_graph import external_files
 from nanosam_cli.core.session import Session, host, open_session
 from nanosam_cli.core.training.recipe import TeacherSection
 from nanosam_cli.core.zoo import CHECKPOINT, DECODER, ENCODER, file_path, find_model, part_file
@@ -28,7 +29,7 @@ WEIGHTS = (".pt", ".pth", ".safetensors")  # what torch runs; other files are a 
 class Teacher(Protocol):
     """Embeddings and masks, on crops whose side is a multiple of its stride."""
 
-    sha256: str  # of the encoder's file
+    sha256: str  # of the encoder's file; with a + before each of those of files that hold its weights
     image_size: int  # T, side of its whole square
 
     def embed(self, images: Tensor) -> Tensor:
@@ -154,7 +155,9 @@ class SessionTeacher:
         self._encoder = open_session(encoder, device=device)
         self._device, self._decoder_path = device, decoder
         self._decoder: Session | None = None
-        self.sha256, self.image_size = file_sha256(encoder), encoder_image_size(self._encoder)
+        weights = external_files(encoder) if encoder.suffix == ".onnx" else []
+        self.sha256 = "+".join(file_sha256(path) for path in (encoder, *(encoder.parent / name for name in weights)))
+        self.image_size = encoder_image_size(self._encoder)
         self._batches = next(info.shape[0] is None for info in self._encoder.inputs if info.name == "image")
 
     def embed(self, images: Tensor) -> Tensor:

@@ -306,7 +306,7 @@ def test_an_engine_of_another_onnx_file_is_refused(cuda: FakeCudaRuntime, tmp_pa
     (tmp_path / "encoder.onnx").write_bytes(b"onnx")
     open_session(path).close()
     (tmp_path / "encoder.onnx").write_bytes(b"trained again")
-    with pytest.raises(ModelError, match=r"built from another encoder\.onnx than the one beside it") as caught:
+    with pytest.raises(ModelError, match=r"built from another encoder\.onnx than") as caught:
         open_session(path)
     assert caught.value.hint == REBUILD
 

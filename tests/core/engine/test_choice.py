@@ -168,4 +168,4 @@ def test_commands_tell_what_is_passed_over(command: str, tmp_path: Path, monkeyp
     ran = run_nanosam(*lines[command])
     assert ran.code == 0, ran.err
     assert "has no encoder.engine.json beside it" in ran.words
-    assert "it is not used" in ran.words
+    assert f"it is not used (nanosam build-engine {DEFAULT_MODEL} --backend onnxruntime --force)" in ran.words

@@ -31,6 +31,10 @@ def text(shapes: Shapes, name: str) -> str:
         (Shapes(NONE, NONE, NONE), "mask_input", "1x1x256x256 8x1x256x256 64x1x256x256"),
         (Shapes(NONE, NONE, NONE), "has_mask_input", "1 8 64"),
         (Shapes(NONE, NONE, {"point_labels": (256, 32)}), "point_labels", "1x2 8x2 256x32"),
+        # what is asked of one input holds for the others
+        (Shapes(NONE, NONE, {"point_labels": (256, 32)}), "point_coords", "1x2x2 8x2x2 256x32x2"),
+        (Shapes(NONE, NONE, {"point_labels": (256, 32)}), "mask_input", "1x1x256x256 8x1x256x256 256x1x256x256"),
+        (Shapes(NONE, {"has_mask_input": (3,)}, {"point_labels": (4, 2)}), "point_labels", "1x2 3x2 4x2"),
         # what is given moves the defaults that it would contradict
         (Shapes(NONE, NONE, {"point_labels": (4, 2)}), "point_labels", "1x2 4x2 4x2"),
         (Shapes({"point_labels": (16, 4)}, NONE, NONE), "point_labels", "16x4 16x4 64x16"),
@@ -66,8 +70,12 @@ def test_encoders(info: TensorInfo, encoder: EncoderShape, expected: tuple[int, 
     [
         (Shapes(NONE, {"point_labels": (8,)}, NONE), r"8 is no shape of point_labels \(any, any\) float32"),
         (Shapes(NONE, {"point_coords": (8, 2, 3)}, NONE), "8x2x3 is no shape of point_coords"),
+        (
+            Shapes(NONE, NONE, {"point_labels": (128, 16), "has_mask_input": (64,)}),
+            "not have the same number of prompts: point_labels:128x16, has_mask_input:64",
+        ),
         (Shapes(NONE, {"has_mask_input": (0,)}, NONE), "0 is no shape of has_mask_input"),
-        (Shapes({"point_labels": (9, 2)}, {"point_labels": (8, 2)}, NONE), "must not shrink .* min 9x2, opt 8x2"),
+        (Shapes({"point_labels": (9, 2)}, {"point_labels": (8, 2)}, NONE), "prompts must not shrink .* 9, 8, 64"),
     ],
 )
 def test_shapes_that_do_not_fit(shapes: Shapes, words: str) -> None:

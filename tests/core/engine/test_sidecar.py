@@ -14,6 +14,7 @@ from nanosam_cli.core.engine.sidecar import (
     SideCar,
     Target,
     check_engine,
+    check_source,
     read_sidecar,
     sidecar_path,
 )
@@ -35,6 +36,7 @@ SIDECAR = SideCar(
     inputs=(TensorInfo("image", (None, 3, 64, 64), "float32"),),
     outputs=(TensorInfo("image_embeddings", (None, 256, 64, 64), "float32"),),
     metadata={"nanosam.model": "small"},
+    onnx_data={"encoder.data": "1" * 64},
     rebuild="nanosam build-engine small --fp16 --force",
     fp32_nodes=("norm",),
     layers={"float16": 3},
@@ -100,8 +102,9 @@ def test_a_sidecar_that_is_not_as_it_was_written(engine: Path, change: Callable[
 
 def test_a_sidecar_that_is_missing(engine: Path) -> None:
     sidecar_path(engine).unlink()
-    with pytest.raises(ModelError, match=r"has no encoder\.engine\.json beside it"):
+    with pytest.raises(ModelError, match=r"has no encoder\.engine\.json beside it") as caught:
         read_sidecar(engine)
+    assert caught.value.hint == "nanosam build-engine FILE.onnx --force, of the file that it was built from"
 
 
 def test_another_file_under_the_engines_name(engine: Path) -> None:
@@ -114,6 +117,22 @@ def test_another_file_under_the_engines_name(engine: Path) -> None:
     engine.unlink()
     with pytest.raises(ModelError, match="does not exist"):
         check_engine(engine, found)
+
+
+def test_the_original_and_the_files_that_hold_its_weights(engine: Path) -> None:
+    original, weights = engine.with_name("encoder.onnx"), engine.with_name("encoder.data")
+    for path in (original, weights):
+        path.write_bytes(b"as it was built")
+    built = sha256(b"as it was built").hexdigest()
+    found = replace(SIDECAR, onnx_sha256=built, onnx_data={weights.name: built})
+    check_source(engine, found, original)
+    for path in (original, weights):
+        path.write_bytes(b"trained again")
+        with pytest.raises(ModelError, match=rf"was built from another {path.name} than") as caught:
+            check_source(engine, found, original)
+        assert caught.value.hint == SIDECAR.rebuild
+        path.unlink()  # an engine runs without them
+        check_source(engine, found, original)
 
 
 def test_optional_fields_have_defaults() -> None:

@@ -6,9 +6,11 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the extra `train`")
 
+import onnx
 import torch
 
 from nanosam_cli.core.errors import InputError, ModelError, RecipeError, UsageError
+from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.modeling.prediction import Prompts
 from nanosam_cli.core.training import teacher as teachers
@@ -41,6 +43,18 @@ def test_files_of_any_size_embed_crops(tmp_path: Path, size: int, batch: int | s
     found = teacher.embed(images)
     assert found.shape == (3, 256, 16, 16)
     torch.testing.assert_close(found[:, :3], torch.nn.functional.avg_pool2d(images, size // 64))
+
+
+def test_weights_beside_an_encoder_are_part_of_who_teaches(tmp_path: Path) -> None:
+    """By which a cache of embeddings is told from another teacher's."""
+    whole, split = save_encoder(tmp_path / "encoder.onnx"), tmp_path / "split.onnx"
+    onnx.save(onnx.load(whole), split, save_as_external_data=True, location="split.data", size_threshold=0)
+    before = _open(split).sha256
+    weights = bytearray((tmp_path / "split.data").read_bytes())
+    weights[0] ^= 1
+    (tmp_path / "split.data").write_bytes(weights)
+    assert _open(split).sha256 != before
+    assert _open(whole).sha256 == file_sha256(whole)
 
 
 def test_a_checkpoint_of_ours_is_a_teacher(checkpoint: Path) -> None:

@@ -6,9 +6,8 @@ import platform
 from pathlib import Path
 
 from nanosam_cli.core.backends.tensorrt.flavour import Flavour, Installed, gpu_here, installed
-from nanosam_cli.core.engine.sidecar import SideCar, check_engine, read_sidecar
+from nanosam_cli.core.engine.sidecar import SideCar, check_engine, check_source, read_sidecar
 from nanosam_cli.core.errors import BackendError, ModelError
-from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.machine import Gpu
 
 
@@ -32,19 +31,14 @@ def checked(path: Path, flavour: Flavour) -> tuple[SideCar, Installed]:
             raise ModelError(
                 f"engine {path} was built for {flavour} {what} {built}, this is {present}", sidecar.rebuild
             )
-    _check_source(path, sidecar)
+    check_source(path, sidecar, path.with_name(sidecar.onnx))
     gpu = gpu_here()
     if gpu is None:
-        raise BackendError(f"engine {path} needs an NVIDIA GPU, and there is none here", "--backend onnxruntime")
+        raise BackendError(
+            f"engine {path} needs an NVIDIA GPU, and there is none here", "run the ONNX file: --backend onnxruntime"
+        )
     _check_gpu(path, sidecar, gpu)
     return sidecar, found
-
-
-def _check_source(path: Path, sidecar: SideCar) -> None:
-    """Where the ONNX file lies beside the engine, it must be the one that was built."""
-    onnx = path.with_name(sidecar.onnx)
-    if onnx.is_file() and file_sha256(onnx) != sidecar.onnx_sha256:
-        raise ModelError(f"engine {path} was built from another {onnx.name} than the one beside it", sidecar.rebuild)
 
 
 def _check_gpu(path: Path, sidecar: SideCar, gpu: Gpu) -> None:

@@ -97,7 +97,7 @@ class EngineSession:
                 least, most, given = ("x".join(map(str, sides)) for sides in (allowed.min, allowed.max, shape))
                 raise ModelError(
                     f"{self.path.name} takes {name} from {least} to {most}, not {given}",
-                    f"{self._sidecar.rebuild} --max-shapes {name}:{given}, and so for the other inputs",
+                    f"{self._sidecar.rebuild} --max-shapes {name}:{given}",
                 )
 
 
