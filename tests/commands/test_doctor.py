@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.zoo import CHECKPOINT, DEFAULT_MODEL, MODELS
+from nanosam_cli.core.zoo import DEFAULT_MODEL
 from tests.command_line import run_nanosam
 
 
@@ -22,7 +22,6 @@ def box(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own_files: tuple[Path, 
     for file in own_files:
         shutil.copy(file, folder)
     shutil.copy(folder / "encoder.onnx", folder / "encoder-int8.onnx")
-    (folder / MODELS[DEFAULT_MODEL].parts[CHECKPOINT].file).write_bytes(b"weights")
     return folder
 
 
@@ -33,10 +32,17 @@ def test_table(box: Path) -> None:
         assert words in ran.out
 
 
-def test_last_line(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Extras and models that are not here are no fault each, but -v says what to type."""
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The package as it is, on a machine without a GPU and with nothing downloaded."""
+    monkeypatch.setenv("NANOSAM_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("nanosam_cli.core.doctor.machine.read_gpus", list)
     monkeypatch.setattr("nanosam_cli.core.doctor.shutil.which", lambda _: None)
+
+
+@pytest.mark.usefixtures("plain")
+def test_last_line() -> None:
+    """Extras and models that are not here are no fault each, but -v says what to type."""
     ran = run_nanosam("doctor")
     table, _, rest = ran.out.rpartition("┘\n")
     assert table
@@ -46,7 +52,8 @@ def test_last_line(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "mobile-sam checkpoint is missing: nanosam download mobile-sam\n" in run_nanosam("doctor", "-v").out
 
 
-def test_what_is_to_be_mended(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("plain")
+def test_what_is_to_be_mended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NANOSAM_DEVISE", "cpu")
     *_, mend, last = run_nanosam("doctor").out.splitlines()
     assert mend == "NANOSAM_DEVISE is broken: did you mean NANOSAM_DEVICE?"
