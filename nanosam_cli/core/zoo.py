@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.errors import ModelError
+from nanosam_cli.core.errors import ModelError, UsageError
 from nanosam_cli.core.remote_file import RemoteFile
 
 # Segment Anything's normalisation, RGB in [0, 255]: ImageNet's times 255.
@@ -156,12 +156,12 @@ MODELS: Mapping[str, ModelSpec] = {
 
 
 def find_model(name: str) -> ModelSpec:
-    """The model called `name`. ModelError with the nearest names where there is none."""
+    """The model called `name`. UsageError with the nearest names where there is none."""
     if name in MODELS:
         return MODELS[name]
     near = get_close_matches(name.lower(), MODELS, n=3, cutoff=0.75)  # all names here are somewhat alike
     hint = f"did you mean {' or '.join(near)}?" if near else f"models: {', '.join(MODELS)}"
-    raise ModelError(f"unknown model: {name}", hint)
+    raise UsageError(f"unknown model: {name}", hint)
 
 
 def file_path(spec: ModelSpec, part: str) -> Path:
