@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from nanosam_cli.commands import (
 from nanosam_cli.core.errors import NanosamError
 from nanosam_cli.options import QuietOption, VerboseOption, spelling
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 # shown after Typer's own usage errors, which know what is wrong but not what would be right: by the option that the
 # line ends with, for want of a value, or by the command
@@ -76,8 +77,9 @@ def nanosam(
 
 
 def main() -> None:
-    """Run the command line and end the process with 0 done, 1 failed, 2 usage, 130 interrupted."""
+    """Run the command line and end the process with 0 done, 1 failed, 2 usage, 130 interrupted, 143 by SIGTERM."""
     console.configure()
+    _Sigterm.listen()
     try:
         app(prog_name=app.info.name)
     except NanosamError as error:
@@ -93,7 +95,25 @@ def main() -> None:
             console.example(example)
     if code == INTERRUPTED:
         console.info("interrupted")
+        code = TERMINATED if _Sigterm.came else INTERRUPTED
     sys.exit(code if _flushed(code) else FAILED)
+
+
+class _Sigterm:
+    """The signal of `kill`, `timeout` and service managers ends a command as Ctrl-C does: what is done is kept."""
+
+    came = False
+
+    @classmethod
+    def listen(cls) -> None:
+        cls.came = False
+        signal.signal(signal.SIGTERM, cls._interrupt)
+
+    @classmethod
+    def _interrupt(cls, *_: object) -> None:
+        cls.came = True
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `timeout` sends two, and the second must not stop the ending
+        raise KeyboardInterrupt
 
 
 def _flushed(code: int) -> bool:

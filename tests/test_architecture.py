@@ -41,6 +41,7 @@ HOMES = {
     "polygraphy": ENGINES,
     "cuda": ("core.backends.tensorrt",),
     "pycocotools": ("core.coco", "core.formats", "core.metrics"),
+    "shapely": ("core.formats",),
     "av": ("core.video",),
     "tkinter": ("core.tracking.window",),
     "requests": ("core.transport",),
@@ -116,12 +117,12 @@ def test_only_the_console_prints(path: Path) -> None:
             "try: main()\n"
             "except SystemExit as exit: assert exit.code == 0\n",
             {"torch", "onnxruntime", "onnx", "pycocotools", "PIL", "numpy", "polygraphy", "tensorrt", "transformers"}
-            | {"requests", "urllib3", "filelock", "av", "tkinter"},
+            | {"requests", "urllib3", "filelock", "av", "tkinter", "shapely"},
         ),
         ("import nanosam_cli\n", {"typer", "rich", "numpy", "PIL", "onnxruntime"}),
         (
             "from nanosam_cli import load_predictor\n",
-            {"typer", "rich", "torch", "onnx", "pycocotools", "requests", "filelock", "av"},
+            {"typer", "rich", "torch", "onnx", "pycocotools", "requests", "filelock", "av", "shapely"},
         ),
     ],
     ids=["nanosam --help", "import nanosam_cli", "load_predictor"],

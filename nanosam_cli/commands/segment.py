@@ -32,6 +32,7 @@ from nanosam_cli.options import (
     ThreadsOption,
     VerboseOption,
     parse_number,
+    parse_positive,
 )
 from nanosam_cli.prompt_options import (
     BatchOption,
@@ -139,6 +140,17 @@ def segment(
         Format,
         typer.Option("--format", rich_help_panel=OUTPUT, help="What to write; in a png, object k has the value k."),
     ] = Format.png,
+    simplify: Annotated[
+        float | None,
+        typer.Option(
+            "--simplify",
+            parser=parse_positive,
+            metavar="PIXELS",
+            rich_help_panel=OUTPUT,
+            help="Outlines with few corners for editing, at most so far from the exact ones: 1 is a good start. "
+            "For polygon, yolo and labelme, which else follow every pixel.",
+        ),
+    ] = None,
     separate: Annotated[
         bool, typer.Option("--separate", rich_help_panel=OUTPUT, help="Write one file an object.")
     ] = False,
@@ -215,7 +227,7 @@ def segment(
     photos = list(job.sources)
     tally = Tally(len(photos), failed=list(job.missing))
     with (
-        plan_outputs(photos, format.value, output, separate, force, job.classes) as outputs,
+        plan_outputs(photos, format.value, output, separate, force, job.classes, simplify) as outputs,
         job,
         load_predictor(
             model,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nanosam_cli import console
-from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.moment import Moment, parse_moment
 from nanosam_cli.options import (
     OUTPUT,
@@ -152,7 +151,7 @@ def track(
     from nanosam_cli.core.job import Asked
     from nanosam_cli.core.predictor import load_predictor
     from nanosam_cli.core.request import make_request
-    from nanosam_cli.core.tracking.outputs import TrackOutputs, plan_track
+    from nanosam_cli.core.tracking.outputs import SURVIVED, TrackOutputs, plan_track
     from nanosam_cli.core.tracking.people import follow_people
     from nanosam_cli.core.tracking.prompts import TimedRequest, check_asked, read_timed_requests
     from nanosam_cli.core.tracking.run import TrackingRun
@@ -210,7 +209,7 @@ def track(
                     advance(fps=run.summary.fps)
                     if window and not window.show(tracked):
                         break
-        except (KeyboardInterrupt, InputError):  # which the video survives
+        except SURVIVED:
             _report(run, plan, people, json)
             raise
         _report(run, plan, people, json)

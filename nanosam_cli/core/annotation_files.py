@@ -24,33 +24,34 @@ def class_names(classes: Mapping[int, str]) -> str:
     return "".join(f"{classes[category]}\n" for category in sorted(classes)) or f"{UNNAMED}\n"
 
 
-def yolo_segments(result: PhotoResult, classes: Mapping[int, str]) -> str:
+def yolo_segments(result: PhotoResult, classes: Mapping[int, str], simplify: float = 0.0) -> str:
     """A row `class x y x y ...` for each object, in shares of the photo's sides; an empty mask has no row.
 
     Classes are numbered from 0 in the order of their category ids. A row holds one outline, so the parts of an object
-    are joined by lines there and back, which have no area.
+    are joined by lines there and back, which have no area. For `simplify` see `mask_to_polygons`.
     """
     numbers = {category: number for number, category in enumerate(sorted(classes))}
     size = np.array(result.image.shape[1::-1])
     rows = []
     for one in result.found:
         number = numbers.get(result.request.tag(one.prompt).category_id, 0)
-        outline = _joined(mask_to_polygons(one.segmentation.mask))
+        outline = _joined(mask_to_polygons(one.segmentation.mask, simplify))
         if len(outline):
             corners = (np.reshape(outline, (-1, 2)) / size).ravel()
             rows.append(" ".join([str(number), *(f"{side:.6f}" for side in corners)]))
     return "".join(f"{row}\n" for row in rows)
 
 
-def labelme(result: PhotoResult, photo: str) -> dict[str, Any]:
+def labelme(result: PhotoResult, photo: str, simplify: float = 0.0) -> dict[str, Any]:
     """The content of a labelme file. `photo` is the path from there to the photo.
 
-    Every part of an object is a shape; those of one object share a `group_id`, its number from 1.
+    Every part of an object is a shape; those of one object share a `group_id`, its number from 1. For `simplify` see
+    `mask_to_polygons`.
     """
     shapes = []
     for number, one in enumerate(result.found, 1):
         tag = result.request.tag(one.prompt)
-        for ring in mask_to_polygons(one.segmentation.mask):
+        for ring in mask_to_polygons(one.segmentation.mask, simplify):
             shapes.append(
                 {
                     "label": tag.name or UNNAMED,

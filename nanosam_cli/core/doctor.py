@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from importlib import import_module, metadata
 from time import perf_counter
@@ -19,13 +19,14 @@ from nanosam_cli.core.checks import Check, Status
 from nanosam_cli.core.doctor_files import cache_checks, model_checks
 from nanosam_cli.core.errors import ModelError, NanosamError, UsageError
 from nanosam_cli.core.predictor import load_predictor
-from nanosam_cli.core.requirements import requirement_checks
+from nanosam_cli.core.requirements import DISTRIBUTION, requirement_checks
 from nanosam_cli.core.session import BACKENDS, Backend
 from nanosam_cli.core.types import Prompt
 from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model, model_files
 
 # Flavours by their import name. On a Jetson it comes with the system, and pip has nothing that fits.
 _TENSORRT = {"tensorrt": "pip install tensorrt", "tensorrt_rtx": "pip install tensorrt-rtx"}
+_DEFAULT = "default model"  # the check that decides
 _JETSON = "sudo apt install nvidia-jetpack, then make the environment with `python3 -m venv --system-site-packages`"
 
 
@@ -46,9 +47,33 @@ def examine() -> tuple[list[Check], Check]:
     return checks, decisive
 
 
+def to_mend(checks: Sequence[Check]) -> list[Check]:
+    """What should be put right; not what is missing and only some need: extras, downloads, TensorRT without a GPU."""
+    gpu = any(check.section == "GPU" and check.status == "ok" for check in checks)
+    return [check for check in checks if check.fix and not _is_optional(check, gpu)]
+
+
+def _is_optional(check: Check, gpu: bool) -> bool:
+    if check.section == "backends":
+        return check.status == "missing" and check.name in _TENSORRT and not (gpu or check.fix == _JETSON)
+    bundled = check.name == _DEFAULT or check.name.startswith(f"{DEFAULT_MODEL} ")
+    return check.status == "missing" and check.section in ("extras", "models") and not bundled
+
+
+def verdict(checks: Sequence[Check]) -> str:
+    """In one line, how the base installation is where the default model runs, and what is not here."""
+    absent = [check for check in checks if check.status == "missing" and check.fix]
+    extras = [check.name for check in absent if check.section == "extras"]
+    models = dict.fromkeys(check.name.split()[0] for check in absent if check.section == "models")
+    words = ["the base install is fine" if not to_mend(checks) else "the default model runs; the rest is listed above"]
+    words += [f"extras not installed: {', '.join(extras)} (pip install '{DISTRIBUTION}[EXTRA]')"] if extras else []
+    words += [f"models not downloaded: {', '.join(models)} (nanosam download MODEL)"] if models else []
+    return "; ".join(words)
+
+
 def default_model_check() -> Check:
     """Open the default model as any command would, and run it once on a made-up photo."""
-    name = "default model"
+    name = _DEFAULT
     try:
         model_files(find_model(DEFAULT_MODEL))
     except ModelError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,18 @@ from pathlib import Path
 from nanosam_cli.core.errors import OutputError
 
 _ELSEWHERE = "give another place with `-o`"
+
+
+def check_writable(directory: Path, hint: str = _ELSEWHERE) -> None:
+    """OutputError where files could not be written into a directory, before the work for them is done.
+
+    Missing directories are made when the first file is written, so the nearest one that exists counts.
+    """
+    nearest = next((parent for parent in (directory, *directory.parents) if parent.exists()), Path())
+    if not nearest.is_dir():
+        raise OutputError(f"cannot write into {directory}: {nearest} is not a directory", hint)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write into {directory}: permission denied", hint)
 
 
 @contextmanager

@@ -72,18 +72,23 @@ def rle_ious(rles: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
     return np.asarray(coco_mask.iou(codes, codes, [0] * len(codes)))
 
 
-def mask_to_polygons(mask: Mask) -> list[list[float]]:
+def mask_to_polygons(mask: Mask, simplify: float = 0.0) -> list[list[float]]:
     """(H, W) mask -> COCO polygons [x, y, x, y, ...], one for each 4-connected part, none for an empty mask.
 
     The outlines run exactly along the pixel borders, without collinear points; rasterised by pycocotools they give the
     very same mask. A COCO polygon cannot hold a hole, so each hole is joined to the outline above it by a line there
     and back, which has no area. Holes run the other way round, so the shoelace area is the mask's too.
+
+    With `simplify`, corners are left out as long as the outline stays within so many pixels of the exact one. Every
+    part and every hole stays, and no two of them cross.
     """
     window = mask_window(mask)
     if window is None:
         return []
     corner = np.array([window[1].start, window[0].start])
-    return [(ring + corner).astype(float).ravel().tolist() for ring in _outlines(mask[window])]
+    outlines = _outlines(mask[window])
+    rings = _simplified(outlines, simplify) if simplify else outlines
+    return [(ring + corner).astype(float).ravel().tolist() for ring in rings]
 
 
 def coco_image(image_id: int, file_name: str, original_hw: tuple[int, int]) -> dict[str, Any]:
@@ -169,6 +174,29 @@ def _outlines(mask: Mask) -> list[NDArray[np.int64]]:
         edge = int(np.searchsorted(left_ends, edge_y * stride + x, side="right")) - 1
         holes.setdefault(edge, []).append(points)
     return outlines[::-1]
+
+
+def _simplified(outlines: Sequence[NDArray[np.int64]], pixels: float) -> Iterator[NDArray[Any]]:
+    """The same outlines with fewer corners, by the Douglas-Peucker algorithm."""
+    from shapely import MultiPolygon, Polygon, get_parts
+
+    parts = MultiPolygon([Polygon(outline).buffer(0) for outline in outlines])  # which turns bridged holes into holes
+    return map(_bridged, get_parts(parts.simplify(pixels)))
+
+
+def _bridged(part: Any) -> NDArray[Any]:
+    """(N, 2) x y corners of a shapely polygon as one ring, each hole at the end of a bridge from the nearest corner."""
+    from shapely.geometry.polygon import orient
+
+    part = orient(part)  # counter-clockwise where y points up: clockwise on the screen, and holes the other way
+    ring = np.array(part.exterior.coords[:-1])
+    for interior in part.interiors:
+        hole = np.array(interior.coords[:-1])
+        distances = np.linalg.norm(ring[:, None] - hole, axis=2)
+        foot, top = np.unravel_index(distances.argmin(), distances.shape)
+        hole = np.roll(hole, -top, axis=0)
+        ring = np.concatenate([ring[: foot + 1], hole, hole[:1], ring[foot:]])
+    return ring
 
 
 def _with_holes(ring: list[int], xs: list[int], ys: list[int], holes: dict[int, list[Ring]]) -> Ring:

@@ -77,6 +77,34 @@ def read_image(source: Path | str | bytes | BinaryIO) -> NDArray[np.uint8]:
         return _to_rgb(image)
 
 
+def read_animation(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """Every frame of an animation, as `read_image` gives pictures.
+
+    Raises InputError as `read_image` does, after the frames that are whole.
+    """
+    with _opened(path) as (image, name):
+        for index in range(getattr(image, "n_frames", 1)):
+            try:
+                image.seek(index)
+                image.load()
+            except _BROKEN as error:
+                raise InputError(f"{name} is broken or cut off: {error}", _CONVERT) from error
+            yield _to_rgb(image)
+
+
+def animation_delays(path: Path) -> list[int]:
+    """How long each frame of an animation is shown, in milliseconds, 0 where the file does not say.
+
+    Of a file that is cut off, as far as it goes. InputError where it is missing or no image.
+    """
+    delays = []
+    with _opened(path) as (image, _), suppress(*_BROKEN):
+        for index in range(getattr(image, "n_frames", 1)):
+            image.seek(index)
+            delays.append(round(image.info.get("duration", 0)))
+    return delays
+
+
 def image_area(source: Path | str | bytes | BinaryIO) -> int:
     """Pixels of an image by its header, which is all that is read. Raises InputError as `read_image` does."""
     with _opened(source) as (image, _):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from nanosam_cli.core.annotation_files import CLASS_NAMES, class_names, labelme, yolo_segments
 from nanosam_cli.core.errors import OutputError, UsageError
-from nanosam_cli.core.files import write_text
+from nanosam_cli.core.files import check_writable, write_text
 from nanosam_cli.core.formats import coco_annotation, coco_results, mask_to_polygons, mask_to_rle
 from nanosam_cli.core.image import write_png
 from nanosam_cli.core.photo_result import SCHEMA_VERSION, Image, PhotoResult, score
@@ -43,6 +44,7 @@ FORMATS: Mapping[str, Kind] = {
     "yolo": Kind("", ".txt"),
     "labelme": Kind("", ".json"),
 }
+OUTLINES = ("polygon", "yolo", "labelme")  # formats that hold outlines
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Outputs:
     classes: Mapping[int, str] = field(default_factory=dict)  # names of category ids, for YOLO
     separate: bool = False
     force: bool = False
+    simplify: float = 0.0  # pixels, of outlines; see `mask_to_polygons`
     _annotations: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, result: PhotoResult) -> None:
@@ -108,15 +111,15 @@ class Outputs:
         elif self.format == "cutout":
             write_png(file, cutout(image, union(masks, image.shape[:2])), overwrite=self.force, text=about)
         elif self.format == "yolo":
-            write_text(file, yolo_segments(result, self.classes), self.force)
+            write_text(file, yolo_segments(result, self.classes, self.simplify), self.force)
         elif self.format == "labelme":
             photo = result.photo.name if result.photo == STDIN else os.path.relpath(result.photo, file.parent)
-            write_text(file, json.dumps(labelme(result, photo)) + "\n", self.force)
+            write_text(file, json.dumps(labelme(result, photo, self.simplify)) + "\n", self.force)
         else:
             write_text(file, json.dumps(self._shapes(result)) + "\n", self.force)
 
     def _shapes(self, result: PhotoResult) -> dict[str, Any]:
-        encode = mask_to_rle if self.format == "rle" else mask_to_polygons
+        encode = mask_to_rle if self.format == "rle" else partial(mask_to_polygons, simplify=self.simplify)
         objects = [{**record, "segmentation": encode(mask)} for record, mask in zip(result.objects(), result.masks)]
         size = list(result.image.shape[:2])
         return {"schema_version": SCHEMA_VERSION, "image": result.photo.name, "size": size, "objects": objects}
@@ -148,25 +151,33 @@ def plan_outputs(
     separate: bool = False,
     force: bool = False,
     classes: Mapping[int, str] | None = None,
+    simplify: float | None = None,
 ) -> Outputs:
     """Decide every file name and check them all, so that no work is lost to a name.
 
     `output` is a directory where it is one, ends with a slash, or has to hold several files; else a file. Without it,
-    files go to the working directory. `classes` names the category ids that objects may have.
+    files go to the working directory. `classes` names the category ids that objects may have. `simplify`, in
+    pixels, is for outlines.
 
     Raises:
-        UsageError: two photos would write one file, a photo would be overwritten, or the suffix does not fit.
+        UsageError: options do not go together, two photos would write one file, a photo would be overwritten, or the
+            suffix does not fit.
         OutputError: files exist and `force` is false, or a place cannot be written.
     """
     if format not in FORMATS:
         raise UsageError(f"unknown format: {format}", f"choose one of {', '.join(FORMATS)}")
     if format == "coco" and separate:
         raise UsageError("--format coco writes one file for all photos, so it takes no --separate")
+    if simplify is not None and format not in OUTLINES:
+        raise UsageError(
+            f"--format {format} has no outlines, so it takes no --simplify", f"--format {' or '.join(OUTLINES)}"
+        )
     kind = FORMATS[format]
     single = len(photos) == 1 or format == "coco"
     directory = output is None or not single or output.endswith(("/", os.sep)) or Path(output).is_dir()
     place = Path(output or "")
-    targets = {photo: place / _name(photo, format) if directory else place for photo in photos}
+    names = _names(photos, format)
+    targets = {photo: place / names[photo] if directory else place for photo in photos}
     if not directory and place.suffix.lower() != kind.suffix:
         raise UsageError(
             f"--format {format} writes {kind.suffix} files, not {place.suffix or 'one without a suffix'}: {place}",
@@ -188,14 +199,24 @@ def plan_outputs(
             "add `--force` to overwrite, or give another place with `-o`",
         )
     for parent in {file.parent for file in files}:
-        _check_writable(parent)
-    return Outputs(format, targets, _image_ids(photos), classes or {}, separate, force)
+        check_writable(parent)
+    return Outputs(format, targets, _image_ids(photos), classes or {}, separate, force, simplify or 0.0)
 
 
-def _name(photo: Path, format: str) -> str:
+def _names(photos: Sequence[Path], format: str) -> dict[Path, str]:
+    """File names by the photos' stems, or by their whole names where stems are alike: a.jpg_mask.png, a.png_mask.png.
+
+    Not so without an ending, because YOLO and labelme know a photo's file by its stem.
+    """
     kind = FORMATS[format]
-    stem = "" if format == "coco" else "stdin" if photo == STDIN else photo.stem
-    return f"{stem}{kind.ending}{kind.suffix}"
+    if format == "coco":
+        return dict.fromkeys(photos, f"{kind.ending}{kind.suffix}")
+    starts = {photo: "stdin" if photo == STDIN else photo.stem for photo in photos}
+    count = Counter(starts.values())
+    alike = {photo for photo, start in starts.items() if count[start] > 1 and photo != STDIN}
+    if kind.ending:
+        starts |= {photo: photo.name for photo in alike}
+    return {photo: f"{start}{kind.ending}{kind.suffix}" for photo, start in starts.items()}
 
 
 def _check_clashes(targets: Mapping[Path, Path]) -> None:
@@ -205,7 +226,8 @@ def _check_clashes(targets: Mapping[Path, Path]) -> None:
     for target, photos in sources.items():
         if len(photos) > 1:
             raise UsageError(
-                f"{some(photos)} would all be written to {target}", "run them one by one, each with its `-o`"
+                f"{some(photos)} would all be written to {target}",
+                "rename one of them, or run them apart, each with its own `-o FOLDER/`",
             )
 
 
@@ -214,17 +236,6 @@ def _existing(file: Path, separate: bool) -> list[Path]:
         return [file] if file.exists() or file.is_symlink() else []
     numbered = re.compile(rf"{re.escape(file.stem)}_\d+(-\d+)?{re.escape(file.suffix)}")
     return sorted(old for old in file.parent.glob("*") if numbered.fullmatch(old.name))
-
-
-def _check_writable(directory: Path) -> None:
-    """Missing directories are made when the first file is written, so the nearest one that exists counts."""
-    nearest = next((parent for parent in (directory, *directory.parents) if parent.exists()), Path())
-    if not nearest.is_dir():
-        raise OutputError(
-            f"cannot write into {directory}: {nearest} is not a directory", "give another place with `-o`"
-        )
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write into {directory}: permission denied", "give another place with `-o`")
 
 
 def _image_ids(photos: Sequence[Path]) -> dict[Path, int]:

@@ -24,14 +24,18 @@ class ByPhoto(Generic[T]):
     nameless: bool = False  # whether nothing in it says which photo it is of
 
     def match(self, photos: Sequence[Path]) -> dict[Path, str]:
-        """How the file calls each of the photos that it knows. A nameless file is that of the only photo.
+        """How the file calls each of the photos that it knows.
+
+        A nameless file is that of the only photo; where nothing is in it, nothing was found in any of the photos.
 
         Raises:
             InputError: it knows none of them.
         """
-        if self.nameless and len(photos) == 1 and len(self.photos) == 1:
-            return {photos[0]: next(iter(self.photos))}
         found = {photo: key for photo in photos if (key := self._key_of(photo)) is not None}
+        if not found and self.nameless and len(self.photos) == 1:
+            key, content = next(iter(self.photos.items()))
+            if len(photos) == 1 or not content:
+                return dict.fromkeys(photos, key)
         if not found:
             known = f"names none of the photos; it has {some(list(self.photos))}"
             raise InputError(

@@ -213,8 +213,9 @@ def find_photos(arguments: Sequence[str]) -> list[Path]:
     photos: dict[Path, None] = {}
     for argument in arguments:
         found = [STDIN] if argument == str(STDIN) else list_images(argument)
-        stems = {path.stem for path in found}
-        outputs = {path for path in found if len(found) > 1 and _OUTPUT.sub("", path.stem) in stems - {path.stem}}
+        photos_of = {known for path in found for known in (path.stem, path.name)}
+        endings = {path: _OUTPUT.search(path.stem) for path in found if len(found) > 1}
+        outputs = {path for path, ending in endings.items() if ending and path.stem[: ending.start()] in photos_of}
         photos.update(dict.fromkeys(path for path in found if path not in outputs))
     return list(photos)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import BackendError, InputError, MissingExtraError, UsageError
-from nanosam_cli.core.image import list_images, read_image
+from nanosam_cli.core.image import animation_delays, list_images, read_animation, read_image
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -24,6 +25,7 @@ Image = NDArray[np.uint8]  # (H, W, 3) RGB
 
 FOLDER_RATE = Fraction(24)  # frames a second of a folder, as in DAVIS
 CLOCK = Fraction(1, 90_000)  # seconds, the step of MPEG's timestamps; where a source has no clock of its own
+GIF_SHORTEST, GIF_USUAL = 20, 100  # milliseconds: a shorter delay, or none, is taken for the usual, as by FFmpeg
 MISSING_SECONDS = 0.5  # a file that ends so much sooner than it says is cut off
 
 # Which FFmpeg input reads a camera, and how it calls the one with a number.
@@ -89,6 +91,28 @@ class FolderVideo:
             yield VideoFrame(index, index * self.clock, image, path.stem)
 
 
+class GifVideo:
+    """An animated GIF. Pillow reads it: where frames have no delays, FFmpeg takes the whole file for one frame."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        delays = [delay if delay >= GIF_SHORTEST else GIF_USUAL for delay in animation_delays(path)] or [GIF_USUAL]
+        self._path, self._starts = path, [0, *accumulate(delays)]
+        self.name, self.clock, self.live = name, Fraction(1, 100), False
+        self.rate = Fraction(1000 * len(delays), sum(delays))
+        self.frames: int | None = len(delays)
+        self.fault: InputError | None = None
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        index = 0
+        try:
+            for index, (start, image) in enumerate(zip(self._starts, read_animation(self._path)), 1):
+                yield VideoFrame(index - 1, Fraction(start, 1000), image, f"{index - 1:05}")
+        except InputError as error:
+            if not index:
+                raise
+            self.fault = InputError(f"{self.name} ends after {_count(index)}: {error}", error.hint)
+
+
 class StreamVideo:
     """The first video stream of an opened file or device."""
 
@@ -129,7 +153,7 @@ class StreamVideo:
 
     def _end(self, index: int, why: str) -> None:
         if index:
-            self.fault = InputError(f"{self.name} is broken or cut off after {index} frames: {why}", "get it again")
+            self.fault = InputError(f"{self.name} is broken or cut off after {_count(index)}: {why}", "get it again")
         else:
             raise InputError(f"{self.name} is broken: not one frame can be read: {why}", "get it again")
 
@@ -145,6 +169,9 @@ def open_video(source: str, rate: Fraction | None = None) -> Iterator[Video]:
     path = Path(source)
     if path.is_dir():
         yield FolderVideo(list_frames(path), source, rate or FOLDER_RATE)
+        return
+    if path.suffix.lower() == ".gif":
+        yield GifVideo(path, source)
         return
     camera = source.isdecimal() and not path.exists()
     with _open_camera(int(source)) if camera else _open_file(path) as container:
@@ -298,6 +325,10 @@ def find_encoder(path: Path) -> str:
         f"cannot write {path}: this PyAV has none of the encoders {', '.join(names)}",
         "pip install --force-reinstall av",
     )
+
+
+def _count(frames: int) -> str:
+    return "1 frame" if frames == 1 else f"{frames} frames"
 
 
 def _size(shape: Sequence[int]) -> str:

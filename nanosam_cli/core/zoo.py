@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.errors import ModelError
+from nanosam_cli.core.errors import ModelError, UsageError
 from nanosam_cli.core.remote_file import RemoteFile
 
 # Segment Anything's normalisation, RGB in [0, 255]: ImageNet's times 255.
@@ -94,16 +94,16 @@ MODELS: Mapping[str, ModelSpec] = {
             image_size=512,
             parts={
                 ENCODER: RemoteFile(
-                    "encoder.onnx", sha256="5df1ce641ed47a4b0a90d99f4be626cd0cc05ab2dc3b721eb1d901b18b69ca7f"
+                    "encoder.onnx", sha256="63ee696b1d49378476c9ffdb3ab319fe71bf9437b23ba5b75d4578ca72f77687"
                 ),
                 INT8_ENCODER: RemoteFile(
-                    "encoder-int8.onnx", sha256="51de78c03bdfee3d8bc3bd9dc675bcdce6da9f429c4c1fa11cce1af56b727a84"
+                    "encoder-int8.onnx", sha256="61d3489b7d802951e02c5a52b3ae3da7dd63e0186c9281cb8cce105caaab03b8"
                 ),
                 DECODER: RemoteFile(
-                    "decoder.onnx", sha256="018eef4f0b591b445e4c2058db08690294e710fe5f8c2b7ef2e3a6ab69fff20d"
+                    "decoder.onnx", sha256="0b3b092a50b3de2ce1583fbe40f156770beec570d1404766f18b7c386baef412"
                 ),
                 CHECKPOINT: RemoteFile(
-                    "weights.safetensors", sha256="66d8947d938fb19e2a36cc43ed3cd285a2b2adc3966acedb4212950929580edb"
+                    "weights.safetensors", sha256="aa04c7a05f93ca199344f16d243b5c0bdde93aefb358d3260a5c1452e7cf1b25"
                 ),  # for other runs to start from
             },
             bundled=True,
@@ -156,12 +156,12 @@ MODELS: Mapping[str, ModelSpec] = {
 
 
 def find_model(name: str) -> ModelSpec:
-    """The model called `name`. ModelError with the nearest names where there is none."""
+    """The model called `name`. UsageError with the nearest names where there is none."""
     if name in MODELS:
         return MODELS[name]
     near = get_close_matches(name.lower(), MODELS, n=3, cutoff=0.75)  # all names here are somewhat alike
     hint = f"did you mean {' or '.join(near)}?" if near else f"models: {', '.join(MODELS)}"
-    raise ModelError(f"unknown model: {name}", hint)
+    raise UsageError(f"unknown model: {name}", hint)
 
 
 def file_path(spec: ModelSpec, part: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -63,7 +64,7 @@ BAD = [
     (f"--decoder-precision int8 {ORT}", 2, "'int8' is not one of 'fp32', 'fp16', 'bf16'"),
     ("--backend abacus", 2, "'abacus' is not one of"),
     (f"--mean-iou 2 {ORT}", 2, "'2' is not from 0 to 1"),
-    (f"sam3-giant {ORT}", 1, "unknown model: sam3-giant"),
+    (f"sam3-giant {ORT}", 2, "unknown model: sam3-giant"),
     (f"mobile-sam {ORT}", 1, "the checkpoint of model mobile-sam is missing"),
     (f"encoder.onnx nanosam-lite0 {ORT}", 2, "names and files do not go together"),
     (f"--encoder encoder.onnx {ORT}", 2, "--encoder, --decoder and --model go with FILE.onnx"),
@@ -72,7 +73,7 @@ BAD = [
     (f"empty.onnx {ORT}", 1, "empty.onnx is empty"),
     (f"junk.onnx {ORT}", 1, "junk.onnx is not a whole ONNX file"),
     (f"other.onnx {ORT}", 1, "other.onnx, given as encoder, is not a SAM model file"),
-    (f"encoder.engine {ORT}", 1, "unknown model: encoder.engine"),
+    (f"encoder.engine {ORT}", 2, "unknown model: encoder.engine"),
     (f"encoder.onnx encoder.onnx {ORT}", 2, "are both an encoder"),
     (
         f"decoder.onnx {ORT}",
@@ -119,6 +120,24 @@ def test_bad_shapes(line: str, code: int, words: str) -> None:
     before = files()
     ran = build(f"{line} --backend tensorrt-rtx")
     assert ran.code == code, ran.err
+    assert words in ran.words
+    assert files() == before
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--fp32", "engines/nanosam-lite0/onnxruntime: permission denied set NANOSAM_HOME to another directory"),
+        ("encoder.onnx --fp32 -o new", "cannot write into new: permission denied give -o DIR"),
+    ],
+)
+def test_place_that_may_not_be_written(monkeypatch: pytest.MonkeyPatch, line: str, words: str) -> None:
+    """It is said before anything is built or proved."""
+    before = files()
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)  # root may write anywhere
+    monkeypatch.setattr("nanosam_cli.core.engine.build.build", None)
+    ran = build(f"{line} {ORT}")
+    assert (ran.code, ran.out) == (1, ""), ran.err
     assert words in ran.words
     assert files() == before
 

@@ -32,6 +32,34 @@ def test_table(box: Path) -> None:
         assert words in ran.out
 
 
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The package as it is, on a machine without a GPU and with nothing downloaded."""
+    monkeypatch.setenv("NANOSAM_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("nanosam_cli.core.doctor.machine.read_gpus", list)
+    monkeypatch.setattr("nanosam_cli.core.doctor.shutil.which", lambda _: None)
+
+
+@pytest.mark.usefixtures("plain")
+def test_last_line() -> None:
+    """Extras and models that are not here are no fault each, but -v says what to type."""
+    ran = run_nanosam("doctor")
+    table, _, rest = ran.out.rpartition("┘\n")
+    assert table
+    (line,) = rest.splitlines()
+    assert line.startswith("the base install is fine; ")
+    assert "models not downloaded: mobile-sam, nanosam-resnet18, " in line
+    assert "mobile-sam checkpoint is missing: nanosam download mobile-sam\n" in run_nanosam("doctor", "-v").out
+
+
+@pytest.mark.usefixtures("plain")
+def test_what_is_to_be_mended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANOSAM_DEVISE", "cpu")
+    *_, mend, last = run_nanosam("doctor").out.splitlines()
+    assert mend == "NANOSAM_DEVISE is broken: did you mean NANOSAM_DEVICE?"
+    assert last.startswith("the default model runs; the rest is listed above")
+
+
 def test_json(box: Path) -> None:
     ran = run_nanosam("doctor", "--json")
     assert ran.code == 0

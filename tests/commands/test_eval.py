@@ -266,7 +266,7 @@ def test_broken_annotations(evaluate: Run, change: Callable[[dict[str, Any]], No
         (("-o", "results.csv"), 2, "-o results.json"),
         (("--annotations", "none.json"), 1, "no such file or folder: none.json"),
         (("--images", "data/instances.json", "--annotations", "data/instances.json"), 1, "neither a folder nor a zip"),
-        (("--model", "nanosam-x0"), 1, "unknown model: nanosam-x0"),
+        (("--model", "nanosam-x0"), 2, "unknown model: nanosam-x0"),
         (("--protocol", "coco"), 2, "nanosam"),
     ],
 )

@@ -107,6 +107,19 @@ def test_the_formats_of_the_command_are_those_of_core() -> None:
     assert [kind.value for kind in Format] == list(outputs.FORMATS)
 
 
+@pytest.mark.parametrize("kind", outputs.OUTLINES)
+def test_simplify(segment: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """So far that of the rectangle which this model draws only a triangle is left."""
+    photo("a.jpg")
+    assert segment("a.jpg", "--box", Box, "--format", kind, "--simplify", "90", "-o", "simple/").code == 0
+    monkeypatch.setitem(sys.modules, "shapely", None)  # not needed for exact outlines
+    assert segment("a.jpg", "--box", Box, "--format", kind, "-o", "exact/").code == 0
+    simple, exact = (
+        next(path for path in Path(place).iterdir() if path.stem != "classes") for place in ("simple", "exact")
+    )
+    assert simple.stat().st_size < exact.stat().st_size
+
+
 def test_pictures(segment: Run) -> None:
     photo("a.png")
     segment("a.png", "--box", Box, "--format", "overlay", "-o", "new/o.png")
@@ -337,6 +350,7 @@ def _bad_inputs(own_files: tuple[Path, Path], nvidia_files: tuple[Path, Path]) -
     Path("taken_1.png").write_bytes(b"mine")
     photo("twins/a.jpg")
     photo("twins/a.png")
+    photo("other/a.png")
 
 
 GOOD = "good.jpg --box 10,20,60,50"
@@ -383,7 +397,7 @@ BAD = [
     ("good.jpg --mask nowhere.png", 1, "no such file: nowhere.png"),
     (f"{GOOD} --mask two_masks.png", 2, "two_masks.png holds 2 objects, but there are 1 boxes"),
     ("good.jpg whole.jpg --mask two_masks.png", 2, "--mask goes with one photo, not with 2"),
-    (f"{GOOD} --model sam3-giant", 1, "unknown model: sam3-giant"),
+    (f"{GOOD} --model sam3-giant", 2, "unknown model: sam3-giant"),
     (f"{GOOD} --encoder encoder.onnx", 2, "decoder missing"),
     (f"{GOOD} --encoder nowhere.onnx --decoder decoder.onnx", 1, "nowhere.onnx does not exist"),
     (f"{GOOD} --encoder zero.onnx --decoder decoder.onnx", 1, "zero.onnx is empty"),
@@ -398,9 +412,17 @@ BAD = [
     (f"{GOOD} -o mask.jpg", 2, "--format png writes .png files, not .jpg"),
     (f"{GOOD} -o mask", 2, "--format png writes .png files"),
     (f"{GOOD} --format rle -o mask.png", 2, "--format rle writes .json files"),
+    (f"{GOOD} --simplify 1", 2, "png has no outlines, so it takes no --simplify --format polygon or yolo or labelme"),
+    (f"{GOOD} --format coco --simplify 1", 2, "coco has no outlines"),
+    (f"{GOOD} --format yolo --simplify 0", 2, "not above 0"),
     (f"{GOOD} --format coco --separate", 2, "takes no --separate"),
     ("twins/a.png --box 1,2,30,40 -o twins/a.png --force", 2, "would overwrite a photo"),
-    ("twins --box 1,2,30,40", 2, "twins/a.jpg, twins/a.png would all be written to a_mask.png"),
+    (
+        "twins --box 1,2,30,40 --format yolo",
+        2,
+        "twins/a.jpg, twins/a.png would all be written to a.txt rename one of them, or run them apart",
+    ),
+    ("twins/a.png other/a.png --box 1,2,30,40", 2, "twins/a.png, other/a.png would all be written to a.png_mask.png"),
 ]
 
 
@@ -425,6 +447,20 @@ def test_every_taken_name_is_told_before_any_work(segment: Run, monkeypatch: pyt
     ran = segment("photos", "--box", Box)
     assert ran.code == 1
     assert "9 files: 0_mask.png, 1_mask.png, 2_mask.png, 3_mask.png, 4_mask.png and 4 more exist already" in ran.words
+
+
+def test_photos_of_one_stem(segment: Run) -> None:
+    """Each has a result of its own, which the next run over the folder does not take for a photo."""
+    for name in ("a.jpg", "a.png", "b.jpg"):
+        photo(name)
+    results = ["a.jpg_mask.png", "a.png_mask.png", "b_mask.png"]
+    for _ in range(2):
+        ran = segment(".", "--box", Box, "--force")
+        assert ran.code == 0, ran.err
+        assert ran.out.splitlines() == [
+            f"{photo}: 1 object -> {result}" for photo, result in zip(("a.jpg", "a.png", "b.jpg"), results)
+        ]
+        assert files() == sorted(["a.jpg", "a.png", "b.jpg", *results])
 
 
 def test_force(segment: Run) -> None:

@@ -94,6 +94,16 @@ def test_a_detector_that_found_nothing(segment: Run) -> None:
 
 
 @pytest.mark.usefixtures("_inputs")
+@pytest.mark.parametrize("option", ["--detections", "--pose"])
+def test_nothing_found_in_any_of_several_photos(segment: Run, option: str) -> None:
+    photo("b.jpg")
+    save("empty.json", [])
+    ran = segment("a.jpg", "b.jpg", option, "empty.json")
+    assert (ran.code, ran.out) == (0, "a.jpg: 0 objects -> a_mask.png\nb.jpg: 0 objects -> b_mask.png\n")
+    assert ran.words.count("warning: ") == 2
+
+
+@pytest.mark.usefixtures("_inputs")
 def test_detections(segment: Run) -> None:
     got = record(segment("a.jpg", "--detections", "found.json", "--class-names", "names.json", "--json"))
     light, boat = got["objects"]
@@ -361,7 +371,7 @@ BAD = [
     ("a.jpg --detections named.json --class-names names.json", 1, "named.json names its classes itself"),
     ("a.jpg --detections nowhere.json", 1, "no such file: nowhere.json"),
     ("a.jpg --detections a.jpg", 1, "is not JSON"),
-    ("a.jpg b.jpg --detections empty.json", 1, "empty.json does not say which of the photos it is of"),
+    ("a.jpg b.jpg --detections rows.txt", 1, "rows.txt does not say which of the photos it is of"),
     ("a.jpg --detections other.json", 1, "other.json names none of the photos; it has b.jpg"),
     ("a.jpg --pose nowhere.json", 1, "no such file: nowhere.json"),
     ("a.jpg --pose skeleton.json", 1, "21 keypoints are another skeleton"),
@@ -380,7 +390,7 @@ BAD = [
 @pytest.mark.parametrize(("line", "code", "words"), BAD, ids=[row[0] for row in BAD])
 def test_bad_inputs(segment: Run, line: str, code: int, words: str) -> None:
     save("other.json", FOUND[2:])
-    save("empty.json", [])
+    save("rows.txt", "0 0.5 0.5 0.2 0.2")
     photo("b.jpg")
     save("named.json", [{**FOUND[0], "category_name": "light"}])
     save("poses.json", [PERSON])

@@ -18,10 +18,12 @@ import pytest
 from PIL import Image
 
 from nanosam_cli.core import video
+from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.formats import rle_to_mask
 from nanosam_cli.core.render import PALETTE
 from nanosam_cli.core.tracking.davis import region_similarity
 from nanosam_cli.core.tracking.run import TrackingRun
+from nanosam_cli.core.tracking.tracker import Tracker
 from tests.command_line import Ran, run_nanosam
 from tests.video_data import HW, picture, save_frames, save_video, square
 
@@ -42,6 +44,16 @@ def track(own_files: tuple[Path, Path]) -> Run:
         return run_nanosam("track", *arguments, "--encoder", own_files[0], "--decoder", own_files[1])
 
     return run
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one frame may be looked at."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr(TrackingRun, "_track", refuse)
 
 
 def lines(ran: Ran) -> list[dict[str, Any]]:
@@ -122,6 +134,45 @@ def test_prompts_that_never_come(track: Run) -> None:
     ran = track("clip", "--prompts", "later.json", "--no-video", "--json")
     assert (ran.code, [len(record["objects"]) for record in lines(ran)]) == (0, [0, 1, 1, 1])
     assert "ended before these prompts: frame 99" in ran.words
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "words"),
+    [
+        ("3", {"boxes": [[200, 200, 240, 240]]}, "frame 3: object 1: box 200,200,240,240 lies outside the photo"),
+        ("0.25s", {"points": [[45, 45, 1], [500, 10, 0]]}, "0.25 s: object 1: point 500,10 lies outside the photo"),
+    ],
+)
+def test_later_prompt_outside(track: Run, no_work: None, key: str, entry: dict[str, Any], words: str) -> None:
+    """It is said at the first frame, which tells the size, and not when the work up to it is done."""
+    Path("later.json").write_text(json.dumps({key: entry}))
+    ran = track(clip(), "--box", Box, "--prompts", "later.json")
+    assert (ran.code, ran.out) == (2, "")
+    assert words in ran.words
+
+
+def test_later_prompt_of_nothing(track: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only shows when its moment comes leaves the video up to there."""
+    save_frames(Path("clip"))
+    Path("later.json").write_text('{"3": {"boxes": [[26, 30, 56, 60]]}}')
+    start = Tracker.init
+
+    def refuse(self: Tracker, *arguments: Any) -> Any:
+        if self.numbers:
+            raise InputError("the prompt gives an empty mask")
+        return start(self, *arguments)
+
+    monkeypatch.setattr(Tracker, "init", refuse)
+    ran = track("clip", "--box", Box, "--prompts", "later.json")
+    assert ran.code == 1
+    assert "frame 3: the prompt gives an empty mask" in ran.words
+    assert "3 frames" in ran.out
+    assert frames_of(Path("clip_track.mp4")) == 3
+
+
+def test_one_frame(track: Run) -> None:
+    save_frames(Path("clip"), 1)
+    assert "1 frame," in track("clip", "--box", Box).out
 
 
 @pytest.mark.parametrize(
@@ -264,6 +315,30 @@ def test_bad_input(track: Run, make: Callable[[], str], options: tuple[str, ...]
     assert names() == before  # nothing half done is left, nor claimed
 
 
+def plain_file() -> str:
+    Path("file").write_text("")
+    return clip()
+
+
+@pytest.mark.parametrize("options", [("-o", "file/a.mp4"), ("--masks", "file/found", "--no-video")])
+def test_no_directory(track: Run, no_work: None, options: tuple[str, ...]) -> None:
+    ran = track(plain_file(), "--box", Box, *options)
+    assert (ran.code, ran.out) == (1, "")
+    assert "file is not a directory" in ran.words
+
+
+@pytest.mark.parametrize("options", [("-o", "new/a.mp4"), ("--masks", "new", "--no-video")])
+def test_place_that_may_not_be_written(
+    track: Run, no_work: None, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    source = clip()
+    monkeypatch.setattr(os, "access", lambda _, mode: not mode & os.W_OK)  # root may write anywhere
+    ran = track(source, "--box", Box, *options)
+    assert (ran.code, ran.out) == (1, "")
+    assert "new: permission denied" in ran.words
+    assert names() == ["clip"]
+
+
 def test_no_encoder_in_this_pyav(track: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(video.ENCODERS, ".mp4", ("none-such",))
     ran = track(clip(), "--box", Box)
@@ -325,7 +400,8 @@ def test_stopped_in_the_middle(track: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert names() == ["a.mp4", "clip"]
 
 
-def test_ctrl_c(own_files: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals(own_files: tuple[Path, Path], stop: signal.Signals, code: int) -> None:
     """The real signal to a real process: the video plays up to where it was."""
     save_video(Path("a.mp4"), 600)
     run = "from nanosam_cli.app import main; main()"
@@ -339,9 +415,9 @@ def test_ctrl_c(own_files: tuple[Path, Path]) -> None:
     assert process.stdout is not None
     for _ in range(5):
         process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     out, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    assert process.returncode == code, errors
     assert "Traceback" not in errors
     assert 4 <= frames_of(Path("b.mp4")) <= 6 + out.count("\n")
     assert names() == ["a.mp4", "b.mp4"]

@@ -54,6 +54,18 @@ def test_labelme_shapes_are_the_masks() -> None:
         np.testing.assert_array_equal(filled(rings), mask)
 
 
+def test_simplified() -> None:
+    """Both formats give nearly the same masks with a fraction of the corners."""
+    exact, simple = (yolo_segments(result(RING), {}, pixels).split()[1:] for pixels in (0.0, 1.0))
+    assert len(simple) < len(exact) / 2
+    from_yolo = (np.array(simple, float).reshape(-1, 2) * HW[::-1]).ravel()
+    (shape,) = labelme(result(RING), "photos/a.jpg", 1.0)["shapes"]
+    assert len(shape["points"]) == len(simple) / 2
+    for ring in (from_yolo, np.ravel(shape["points"])):
+        found = filled([ring.tolist()])
+        assert (found & RING).sum() / (found | RING).sum() > 0.9
+
+
 @pytest.mark.parametrize(("classes", "text"), [({7: "b", 3: "a"}, "a\nb\n"), ({}, "object\n"), ({0: "zero"}, "zero\n")])
 def test_class_names(classes: dict[int, str], text: str) -> None:
     assert class_names(classes) == text

@@ -162,7 +162,7 @@ def test_two_models_side_by_side(monkeypatch: pytest.MonkeyPatch, own_files: Fil
 def test_names_are_needed_apart(own_files: Files) -> None:
     with pytest.raises(UsageError, match="two models have the same name: a, a"):
         benchmark.benchmark([Candidate("a", *own_files)] * 2, PHOTO, Runtime(), 1)
-    with pytest.raises(ModelError, match="unknown model: nanosam-b9"):
+    with pytest.raises(UsageError, match="unknown model: nanosam-b9"):
         find_candidate("nanosam-b9")
 
 

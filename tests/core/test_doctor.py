@@ -250,3 +250,31 @@ def test_a_checkpoint_is_hashed_but_not_opened(home: Path, monkeypatch: pytest.M
     monkeypatch.setattr(doctor_files, "MODELS", {spec.name: good})
     (check,) = model_checks()
     assert (check.status, check.detail) == ("ok", "0.0 MB, sha256 as published")
+
+
+GPU = Check("GPU", "an RTX", "ok", "")
+TENSORRT = Check("backends", "tensorrt", "missing", "", "pip install tensorrt")
+TEXT = Check("extras", "text", "missing", "", "pip install 'nanosam-cli[text]'")
+ENCODER_GONE = Check("models", "nanosam-lite0 encoder", "missing", "", "pip install --force-reinstall nanosam-cli")
+OTHER = [Check("models", f"mobile-sam {part}", "missing", "", "nanosam download mobile-sam") for part in "ab"]
+
+
+@pytest.mark.parametrize(
+    ("checks", "mended", "words"),
+    [
+        ([], [], "the base install is fine"),
+        (
+            [TENSORRT, TEXT, *OTHER],
+            [],
+            "the base install is fine; extras not installed: text (pip install 'nanosam-cli[EXTRA]'); "
+            "models not downloaded: mobile-sam (nanosam download MODEL)",
+        ),
+        ([GPU, TENSORRT], [TENSORRT], "the default model runs; the rest is listed above"),
+        ([replace(TENSORRT, fix=doctor._JETSON)], [replace(TENSORRT, fix=doctor._JETSON)], "listed above"),
+        ([replace(TEXT, status="broken")], [replace(TEXT, status="broken")], "listed above"),
+        ([ENCODER_GONE], [ENCODER_GONE], "listed above"),
+    ],
+)
+def test_verdict(checks: list[Check], mended: list[Check], words: str) -> None:
+    assert doctor.to_mend(checks) == mended
+    assert words in doctor.verdict(checks)

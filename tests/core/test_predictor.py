@@ -382,7 +382,7 @@ def test_sessions_are_closed_where_loading_fails(own_files: Files, monkeypatch: 
             "decoder file given, encoder missing",
             "give --encoder FILE too, or --model",
         ),
-        ({"model": "nanosam-lite9"}, ModelError, "unknown model: nanosam-lite9", "did you mean nanosam-lite0?"),
+        ({"model": "nanosam-lite9"}, UsageError, "unknown model: nanosam-lite9", "did you mean nanosam-lite0?"),
         ({"encoder": "e.onnx", "decoder": "d.onnx"}, ModelError, "model file e.onnx does not exist", ""),
         ({"encoder": "e.pt", "decoder": "d.onnx"}, ModelError, "no backend reads model file e.pt", "supported: .onnx"),
         (

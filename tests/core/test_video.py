@@ -88,12 +88,39 @@ def test_rotation(tmp_path: Path, turn: int, quarters: int) -> None:
     assert difference(frame.image, np.rot90(picture(0), quarters)) < 20
 
 
-def test_gif(tmp_path: Path) -> None:
+def save_gif(path: Path, **options: object) -> Path:
     pictures = [Image.fromarray(picture(index)) for index in range(4)]
-    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=100)
-    frames = read(tmp_path / "a.gif")
-    assert [float(frame.time) for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3])
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "times"),
+    [
+        ({"duration": 50}, [0, 0.05, 0.1, 0.15]),
+        ({"duration": [40, 300, 10, 100]}, [0, 0.04, 0.34, 0.44]),
+        ({}, [0, 0.1, 0.2, 0.3]),
+        ({"duration": 0}, [0, 0.1, 0.2, 0.3]),
+    ],
+    ids=["delays", "different delays", "no delays", "delays of 0"],
+)
+def test_gif(tmp_path: Path, options: dict[str, object], times: list[float]) -> None:
+    path = save_gif(tmp_path / "a.gif", **options)
+    frames = read(path)
+    assert [float(frame.time) for frame in frames] == times
+    assert [frame.name for frame in frames] == ["00000", "00001", "00002", "00003"]
     assert difference(frames[2].image, picture(2)) < 20
+    with open_video(str(path)) as opened, VideoWriter(tmp_path / "b.mp4", opened.rate, opened.clock) as writer:
+        assert opened.frames == 4
+        for frame in opened:
+            writer.write(frame.image, frame.time)
+    assert [float(frame.time) for frame in read(tmp_path / "b.mp4")] == pytest.approx(times, abs=1e-3)
+
+
+def test_gif_cut_off(tmp_path: Path) -> None:
+    with open_video(str(cut_off(save_gif(tmp_path / "a.gif"), 0.4))) as opened:
+        assert len(list(opened)) == 1
+        assert "ends after 1 frame: " in str(opened.fault)
 
 
 @pytest.mark.parametrize("codec", ["mpeg4", "mjpeg"])
@@ -178,6 +205,10 @@ def other_size(folder: Path) -> Path:
     return folder / "clip"
 
 
+def broken_gif(folder: Path) -> Path:
+    return cut_off(save_gif(folder / "a.gif"), 0.1)
+
+
 def first_broken(folder: Path) -> Path:
     (save_frames(folder / "clip", 3) / "00000.jpg").write_bytes(b"\xff\xd8 broken")
     return folder / "clip"
@@ -193,10 +224,15 @@ def first_broken(folder: Path) -> Path:
         (only_sound, "no video in it"),
         (lambda folder: folder, "no images"),
         (first_broken, "00000.jpg"),
+        (broken_gif, "a.gif is broken"),
+        (lambda folder: folder / "none.gif", "no such file"),
         (other_size, "128x90"),
         (lambda folder: "99", "camera 99"),
     ],
-    ids=["missing", "text", "mp4 cut off", "zero frames", "sound", "empty folder", "broken", "sizes", "camera"],
+    ids=[
+        *("missing", "text", "mp4 cut off", "zero frames", "sound", "empty folder", "broken", "broken gif", "no gif"),
+        *("sizes", "camera"),
+    ],
 )
 def test_what_cannot_be_read(tmp_path: Path, make: Callable[[Path], Path | str], words: str) -> None:
     source = make(tmp_path)

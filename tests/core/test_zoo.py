@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.errors import ModelError
+from nanosam_cli.core.errors import ModelError, UsageError
 from nanosam_cli.core.predictor import load_predictor
 from nanosam_cli.core.zoo import DEFAULT_MODEL, MODELS, ModelSpec, file_path, find_model, model_files
 
@@ -83,7 +83,7 @@ def test_find_model() -> None:
     ],
 )
 def test_unknown_models(name: str, hint: str) -> None:
-    with pytest.raises(ModelError, match=f"unknown model: {name}") as caught:
+    with pytest.raises(UsageError, match=f"unknown model: {name}") as caught:
         find_model(name)
     assert (caught.value.hint or "").startswith(hint)
 

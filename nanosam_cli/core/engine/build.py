@@ -22,7 +22,7 @@ from nanosam_cli.core.engine.sidecar import SideCar, Status, Target, sidecar_pat
 from nanosam_cli.core.engine.tensorrt import BuildSettings
 from nanosam_cli.core.engine.trials import trials
 from nanosam_cli.core.errors import ModelError
-from nanosam_cli.core.files import atomic_write, file_sha256, write_text
+from nanosam_cli.core.files import atomic_write, check_writable, file_sha256, write_text
 from nanosam_cli.core.onnx_graph import external_files
 from nanosam_cli.core.precision.photos import ProofPhoto
 from nanosam_cli.core.precision.proof import Method, Proof, Thresholds
@@ -84,9 +84,14 @@ def build(plan: Plan, settings: Settings, tell: Tell) -> Iterator[Engine]:
 
 
 def timing_cache(target: Target) -> Path:
-    """Where the builder keeps what it has timed on a GPU with a version of TensorRT."""
-    gpu = "-".join((target.gpu or "any").lower().split())
-    return paths.home() / "timing-caches" / f"{gpu}-{target.backend}-{target.version}.cache"
+    """Where the builder keeps what it has timed on a GPU with a version of TensorRT.
+
+    OutputError where it could not be written; other runtimes have nothing to keep.
+    """
+    folder, gpu = paths.home() / "timing-caches", "-".join((target.gpu or "any").lower().split())
+    if target.backend == "tensorrt":
+        check_writable(folder, f"set {paths.HOME.name} to a directory that can be written")
+    return folder / f"{gpu}-{target.backend}-{target.version}.cache"
 
 
 class _Builder:

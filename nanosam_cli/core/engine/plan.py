@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from nanosam_cli.core import paths
 from nanosam_cli.core.contract import INPUTS, check_part, encoder_image_size, part_of
 from nanosam_cli.core.engine.choice import engine_folder, engine_name
 from nanosam_cli.core.engine.shapes import EncoderShape, Shapes, profile
 from nanosam_cli.core.engine.sidecar import Flavour, ShapeRange, sidecar_path
 from nanosam_cli.core.engine.target import Chosen, half_pays
 from nanosam_cli.core.errors import ModelError, OutputError, UsageError
+from nanosam_cli.core.files import check_writable
 from nanosam_cli.core.session import open_session
 from nanosam_cli.core.zoo import DECODER, DEFAULT_MODEL, ENCODER, ModelSpec, find_model, part_file
 
@@ -179,9 +181,11 @@ def _refuse_taken(jobs: Sequence[Job], overwrite: bool) -> None:
     """Before minutes are spent."""
     for job in jobs:
         folder = job.engine.parent
-        if folder.exists() and not folder.is_dir():
-            raise OutputError(f"cannot write {job.engine}: {folder} is not a directory", "give -o DIR")
         if job.engine.resolve() == job.onnx.resolve():
             raise OutputError(f"the engine would overwrite {job.onnx}", "give another directory with -o")
+        in_cache = folder.is_relative_to(paths.home())
+        check_writable(
+            folder, f"set {paths.HOME.name} to another directory, or give -o DIR" if in_cache else "give -o DIR"
+        )
         if not overwrite and (job.engine.exists() or sidecar_path(job.engine).exists()):
             raise OutputError(f"{job.engine} exists already", "add `--force` to build it again, or give -o DIR")

@@ -14,12 +14,15 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
-from nanosam_cli.core.files import atomic_write
+from nanosam_cli.core.files import atomic_write, check_writable
 from nanosam_cli.core.image import write_png
 from nanosam_cli.core.render import PALETTE, label_map, object_colour, overlay
 from nanosam_cli.core.tracking.run import Image, TrackedFrame
 from nanosam_cli.core.tracking.target import State
 from nanosam_cli.core.video import Video, VideoWriter, find_encoder
+
+# what a video ends at and plays up to: Ctrl-C, a source that is cut off, a prompt that cannot be followed
+SURVIVED = (KeyboardInterrupt, InputError, UsageError)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def plan_track(
 
     Raises:
         UsageError: the video would overwrite its source, or no such videos are written.
-        OutputError: something is there already and `force` is false.
+        OutputError: something is there already and `force` is false, or the place cannot be written.
     """
     path = _video_path(source, output, video)
     if path is not None:
@@ -54,6 +57,9 @@ def plan_track(
             raise UsageError(f"{path} would overwrite the video that is read", "give another place with `-o`")
         if path.exists() and not force:
             raise OutputError(f"{path} exists already", "add `--force` to overwrite it, or give another with `-o`")
+        if path.exists() and not path.is_file():
+            raise OutputError(f"cannot write {path}: it is not a regular file", "give another place with `-o`")
+        check_writable(path.resolve().parent)  # of a link, where it points at
     if masks is not None:
         if masks.exists() and not masks.is_dir():
             raise OutputError(f"{masks} is not a directory", "give a directory for the masks")
@@ -63,6 +69,7 @@ def plan_track(
             raise OutputError(
                 f"{masks} has masks already", "add `--force` to overwrite them, or give another directory"
             )
+        check_writable(masks, "give another directory for the masks")
     return TrackPlan(path, masks, force)
 
 
@@ -81,8 +88,8 @@ def _video_path(source: str, output: str | None, video: bool) -> Path | None:
 
 
 class TrackOutputs:
-    """Writes frame by frame. The video gets its name at the end of the `with` block: also after Ctrl-C and where the
-    source turned out to be cut off, with the frames up to there; not after any other error."""
+    """Writes frame by frame. The video gets its name at the end of the `with` block: also after what SURVIVED names,
+    with the frames up to there; not after any other error."""
 
     def __init__(self, plan: TrackPlan, video: Video) -> None:
         self._plan = plan
@@ -111,7 +118,7 @@ class TrackOutputs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, (KeyboardInterrupt, InputError)):
+        if kind is None or issubclass(kind, SURVIVED):
             self._stack.close()
         else:
             self._stack.__exit__(kind, error, trace)

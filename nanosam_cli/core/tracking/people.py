@@ -69,7 +69,7 @@ class FollowedPeople:
         if self._places:
             return ""
         known = "" if isinstance(self._poses, SeenPeople) else f"; {self._poses.path} has {some([*self._poses.photos])}"
-        return f"no person found in {self._looks} frames{known}"
+        return f"no person found in {self._looks} frame{'s' * (self._looks != 1)}{known}"
 
     def requests_for(self, frame: VideoFrame, tracked: Mapping[int, Tracked]) -> list[TimedRequest]:
         """What is to be prompted in a frame, part by part, where `tracked` were found in it by their numbers."""

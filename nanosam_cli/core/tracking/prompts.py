@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.errors import InputError, NanosamError, UsageError
+from nanosam_cli.core.frame import COORDINATE_SIZE, Frame
 from nanosam_cli.core.moment import Moment, parse_moment
+from nanosam_cli.core.prompts import check_prompt
 from nanosam_cli.core.render import Mask
 from nanosam_cli.core.request import Request, parse_request, read_entries, some
 
@@ -26,6 +28,13 @@ class TimedRequest:
     request: Request
     ids: Sequence[int] | None = None
     may_fail: bool = False  # whether an empty mask is no error, because a model asks for it and may ask again
+
+    def check(self, original_hw: tuple[int, int]) -> None:
+        """UsageError or InputError, which say when, where the request does not fit frames of `original_hw` pixels."""
+        try:
+            check_prompt(self.request.prompt(Frame(original_hw, COORDINATE_SIZE)), original_hw)
+        except NanosamError as error:
+            raise type(error)(f"{self.moment}: {error}", error.hint) from error
 
     def scaled(self, original_hw: tuple[int, int], hw: tuple[int, int]) -> Request:
         """The request for frames that were made smaller: coordinates and masks of the video's own size shrink too."""

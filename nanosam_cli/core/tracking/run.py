@@ -95,7 +95,7 @@ class Summary:
 
     def __str__(self) -> str:
         cuts = f", {self.cuts} scene cut{'s' * (self.cuts > 1)}" if self.cuts else ""
-        return f"{self.frames} frames, {self.fps:.1f} a second{cuts}"
+        return f"{self.frames} frame{'s' * (self.frames != 1)}, {self.fps:.1f} a second{cuts}"
 
     def rows(self) -> list[list[object]]:
         """A row an object: number, frames tracked, uncertain, lost, times found again."""
@@ -129,9 +129,16 @@ class TrackingRun:
         self._embedding: ImageEmbedding | None = None
 
     def frames(self, source: Iterator[VideoFrame]) -> Iterator[TrackedFrame]:
-        """Every frame with its objects, as they come."""
+        """Every frame with its objects, as they come.
+
+        UsageError or InputError at the first frame, which tells the size, where a request does not fit the frames,
+        whenever its moment is.
+        """
         start = perf_counter()
         for frame in source:
+            if not self.summary.frames:
+                for timed in self._waiting:
+                    timed.check(frame.image.shape[:2])
             tracked = self._track(frame)
             self.summary.add(tracked)
             self.summary.seconds = perf_counter() - start

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.errors import InputError, RecipeError
+from nanosam_cli.core.errors import InputError, RecipeError, UsageError
 from nanosam_cli.core.training.sections import Amount, Count, OneOf, Range, Share, Whole, build, without_none
 
 if sys.version_info >= (3, 11):
@@ -243,7 +243,7 @@ def list_recipe_files() -> list[tuple[Path, str]]:
 
 
 def find_recipe(name: str) -> Path:
-    """A path as it is, or a packaged recipe by its name. Raises InputError with the nearest names."""
+    """A path as it is, or a packaged recipe by its name. Raises UsageError with the nearest names."""
     if name.endswith(".toml"):
         return Path(name)
     known = {path.stem: path for path, _ in list_recipe_files()}
@@ -251,7 +251,7 @@ def find_recipe(name: str) -> Path:
         return known[name]
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "nanosam distill --list"
-    raise InputError(f"unknown recipe: {name}", hint)
+    raise UsageError(f"unknown recipe: {name}", hint)
 
 
 def _by_key(content: dict[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def open_teacher(section: TeacherSection, device: torch.device) -> Teacher:
 def model_paths(name: str) -> tuple[Path, Path | None]:
     """A file as it is, or a model of the zoo by its name -> the encoder's file, and the decoder's where it is another.
 
-    Raises ModelError where the name is unknown or its file is not on this machine.
+    Raises UsageError where the name is unknown, ModelError where its file is not on this machine.
     """
     if Path(name).suffix:
         return Path(name), None

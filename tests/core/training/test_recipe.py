@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.errors import InputError, RecipeError
+from nanosam_cli.core.errors import InputError, NanosamError, RecipeError, UsageError
 from nanosam_cli.core.training.recipe import find_recipe, list_recipe_files, load_recipe
 from tests.training_data import tiny_recipe
 
@@ -125,11 +125,11 @@ def test_missing_keys_are_faults(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
-    [("nanosam-b", "unknown recipe: nanosam-b"), ("nothing.toml", "no such recipe")],
+    ("name", "error", "words"),
+    [("nanosam-b", UsageError, "unknown recipe: nanosam-b"), ("nothing.toml", InputError, "no such recipe")],
 )
-def test_unknown_recipes(name: str, words: str) -> None:
-    with pytest.raises(InputError, match=words) as caught:
+def test_unknown_recipes(name: str, error: type[NanosamError], words: str) -> None:
+    with pytest.raises(error, match=words) as caught:
         load_recipe(find_recipe(name))
     assert caught.value.hint
 

@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 import onnx
 import torch
 
-from nanosam_cli.core.errors import InputError, ModelError, RecipeError
+from nanosam_cli.core.errors import InputError, ModelError, RecipeError, UsageError
 from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.modeling.prediction import Prompts
@@ -105,7 +105,7 @@ def test_bad_teachers(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.Monk
         (str(tmp_path / "nothing.safetensors"), "no such checkpoint"),
         (str(small), "expected image -> image_embeddings"),
     ):
-        with pytest.raises((ModelError, InputError), match=words):
+        with pytest.raises((UsageError, ModelError, InputError), match=words):
             _open(name)
     with pytest.raises(ModelError, match="has no mask decoder"):
         _open(save_encoder(tmp_path / "encoder.onnx")).open_decoder()
