@@ -70,6 +70,7 @@ class TrackerSettings:
     still: float = 0.5  # what moving by its own size in a frame costs, squared, in likeness
     damping: float = 0.5  # of the velocity
     growth: float = 0.12  # of its sides that a box may grow in a frame
+    entire: float = 0.6  # of its usual area, below which nothing is learnt: what covers it would be learnt with it
     least: float = 0.3  # of its usual area, below which an object counts as partly gone
     sure: float = 0.6  # score from which on an object is tracked
     doubt: float = 0.5  # score below which it is lost
@@ -184,9 +185,17 @@ class Target:
         return self.state
 
     def _remember(self, scene: Array, answer: Answer) -> None:
-        """Learn from an answer; of an object that is doubted only how it moves, not that it is the object."""
+        """Learn from an answer; of an object that is doubted only how it moves, not that it is the object.
+
+        What usual is follows all the same, so that an object that shrinks for good is learnt from again.
+        """
         share = (answer.logits > 0).astype(np.float32)
         self._share = cell_shares(share)
+        area, usual = float(share.sum()), self._area
+        if not self._doubted:
+            self._area += SLOWLY * (area - usual)
+        if area < self._settings.entire * usual:
+            return
         self._learn(scene, share, np.minimum(np.abs(answer.logits) / UNIT, 1), answer.proposal.look)
         if not self._doubted:
             self._size = self.box[2:] - self.box[:2]
@@ -194,7 +203,6 @@ class Target:
             self._doubled = np.count_nonzero(self._doubles)
             seen = self._mean_look(answer.proposal.look, share > 0.5)
             self._likeness += SLOWLY * (seen - self._likeness)
-            self._area += SLOWLY * (float(share.sum()) - self._area)
 
     def _move(self, box: Box, expected: Box, jump: bool) -> None:
         room = self._settings.growth * np.tile(expected[2:] - expected[:2], 2) + ROOM

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
-from nanosam_cli.core.tracking.target import State, Target, TrackerSettings
+from nanosam_cli.core.tracking.target import Answer, State, Target, TrackerSettings
 
 HW, DIMENSIONS = (36, 64), 16
 HERE, BESIDE = slice(20, 28), slice(34, 42)  # columns in cells: the object, and a double that comes later
@@ -69,3 +70,14 @@ def test_a_double_is_not_taken_for_the_object_when_it_is_gone() -> None:
     assert target.propose(gone, cut=False)[0].look.max() < 0.5
     assert target.propose(looks(AWAY, HERE), cut=False)[0].look[ROWS, HERE].mean() > 0.7
     assert target.propose(gone, cut=True)[0].look[ROWS, AWAY].mean() > 0.7  # another scene has other doubles
+
+
+@pytest.mark.parametrize(("rows_seen", "learnt"), [(9, True), (5, False)], ids=["most of it", "half of it"])
+def test_what_goes_behind_something_is_not_learnt_from(rows_seen: int, learnt: bool) -> None:
+    """What covers it would be learnt with it: the mask's rim lies on both."""
+    target = Target(1, scene(False, 0), (mask() > 0).astype(np.float32), TrackerSettings(dimensions=DIMENSIONS))
+    seen = mask()
+    seen[(ROWS.start + rows_seen) * 4 :] = -6
+    before = target.propose(scene(True, 1), cut=False)[0]
+    assert target.settle(scene(True, 1), Answer(before, seen, 1, 1, 1, 1)) is State.tracked
+    assert (target.propose(scene(True, 1), cut=False)[0].look != before.look).any() == learnt
