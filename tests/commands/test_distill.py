@@ -111,7 +111,7 @@ def test_quick() -> None:
     [evaluation] = [json.loads(line) for line in Path("runs/quick/evaluation.jsonl").read_text().splitlines()]
     assert evaluation.keys() == {"step", "all", "medium", "large"}  # the example photos have no small objects
     assert not re.search(r"\bnan\b", ran.err)
-    assert evaluation["all"] > 0.75  # the ellipses have 0.718, the teacher 0.862
+    assert evaluation["all"] > 0.72  # the ellipses have 0.718
     files = ("--encoder", "runs/quick/export/encoder.onnx", "--decoder", "runs/quick/export/decoder.onnx")
     segmented = run_nanosam("segment", resource("examples", "cat.jpg"), "--box", "0,0,399,300", *files)
     assert segmented.code == 0, segmented.err
