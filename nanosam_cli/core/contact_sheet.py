@@ -16,7 +16,7 @@ from nanosam_cli.core.coco import AnnotatedObject, AnnotatedPhoto, Annotations, 
 from nanosam_cli.core.dataset_files import PhotoFiles, find_data, read_file
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.formats import rle_to_mask
-from nanosam_cli.core.render import Mask, Window, mask_window
+from nanosam_cli.core.masks import Mask, Window, mask_window
 from nanosam_cli.core.results import ObjectResult, Results, check_annotations
 
 TILE = 240  # pixels, without the caption

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.formats import mask_to_rle, rle_ious
 from nanosam_cli.core.frame import Frame
+from nanosam_cli.core.masks import mask_window
 from nanosam_cli.core.predictor import MAX_PROMPTS, Predictor, first_reading
 from nanosam_cli.core.prompts import mask_to_logits
-from nanosam_cli.core.render import mask_window
 from nanosam_cli.core.request import Request
 from nanosam_cli.core.types import FOREGROUND, Prompt, Segmentation
 

@@ -17,6 +17,7 @@ from nanosam_cli.core.export_parts import WHOLE, Part, Precision
 from nanosam_cli.core.half_emulation import RANGES
 from nanosam_cli.core.half_plan import FP16
 from nanosam_cli.core.image import read_image
+from nanosam_cli.core.masks import mask_iou
 from nanosam_cli.core.paths import resource
 from nanosam_cli.core.predictor import Predictor, PreparedImage
 from nanosam_cli.core.prompts import decoder_points
@@ -247,12 +248,6 @@ class _Watched:
                 f"the {name} does not fit into fp16, which ends at {FP16.largest:g}: {node} reaches {value:.3g}",
                 _TOO_COARSE,
             )
-
-
-def mask_iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Of two masks of one size; two empty ones agree."""
-    union = np.count_nonzero(one | other)
-    return float(np.count_nonzero(one & other) / union) if union else 1.0
 
 
 def _masks(predictor: Predictor, embedding: ImageEmbedding, prompt: Prompt) -> Masks:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError, OutputError
 from nanosam_cli.core.image import MAX_PIXELS
-from nanosam_cli.core.render import Mask, mask_window
+from nanosam_cli.core.masks import Mask, mask_window
 from nanosam_cli.core.types import Segmentation
 
 _RLE_HINT = 'a mask is written {"size": [height, width], "counts": "..."}'

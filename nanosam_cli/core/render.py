@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.masks import Mask, Window, mask_window
 from nanosam_cli.core.types import BACKGROUND, FOREGROUND
-
-Mask = NDArray[np.bool_]  # (H, W)
-Window = tuple[slice, slice]  # rows, columns
 
 FILL = 0.45  # share of the object's colour inside its mask
 WHITE, BLACK, GREEN, RED = (255, 255, 255), (0, 0, 0), (40, 200, 80), (230, 50, 50)
@@ -45,16 +43,6 @@ def voc_palette() -> NDArray[np.uint8]:
 
 
 PALETTE = voc_palette()
-
-
-def mask_window(mask: Mask) -> Window | None:
-    """The smallest rows and columns that hold the mask, or None where it is empty."""
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not len(rows):
-        return None
-    rows_window = slice(int(rows[0]), int(rows[-1]) + 1)
-    columns = np.flatnonzero(mask[rows_window].any(axis=0))
-    return rows_window, slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def label_map(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.coco import AnnotatedObject
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.render import Mask, Window, mask_window
+from nanosam_cli.core.masks import Mask, Window, mask_window
 
 _NOWHERE = (slice(0, 0), slice(0, 0))
 

@@ -105,13 +105,13 @@ def test_list() -> None:
 @pytest.mark.slow
 def test_quick() -> None:
     """The recipe as it is, but for fewer steps: from nothing to a model that is better than the boxes' ellipses."""
-    fewer = ("optimiser.steps=30", "optimiser.warmup=3", "run.evaluate_every=0", "run.threads=1")
+    fewer = ("optimiser.steps=60", "optimiser.warmup=3", "run.evaluate_every=0", "run.threads=1")
     ran = run_nanosam("distill", "quick", *(word for change in fewer for word in ("--set", change)))
     assert ran.code == 0, ran.err
     [evaluation] = [json.loads(line) for line in Path("runs/quick/evaluation.jsonl").read_text().splitlines()]
     assert evaluation.keys() == {"step", "all", "medium", "large"}  # the example photos have no small objects
     assert not re.search(r"\bnan\b", ran.err)
-    assert evaluation["all"] > 0.72  # the ellipses have 0.718
+    assert evaluation["all"] > 0.75  # the ellipses have 0.718, the teacher 0.906
     files = ("--encoder", "runs/quick/export/encoder.onnx", "--decoder", "runs/quick/export/decoder.onnx")
     segmented = run_nanosam("segment", resource("examples", "cat.jpg"), "--box", "0,0,399,300", *files)
     assert segmented.code == 0, segmented.err

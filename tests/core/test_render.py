@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.masks import mask_window
 from nanosam_cli.core.render import (
     FILL,
     GREEN,
@@ -14,7 +15,6 @@ from nanosam_cli.core.render import (
     RED,
     cutout,
     label_map,
-    mask_window,
     object_colour,
     overlap,
     overlay,

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from nanosam_cli.core.contract import encoder_image_size
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.half_emulation import RANGES, Emulation
+from nanosam_cli.core.masks import Mask, mask_iou
 from nanosam_cli.core.precision.comparison import Outputs, compare, run
 from nanosam_cli.core.precision.photos import ProofPhoto
 from nanosam_cli.core.precision.proof import Method, Overflow, Proof, Thresholds
 from nanosam_cli.core.predictor import Predictor
-from nanosam_cli.core.render import Mask
 from nanosam_cli.core.session import Session, Tensor
 from nanosam_cli.core.types import ImageEmbedding
 from nanosam_cli.core.zoo import ENCODER, ModelSpec
@@ -114,7 +114,7 @@ class Prover:
 
     def _ious(self, decoder: Session, encoded: Sequence[Outputs]) -> list[float]:
         """The masks of two pipelines, prompt by prompt."""
-        return [iou(one, other) for one, other in zip(self._expected_masks, self._masks(decoder, encoded), strict=True)]
+        return list(map(mask_iou, self._expected_masks, self._masks(decoder, encoded)))
 
     def _masks(self, decoder: Session, encoded: Sequence[Outputs]) -> list[Mask]:
         predictor = self._predictor(decoder)
@@ -129,12 +129,6 @@ class Prover:
 
     def _predictor(self, decoder: Session) -> Predictor:
         return Predictor(self._encoder, decoder, self._spec.mean, self._spec.std)
-
-
-def iou(one: Mask, other: Mask) -> float:
-    """Intersection over union of two masks (H, W); 1 where both are empty."""
-    union = np.count_nonzero(one | other)
-    return float(np.count_nonzero(one & other) / union) if union else 1.0
 
 
 def overflows(emulation: Emulation, found: Sequence[Outputs]) -> tuple[Overflow, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.frame import Frame
-from nanosam_cli.core.render import Mask, Window
+from nanosam_cli.core.masks import Mask, Window
 from nanosam_cli.core.session import host
 from nanosam_cli.core.types import ImageEmbedding
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.render import Mask
+from nanosam_cli.core.masks import Mask, mask_iou
 
 VOID = 255  # label of pixels that do not count
 TOLERANCE = 0.008  # of the picture's diagonal: how far apart boundaries may run
@@ -23,8 +23,7 @@ TOLERANCE = 0.008  # of the picture's diagonal: how far apart boundaries may run
 def region_similarity(found: Mask, truth: Mask, void: Mask | None = None) -> float:
     """J of two masks (H, W): intersection over union; 1 where both are empty."""
     found, truth = _without(void, _checked(found, truth))
-    union = int(np.count_nonzero(found | truth))
-    return int(np.count_nonzero(found & truth)) / union if union else 1.0
+    return mask_iou(found, truth)
 
 
 def boundary_accuracy(found: Mask, truth: Mask, void: Mask | None = None) -> float:

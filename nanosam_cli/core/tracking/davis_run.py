@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 
 from nanosam_cli.core.errors import InputError, OutputError
 from nanosam_cli.core.image import read_image, write_png
-from nanosam_cli.core.render import PALETTE, Mask, label_map, overlay
+from nanosam_cli.core.masks import Mask
+from nanosam_cli.core.render import PALETTE, label_map, overlay
 from nanosam_cli.core.request import some
 from nanosam_cli.core.tracking.clips import Clip, Labels, read_labels
 from nanosam_cli.core.tracking.davis import VOID, boundary, boundary_accuracy, region_similarity, scored_frames

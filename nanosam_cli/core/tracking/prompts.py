@@ -12,9 +12,9 @@ from PIL import Image
 
 from nanosam_cli.core.errors import InputError, NanosamError, UsageError
 from nanosam_cli.core.frame import COORDINATE_SIZE, Frame
+from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.moment import Moment, parse_moment
 from nanosam_cli.core.prompts import check_prompt
-from nanosam_cli.core.render import Mask
 from nanosam_cli.core.request import Request, parse_request, read_entries, some
 
 _LAYOUT = '{"0": {"boxes": [[x0, y0, x1, y1]]}, "4.5s": {"points": [[x, y, 1]], "ids": [2]}}'

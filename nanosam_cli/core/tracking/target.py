@@ -9,7 +9,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from nanosam_cli.core.render import Mask
+from nanosam_cli.core.masks import Mask, mask_iou
 from nanosam_cli.core.tracking.appearance import KernelRegression, balanced, random_frequencies
 from nanosam_cli.core.tracking.cells import (
     PARTS,
@@ -156,7 +156,7 @@ class Target:
         """The answer (P, 256, 256) that agrees best with the appearance, and the two together."""
         answers = []
         for proposal, drawn, iou in zip(proposals, logits, ious):
-            agreement = _mask_iou(drawn > 0, proposal.appearance > 0)
+            agreement = mask_iou(drawn > 0, proposal.appearance > 0)
             both = drawn + self._settings.appearance * proposal.appearance
             kept = connected_part(both > 0, proposal.expected)
             both = np.where(kept, both, np.minimum(both, -1))
@@ -313,11 +313,6 @@ def _everything(scene: Array) -> tuple[slice, slice]:
 
 def _flat(cells: Array) -> Array:
     return cells.reshape(-1, cells.shape[-1])
-
-
-def _mask_iou(one: Mask, other: Mask) -> float:
-    union = int(np.count_nonzero(one | other))
-    return int(np.count_nonzero(one & other)) / union if union else 0.0
 
 
 def _drawn_box(appearance: Array, box: Box) -> Box:

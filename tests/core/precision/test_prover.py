@@ -15,7 +15,7 @@ from nanosam_cli.core.half_emulation import emulate_half
 from nanosam_cli.core.half_plan import FP16
 from nanosam_cli.core.precision.photos import ProofPhoto, example_photos, photos_of, spread
 from nanosam_cli.core.precision.proof import Thresholds
-from nanosam_cli.core.precision.prover import Prover, iou
+from nanosam_cli.core.precision.prover import Prover
 from nanosam_cli.core.types import Prompt
 from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model
 
@@ -138,14 +138,6 @@ def test_a_decoder_of_one_prompt(nvidia_files: tuple[Path, Path]) -> None:
         proof = prover(encoder, decoder, PHOTOS[:1]).prove("decoder", decoder, "run")
     assert proof.passed
     assert proof.prompts == 2
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [([1, 1, 0, 0], [0, 1, 1, 0], 1 / 3), ([0, 0], [0, 0], 1.0), ([1, 0], [0, 1], 0.0), ([1, 1], [1, 1], 1.0)],
-)
-def test_iou(one: list[int], other: list[int], expected: float) -> None:
-    assert iou(np.array([one], bool), np.array([other], bool)) == pytest.approx(expected)
 
 
 def test_the_example_photos_have_their_objects_boxes() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.render import Mask
+from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.tracking.davis import boundary, boundary_accuracy, dilate_disk, region_similarity, scored_frames
 
 
