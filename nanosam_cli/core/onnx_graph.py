@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -106,6 +107,11 @@ def subgraphs(node: NodeProto) -> Iterator[onnx.GraphProto]:
 def array_of(tensor: TensorProto) -> NDArray[np.float32]:
     """A constant's numbers."""
     return np.asarray(numpy_helper.to_array(tensor))
+
+
+def attribute_of(node: NodeProto, name: str, default: Any) -> Any:
+    """A node's attribute as Python has it."""
+    return next((helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name), default)
 
 
 def free_name(wanted: str, taken: Collection[str]) -> str:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from nanosam_cli import __version__
 from nanosam_cli.core import paths
 from nanosam_cli.core.backends.onnxruntime import OnnxSession, open_file
+from nanosam_cli.core.contract import encoder_image_size
+from nanosam_cli.core.engine.calibration import calibration_tensors
 from nanosam_cli.core.engine.compile import Compiled, compile_step
 from nanosam_cli.core.engine.plan import Job, Plan
 from nanosam_cli.core.engine.sidecar import SideCar, Status, Target, sidecar_path
@@ -70,17 +72,17 @@ def build(plan: Plan, settings: Settings, tell: Tell) -> Iterator[Engine]:
             for part, path in ((ENCODER, plan.encoder), (DECODER, plan.decoder))
             if path is not None
         }
-        prover = calibrator = None
-        if ENCODER in originals:  # else it is a decoder alone, which is not to be proved
-            thresholds, decoder = settings.thresholds, originals.get(DECODER)
-            prover, calibrator = (
-                Prover(originals[ENCODER], decoder, photos, thresholds, plan.spec)
-                for photos in (settings.photos, settings.calibration)
-            )
+        prover = None
+        if ENCODER in originals and settings.prove:  # a decoder alone is not to be proved
+            decoder = originals.get(DECODER)
+            prover = Prover(originals[ENCODER], decoder, settings.photos, settings.thresholds, plan.spec)
         for job in sorted(plan.jobs, key=lambda job: job.part != ENCODER):
-            builder = _Builder(plan, job, settings, originals[job.part], prover if settings.prove else None)
-            needs_photos = job.precision == "int8" and calibrator is not None
-            yield builder.build(calibrator.tensors if calibrator and needs_photos else [], tell)
+            builder = _Builder(plan, job, settings, originals[job.part], prover)
+            calibration: list[Array] = []
+            if job.precision == "int8":
+                size = encoder_image_size(originals[job.part])
+                calibration = calibration_tensors(settings.calibration, size, plan.spec)
+            yield builder.build(calibration, tell)
 
 
 def timing_cache(target: Target) -> Path:

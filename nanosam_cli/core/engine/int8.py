@@ -1,6 +1,6 @@
 """int8 with calibration photos: explicit Q/DQ nodes by ONNX Runtime's quantiser, and the ladder where it fails.
 
-Activations get the range that they had on the photos, weights one for each output channel.
+Activations get the range that they had on the photos, weights one for each output channel, and are rounded together.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tempfile
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 from time import perf_counter
@@ -24,6 +24,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from nanosam_cli.core.engine.optimize import optimized
 from nanosam_cli.core.engine.rewrites import SPLIT, SPLIT_SUM, rewrite
+from nanosam_cli.core.engine.rounding import Wide, round_together, second_moments
 from nanosam_cli.core.onnx_graph import Graph, drop_unused, read_graph, set_metadata
 from nanosam_cli.core.precision.node_groups import half_work
 from nanosam_cli.core.precision.proof import Proof
@@ -45,11 +46,12 @@ class Scheme:
 
     symmetric: bool  # no zero points, and biases stay float32
     light: tuple[str, ...]  # operators that are quantised so that numbers stay int8 from product to product
+    largest: int  # a weight, in steps
 
 
 # Weights have seven bits on a CPU: without VNNI, sums of two products of eight would be cut off.
-CPU = Scheme(symmetric=False, light=("Add", "Clip", "Concat", "MaxPool", "Mul", "Relu", "Resize"))
-TENSORRT = Scheme(symmetric=True, light=())
+CPU = Scheme(symmetric=False, light=("Add", "Clip", "Concat", "MaxPool", "Mul", "Relu", "Resize"), largest=64)
+TENSORRT = Scheme(symmetric=True, light=(), largest=127)
 
 
 class Int8Ladder:
@@ -88,10 +90,10 @@ class Int8Ladder:
             return self._glance(Candidate(self._without(whole, keep))).passed
 
         start, most = perf_counter(), (len(self._heavy) - 1) // 2  # beyond half there is little left to gain
-        count = 1 + bisect_left(range(1, most + 1), True, key=lambda count: enough(self._ends(count)))
+        count = 1 + bisect_left(range(1, most + 1), True, key=lambda count: enough(self._first(count)))
         if count <= most:
-            ends = self._ends(count)
-            yield self._step(f"first layers ({count}) and last in fp32", self._without(whole, ends), ends, start)
+            first = self._first(count)
+            yield self._step(f"first layers ({count}) in fp32", self._without(whole, first), first, start)
         start = perf_counter()
         found = smallest(self._able, enough)
         if len(found) < len(self._able):
@@ -125,15 +127,17 @@ class Int8Ladder:
     def _quantized(self, method: str) -> onnx.ModelProto:
         """Everything, but the photo's colours: those are read as they came."""
         whole = quantized(self.prepared, self._photos, method, self._scheme, self._left)
+        round_together(whole, self._graph, self._moments, self._scheme.largest)
         colours = [name for name in self._left if name.endswith(SPLIT)]
         return without(whole, self.prepared, [*self._able, *colours], colours)
 
-    def _ends(self, count: int) -> list[str]:
-        """The first layers, whose loss all others miss, and the last, which the decoder reads.
+    @cached_property
+    def _moments(self) -> dict[str, Wide]:
+        return second_moments(self._graph, self._photos)
 
-        The first have few multiplications, and are the sensitive ones in depthwise networks.
-        """
-        return [*self._able[: self._heavy[count]], *self._able[self._heavy[-1] :]]
+    def _first(self, count: int) -> list[str]:
+        """The first layers, whose loss all others miss; they are the sensitive ones in depthwise networks."""
+        return self._able[: self._heavy[count]]
 
     def _without(self, whole: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
         return without(whole, self.prepared, self._able, names)

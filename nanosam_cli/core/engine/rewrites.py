@@ -6,14 +6,13 @@ They matter most in int8, where a product costs a quarter and everything beside 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
-from nanosam_cli.core.onnx_graph import Graph, array_of, check_model, drop_unused, free_name, read_graph
+from nanosam_cli.core.onnx_graph import Graph, array_of, attribute_of, check_model, drop_unused, free_name, read_graph
 
 _UNSHUFFLE = [0, 1, 3, 5, 2, 4]  # how (B, C, H / r, r, W / r, r) is turned before r x r pixels become channels
 SPLIT, SPLIT_SUM = "_unshuffled", "_unshuffled_sum"  # ends of the names of nodes that are new
@@ -48,7 +47,7 @@ class _Unshuffle:
 def _split_concat(graph: Graph, conv: NodeProto) -> None:
     """A 1 x 1 convolution of [x, unshuffled]: the sum of one for each, of which the second can then be folded."""
     concat = _maker(graph, conv.input[0])
-    if concat is None or concat.op_type != "Concat" or len(concat.input) != 2 or _attribute(concat, "axis", 0) != 1:
+    if concat is None or concat.op_type != "Concat" or len(concat.input) != 2 or attribute_of(concat, "axis", 0) != 1:
         return
     one, other = concat.input
     split = (graph.shapes.get(one) or (None, None))[1]
@@ -91,8 +90,8 @@ def _fold_unshuffle(graph: Graph, conv: NodeProto) -> None:
 def _is_pointwise(graph: Graph, node: NodeProto) -> bool:
     """A 1 x 1 convolution with constant weights, of stride 1 and without padding."""
     weights = _weights(graph, node) if node.op_type == "Conv" else None
-    plain = _attribute(node, "group", 1) == 1 and _attribute(node, "auto_pad", b"NOTSET") == b"NOTSET"
-    still = set(_attribute(node, "strides", [1])) == {1} and not any(_attribute(node, "pads", [0]))
+    plain = attribute_of(node, "group", 1) == 1 and attribute_of(node, "auto_pad", b"NOTSET") == b"NOTSET"
+    still = set(attribute_of(node, "strides", [1])) == {1} and not any(attribute_of(node, "pads", [0]))
     return weights is not None and weights.shape[2:] == (1, 1) and plain and still
 
 
@@ -100,7 +99,7 @@ def _unshuffle(graph: Graph, name: str) -> _Unshuffle | None:
     """What a value is the pixel unshuffle of; None where it is none, or something else reads what lies between."""
     source, turned = name, False
     while (node := _maker(graph, source)) is not None and len(_readers(graph, source)) == 1:
-        if node.op_type == "Transpose" and not turned and list(_attribute(node, "perm", [])) == _UNSHUFFLE:
+        if node.op_type == "Transpose" and not turned and list(attribute_of(node, "perm", [])) == _UNSHUFFLE:
             turned = True
         elif node.op_type not in _RESHAPES:
             break
@@ -168,7 +167,3 @@ def _maker(graph: Graph, name: str) -> NodeProto | None:
 
 def _readers(graph: Graph, name: str) -> list[NodeProto]:
     return [node for node in graph.model.graph.node if name in node.input]
-
-
-def _attribute(node: NodeProto, name: str, default: Any) -> Any:
-    return next((helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name), default)

@@ -78,15 +78,15 @@ class Prover:
         )
 
     @cached_property
-    def tensors(self) -> list[Array]:
-        """The photos as an encoder takes them, (1, 3, S, S) each; calibration uses them, too."""
+    def _tensors(self) -> list[Array]:
+        """The photos as an encoder takes them, (1, 3, S, S) each."""
         mean, std = np.array(self._spec.mean, np.float32), np.array(self._spec.std, np.float32)
         return [frame.image_to_input(photo.image, mean, std) for photo, frame in zip(self._photos, self._frames)]
 
     @cached_property
     def _encoder_runs(self) -> tuple[list[dict[str, Tensor]], list[Outputs]]:
         """Inputs of the encoder, and what the original makes of them."""
-        feeds: list[dict[str, Tensor]] = [{"image": tensor} for tensor in self.tensors]
+        feeds: list[dict[str, Tensor]] = [{"image": tensor} for tensor in self._tensors]
         return feeds, run(self._encoder, feeds, "expected")
 
     @cached_property

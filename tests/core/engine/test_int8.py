@@ -95,8 +95,8 @@ def test_the_photos_own_colours_stay_in_float32() -> None:
 
 @pytest.mark.parametrize(
     ("outlier", "share", "remedy"),
-    [(1, 0.5, "first layers (1) and last in fp32"), (300, 0.9, "what bisection found in fp32")],
-    ids=["at the ends", "in the middle"],
+    [(1, 0.4, "first layers (1) in fp32"), (300, 0.9, "what bisection found in fp32")],
+    ids=["at the beginning", "in the middle"],
 )
 def test_what_is_sensitive_stays_in_float32(outlier: float, share: float, remedy: str) -> None:
     """The strictest proof that int8 as a whole does not pass, and a part of it does."""
