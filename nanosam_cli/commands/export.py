@@ -29,6 +29,7 @@ class What(str, Enum):
 class Precision(str, Enum):
     fp32 = "fp32"
     fp16 = "fp16"
+    fp16_weights = "fp16-weights"
 
 
 def export(
@@ -47,7 +48,9 @@ def export(
     precision: Annotated[
         Precision,
         typer.Option(
-            "--precision", rich_help_panel=SHAPES, help="Of weights and values; float32 goes in and comes out."
+            "--precision",
+            rich_help_panel=SHAPES,
+            help="Of weights and values; float32 goes in and comes out. fp16-weights: in the file alone.",
         ),
     ] = Precision.fp32,
     opset: Annotated[

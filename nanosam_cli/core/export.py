@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,13 +22,18 @@ from nanosam_cli.core.export_proof import LIMITS, Note, PhotoProof, Proof, prove
 from nanosam_cli.core.export_source import Source, load_source
 from nanosam_cli.core.files import atomic_write, file_sha256, write_text
 from nanosam_cli.core.frame import COORDINATE_SIZE
-from nanosam_cli.core.half import convert_to_fp16
+from nanosam_cli.core.half import convert_to_fp16, stored_in_half
 from nanosam_cli.core.half_emulation import emulate_half
 from nanosam_cli.core.half_plan import FP16
 from nanosam_cli.core.model_card import CardFacts, card_text
 from nanosam_cli.core.session import Session, TensorInfo
 from nanosam_cli.core.zoo import DECODER, ENCODER
 
+_CONVERSIONS: Mapping[Precision, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
+    "fp32": lambda model: model,
+    "fp16": convert_to_fp16,
+    "fp16-weights": stored_in_half,
+}
 _TITLES = {ENCODER: "image encoder", DECODER: "mask decoder", WHOLE: "photo and prompts to masks, in one file"}
 
 
@@ -101,13 +106,13 @@ def export_part(
     traced = to_onnx(part, options.opset)
     onnx.helper.set_model_props(traced, _metadata(part, source, options))
     with atomic_write(path, overwrite) as temporary:
-        onnx.save(convert_to_fp16(traced) if options.precision == "fp16" else traced, temporary)
+        onnx.save(_CONVERSIONS[options.precision](traced), temporary)
         with _opened(temporary) as session:
             inputs, outputs = session.inputs, session.outputs
             if options.precision == "fp16":
                 proof = _prove_half(part, traced, session, photos, note)
             else:
-                proof = Proof.of(part, session, photos, LIMITS["fp32"], note)
+                proof = Proof.of(part, session, photos, LIMITS[options.precision], note)
     exported = Exported(part.name, path, _card_path(path), path.stat().st_size, options.precision, proof)
     facts = _card_facts(part, source, options, exported, inputs, outputs)
     write_text(exported.card, card_text(facts), overwrite)
@@ -176,7 +181,7 @@ def _metadata(part: Part, source: Source, options: ExportOptions) -> dict[str, s
         "nanosam.part": part.kind,
         "nanosam.image_size": str(source.image_size),
         "nanosam.coordinate_size": str(COORDINATE_SIZE),
-        "nanosam.precision": options.precision,
+        "nanosam.precision": "fp16" if options.precision == "fp16" else "fp32",
         "nanosam.source_sha256": source.sha256,
         "nanosam.exporter": _exporter(options),
         "nanosam.licence": source.licence,

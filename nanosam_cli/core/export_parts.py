@@ -15,7 +15,7 @@ from nanosam_cli.core.export_source import Source
 from nanosam_cli.core.modeling.whole_model import WHOLE_INPUTS, WHOLE_OUTPUTS, WholeModel
 from nanosam_cli.core.zoo import DECODER, ENCODER
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "fp16-weights"]  # the last computes in float32, with weights stored in half
 
 # The TorchScript exporter's opsets with LayerNormalization. 17, 18 and 20 give equal times on ONNX Runtime
 # (docs/export.md); the oldest is read by the most runtimes.

@@ -46,6 +46,7 @@ class Limits:
 LIMITS: Mapping[Precision, Limits] = {
     "fp32": Limits(1e-4, 0.999, 0.99, _FAULT, clicks=True),
     "fp16": Limits(1e-2, 0.98, 0.90, _TOO_COARSE, clicks=False),
+    "fp16-weights": Limits(1e-2, 0.99, 0.95, _TOO_COARSE, clicks=False),
 }
 
 

@@ -7,11 +7,21 @@ from collections.abc import Collection
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from nanosam_cli.core.half_plan import BF16, FP16, Half, HalfPlan, plan_half
 from nanosam_cli.core.half_writer import HalfWriter, half_graph, half_tensor
-from nanosam_cli.core.onnx_graph import Graph, check_model, set_metadata
+from nanosam_cli.core.onnx_graph import (
+    Graph,
+    array_of,
+    check_model,
+    drop_unused,
+    free_name,
+    read_graph,
+    set_metadata,
+)
+
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def convert_to_fp16(model: onnx.ModelProto, keep: Collection[str] = ()) -> onnx.ModelProto:
@@ -36,6 +46,30 @@ def convert_to_half(model: onnx.ModelProto, half: Half, keep: Collection[str] = 
     graph = half_graph(model, half)
     _Converter(graph, plan_half(graph, half, keep)).write()
     set_metadata(graph.model, precision=half.name, **({"fp32_nodes": " ".join(sorted(set(keep)))} if keep else {}))
+    check_model(graph.model)
+    return graph.model
+
+
+def stored_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that computes in float32 and takes half the room: weights of products are float16 in the file.
+
+    A Cast widens each, which runtimes do once, when they load it. Weights beyond float16's range stay as they are.
+    """
+    graph = read_graph(model)
+    body, weights = graph.model.graph, {node.input[1] for node in graph.nodes if node.op_type in _PRODUCTS}
+    casts = []
+    for name in sorted(weights & graph.constants.keys()):
+        tensor, values = graph.constants[name], array_of(graph.constants[name])
+        if graph.is_float(name) and np.abs(values).max(initial=0) <= FP16.largest:
+            stored = free_name(f"{name}_{FP16.name}", graph.constants)
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
+            cast_name = free_name(f"{name}/Cast", {node.name for node in graph.nodes})
+            casts.append(helper.make_node("Cast", [stored], [name], cast_name, to=TensorProto.FLOAT))
+    nodes = graph.nodes
+    del body.node[:]
+    body.node.extend([*casts, *nodes])
+    drop_unused(body)
+    set_metadata(graph.model, weights=FP16.name)
     check_model(graph.model)
     return graph.model
 

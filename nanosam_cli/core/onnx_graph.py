@@ -146,9 +146,10 @@ def _copied(model: onnx.ModelProto) -> onnx.ModelProto:
 def _gather_constants(graph: onnx.GraphProto) -> None:
     """Constant nodes become initialisers; what Identity makes of a constant is the constant itself.
 
-    Exporters store equal weights once and hand them on through Identity.
+    Exporters store equal weights once and hand them on through Identity. Weights that are stored in half are widened.
     """
     constants = {tensor.name for tensor in graph.initializer}
+    half = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     aliases: dict[str, str] = {}
     outputs = {value.name for value in graph.output}
     captured = {name for node in graph.node for body in subgraphs(node) for n in body.node for name in n.input}
@@ -160,6 +161,9 @@ def _gather_constants(graph: onnx.GraphProto) -> None:
         if node.op_type == "Constant" and node.output[0] not in outputs and (tensor := _constant(node)) is not None:
             graph.initializer.append(tensor)
             constants.add(tensor.name)
+        elif node.op_type == "Cast" and node.input[0] in half and node.output[0] not in outputs | captured:
+            graph.initializer.append(_widened(half[node.input[0]], node))
+            constants.add(node.output[0])
         elif node.op_type == "Identity" and node.input[0] in constants and not {*node.output} & (outputs | captured):
             aliases[node.output[0]] = node.input[0]
         else:
@@ -186,6 +190,12 @@ def _constant(node: NodeProto) -> TensorProto | None:
         return None
     tensor.name = node.output[0]
     return tensor
+
+
+def _widened(tensor: TensorProto, cast: NodeProto) -> TensorProto:
+    """What Cast makes of a constant."""
+    kind = helper.tensor_dtype_to_np_dtype(attribute_of(cast, "to", TensorProto.FLOAT))
+    return numpy_helper.from_array(array_of(tensor).astype(kind), cast.output[0])
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:

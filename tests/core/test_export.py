@@ -129,6 +129,23 @@ def test_half_precision(checkpoint: Path, files: list[Exported], tmp_path: Path)
         assert found[0].mask.any()
 
 
+def test_weights_in_half_leave_the_rest_as_it_is(checkpoint: Path, files: list[Exported], tmp_path: Path) -> None:
+    half = export_model(checkpoint, tmp_path, "all", ExportOptions(precision="fp16-weights"))
+    image = read_image(resource("examples", "cat.jpg"))
+    answers = []
+    for encoder, decoder in (files, half):
+        with load_predictor(encoder=encoder.path, decoder=decoder.path) as predictor:
+            embedding = predictor.encode_image(image)
+            answers.append(predictor.predict(embedding, Prompt.from_boxes([[10, 10, 50, 40]]))[0].low_res_logits)
+    assert not np.array_equal(*answers)
+    np.testing.assert_allclose(*answers, atol=0.02 * np.abs(answers[0]).max())
+    for before, after in zip(files, half, strict=True):
+        assert after.bytes < 0.6 * before.bytes
+        assert metadata_of(after.path)["nanosam.precision"] == "fp32"
+        assert metadata_of(after.path)["nanosam.weights"] == "fp16"
+        assert "fp16-weights" in after.card.read_text()
+
+
 def test_one_file_does_what_the_two_do(checkpoint: Path, files: list[Exported], tmp_path: Path) -> None:
     [whole] = export_model(checkpoint, tmp_path, "all", ExportOptions(single_file=True))
     assert (whole.path.name, metadata_of(whole.path)["nanosam.part"]) == ("model.onnx", "model")

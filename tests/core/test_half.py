@@ -13,10 +13,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from nanosam_cli.core.errors import ModelError
-from nanosam_cli.core.half import convert_to_bf16, convert_to_fp16
+from nanosam_cli.core.half import convert_to_bf16, convert_to_fp16, stored_in_half
 from nanosam_cli.core.half_emulation import RANGES, emulate_half
 from nanosam_cli.core.half_plan import BF16, FP16, Half, plan_half
 from nanosam_cli.core.half_writer import half_graph, half_tensor, in_half
+from nanosam_cli.core.onnx_graph import array_of, read_graph
 from nanosam_cli.core.paths import resource
 from nanosam_cli.core.zoo import DEFAULT_MODEL
 from tests.onnx_graphs import Arrays, elem_types, make_model, metadata, random_feeds, run_model
@@ -381,3 +382,33 @@ def test_rounding(half: Half, value: float, expected: float) -> None:
     tensor.name = "c"
     cast.graph.initializer[0].CopyFrom(tensor)
     assert np.array_equal(run_model(cast, {})["y"], np.array([expected], np.float32), equal_nan=True)
+
+
+def test_weights_stored_in_half_are_widened_before_they_are_used() -> None:
+    """By runtimes when they load the file, by this project when it reads the graph."""
+    random = np.random.default_rng(0)
+    constants = {
+        "w": random.standard_normal((4, 3, 3, 3), np.float32),
+        "m": random.standard_normal((6, 5), np.float32),
+        "huge": np.full((4, 4, 1, 1), 1e6, np.float32),  # float16 ends at 65,504
+        "b": random.standard_normal(4, np.float32),
+    }
+    nodes = [
+        node("Conv", ["image", "w", "b"], ["a"], "first"),
+        node("Conv", ["a", "huge"], ["c"], "second"),
+        node("MatMul", ["c", "m"], ["out"], "third"),
+    ]
+    model = make_model(nodes, {"image": (1, 3, 8, 8)}, {"out": (1, 4, 6, 5)}, constants)
+    stored = stored_in_half(model)
+    kinds = {tensor.name: tensor.data_type for tensor in stored.graph.initializer}
+    assert Counter(kinds.values()) == {FLOAT16: 2, FLOAT: 2}
+    assert kinds["huge"] == kinds["b"] == FLOAT
+    graph = read_graph(stored)
+    assert [node.op_type for node in graph.nodes] == ["Conv", "Conv", "MatMul"]
+    np.testing.assert_array_equal(array_of(graph.constants["w"]), constants["w"].astype(np.float16))
+    feeds = random_feeds(model)
+    found, expected, read = (run_model(each, feeds)["out"] for each in (stored, model, graph.model))
+    np.testing.assert_allclose(found, expected, rtol=0.01, atol=1e-2 * np.abs(expected).max())
+    np.testing.assert_array_equal(found, read)
+    assert metadata(stored)["nanosam.weights"] == "fp16"
+    np.testing.assert_array_equal(run_model(stored_in_half(stored), feeds)["out"], found)  # once is enough
