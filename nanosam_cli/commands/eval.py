@@ -23,6 +23,7 @@ from nanosam_cli.options import (
     JsonOption,
     ModelOption,
     QuietOption,
+    ResumeOption,
     ThreadsOption,
     VerboseOption,
     parse_number,
@@ -154,9 +155,7 @@ def coco(
             "-o", "--output", metavar="FILE", rich_help_panel=OUTPUT, help="Results, JSON; else results.json."
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", rich_help_panel=OUTPUT, help="Go on with a run that was cut off.")
-    ] = False,
+    resume: ResumeOption = False,
     save_masks: Annotated[
         bool,
         typer.Option("--save-masks", rich_help_panel=OUTPUT, help="Also write FILE.masks.json, COCO results."),

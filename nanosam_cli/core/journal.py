@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.errors import InputError, OutputError, UsageError
 from nanosam_cli.core.files import output_error
 
 Record = dict[str, Any]
@@ -83,6 +83,23 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+
+
+def journal_path(output: Path) -> Path:
+    """`results.json` -> `results.jsonl`."""
+    return output.with_suffix(".jsonl")
+
+
+def check_choice(resume: bool, force: bool) -> None:
+    """UsageError where a run is to go on and to start anew."""
+    if resume and force:
+        raise UsageError("--resume goes on with a run, --force starts anew", "give one of them")
+
+
+def check_free(journal: Path) -> None:
+    """OutputError where a run is there already, before another starts unasked."""
+    if journal.exists():
+        raise OutputError(f"{journal} holds a run that was not finished", "--resume goes on, --force starts anew")
 
 
 def _parse(line: bytes) -> Record | None:

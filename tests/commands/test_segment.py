@@ -551,7 +551,7 @@ def test_interrupted(segment: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -
     assert ran.code == 130
     assert "2 of 5 photos done" in ran.words
     assert "interrupted" in ran.words
-    assert files("out") == (["coco.json"] if kind == "coco" else ["0_mask.png", "1_mask.png"])
+    assert files("out") == (["coco.json", "coco.jsonl"] if kind == "coco" else ["0_mask.png", "1_mask.png"])
     if kind == "coco":
         assert len(json.loads(Path("out/coco.json").read_text())) == 2
 
