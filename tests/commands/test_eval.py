@@ -277,6 +277,13 @@ def test_wrong_arguments(evaluate: Run, arguments: tuple[str, ...], code: int, w
     assert not list(Path().glob("results*"))
 
 
+@pytest.mark.parametrize("line", ["coco", "coco --images nowhere", "davis nowhere"])
+def test_an_unknown_model_is_told_before_missing_data(line: str) -> None:
+    ran = run_nanosam("eval", *line.split(), "--model", "nanosam-x0")
+    assert (ran.code, ran.out) == (2, "")
+    assert "unknown model: nanosam-x0" in ran.words
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
