@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,7 +32,11 @@ class Journal:
         except OSError as error:
             raise output_error(path, error) from error
         if not keep:
-            self.write({"settings": settings})
+            try:
+                self.write({"settings": settings})
+            except BaseException:
+                self.remove()  # it holds nothing, and must not be in the way of another try
+                raise
 
     @classmethod
     def resume(cls, path: Path, settings: Mapping[str, Any]) -> Journal:
@@ -61,11 +66,13 @@ class Journal:
             raise output_error(self.path, error) from error
 
     def records(self) -> Iterator[Record]:
-        """Everything written so far but the settings."""
+        """Everything written so far but the settings; a full disk may have cut off the last line."""
         with self.path.open("rb") as file:
-            next(file)
-            for line in file:
-                yield json.loads(line)
+            for line in islice(file, 1, None):
+                record = _parse(line)
+                if record is None:
+                    return
+                yield record
 
     def remove(self) -> None:
         """Close and delete the file: what it held is safe elsewhere."""

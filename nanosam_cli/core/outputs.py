@@ -208,7 +208,7 @@ def plan_outputs(
     if not force and not resume:
         if format == "coco":
             check_free(journal_path(files[0]))
-        _check_existing([old for file in files for old in _existing(file, separate and file not in shared)])
+        _check_existing([old for file in files for old in _existing(file, separate and file not in shared)], single)
     for parent in {file.parent for file in files}:
         check_writable(parent)
     return Outputs(format, targets, _image_ids(photos), classes or {}, separate, force, simplify or 0.0, resume)
@@ -253,12 +253,13 @@ def _check_clashes(targets: Mapping[Path, Path]) -> None:
             )
 
 
-def _check_existing(files: Sequence[Path]) -> None:
+def _check_existing(files: Sequence[Path], single: bool) -> None:
     if files:
         count = "" if len(files) == 1 else f"{len(files)} files: "
+        more = "" if single else "`--resume` to do what is left, "
         raise OutputError(
             f"{count}{some(files)} exist{'s' if len(files) == 1 else ''} already; nothing was done",
-            "add `--force` to overwrite, `--resume` to do what is left, or give another place with `-o`",
+            f"add `--force` to overwrite, {more}or give another place with `-o`",
         )
 
 

@@ -162,6 +162,7 @@ def _row(value: Any, lengths: tuple[int, ...], where: str) -> list[float]:
     return [float(v) for v in value]
 
 
+@np.errstate(over="ignore")  # a number beyond float32 becomes infinite, and is refused as that
 def _request(boxes: Sequence[Box], groups: Sequence[Sequence[Point]]) -> Request:
     """Boxes and, for each object, its points; shorter lists of points are filled up with padding."""
     corners = np.array(boxes, np.float32) if boxes else None

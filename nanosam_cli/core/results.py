@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
+_EXPECTED = "expected what `nanosam eval coco` writes"
+
 
 @dataclass(frozen=True)
 class ObjectResult:
@@ -140,13 +142,14 @@ def read_results(path: Path) -> Results:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
     except ValueError as error:  # not JSON, or not text
-        unfinished = path.suffix == ".jsonl"
-        raise InputError(
-            f"{path} is {'a run that was not finished' if unfinished else f'not a whole JSON file: {error}'}",
-            "nanosam eval coco --resume, with the run's own options, goes on with it",
-        ) from error
+        if path.suffix == ".jsonl":
+            raise InputError(
+                f"{path} is a run that was not finished",
+                "nanosam eval coco --resume, with the run's own options, goes on with it",
+            ) from error
+        raise InputError(f"{path} is not a whole JSON file: {error}", _EXPECTED) from error
     if not isinstance(rows, list):
-        raise InputError(f"{path} is not a list of results", "expected what `nanosam eval coco` writes")
+        raise InputError(f"{path} is not a list of results", _EXPECTED)
     objects: dict[int, ObjectResult] = {}
     for number, row in enumerate(rows):
         try:

@@ -371,6 +371,8 @@ BAD = [
     ("good.jpg --box 10,20,10,50", 2, "has no area"),
     ("good.jpg --box 10,20,60", 2, "has 3 numbers; a box is x0,y0,x1,y1 in pixels, such as 10,20,300,400"),
     ("good.jpg --box nan,20,60,50", 2, "is not a finite number"),
+    ("good.jpg --box 1,1,1e39,1e39", 2, "boxes must be finite numbers"),  # in float32
+    ("good.jpg --point 1e39,1", 2, "points must be finite numbers"),
     ("good.jpg --point 100,10", 2, "point 100,10 lies outside the photo"),
     ("good.jpg --point 10,10,0 --each-point", 2, "every point is background"),
     ("good.jpg --each-point", 2, "no prompt"),

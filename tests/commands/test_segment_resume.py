@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from nanosam_cli.commands.segment import Format
+from nanosam_cli.core.journal import Journal
 from nanosam_cli.core.predictor import Predictor
 from tests.command_line import Ran, run_nanosam
 
@@ -218,6 +219,29 @@ def test_names_of_other_classes_are_not_overwritten(segment: Run, cut: Cut) -> N
     assert ran.code == 1
     assert "out/classes.txt exists already" in ran.words
     assert Path("out/classes.txt").read_text() == "boat\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to write to")
+def test_a_full_disk_is_told_and_what_was_done_is_kept(segment: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Journal.write
+
+    def full(self: Journal, record: dict[str, Any]) -> None:
+        if record.get("photo") == "photos/2.png":
+            self._file.write(b'{"photo": "photos/2.png", "res')  # as much as there was room for
+            self._file.close()
+            self._file = Path("/dev/full").open("wb")  # noqa: SIM115
+        write(self, record)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "write", full)
+        ran = segment("--format", "coco")
+    assert ran.code == 1
+    assert "error: cannot write coco.jsonl: disk full" in ran.words
+    assert "Traceback" not in ran.err
+    assert len(json.loads(Path("coco.json").read_text())) == 4
+    assert segment("--format", "coco", "--resume").code == 0
+    assert segment("--format", "coco", "-o", "whole.json").code == 0
+    assert Path("coco.json").read_bytes() == Path("whole.json").read_bytes()
 
 
 @pytest.mark.parametrize(
