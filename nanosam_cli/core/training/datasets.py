@@ -23,7 +23,7 @@ from nanosam_cli.core.frame import COORDINATE_SIZE
 from nanosam_cli.core.training.clicks import PromptNumbers, make_prompts
 from nanosam_cli.core.training.crops import Colours, Crop, change_colours, crop_photo, normalise, paste_object
 from nanosam_cli.core.training.embedding_cache import EmbeddingCache
-from nanosam_cli.core.training.image_folder import Unreadable, find_photos, fingerprint
+from nanosam_cli.core.training.image_folder import ELSEWHERE, Unreadable, find_photos, fingerprint
 from nanosam_cli.core.training.photos import Photo, PhotoReader, Photos, name_of
 from nanosam_cli.core.training.recipe import Recipe
 from nanosam_cli.core.types import PADDING
@@ -287,6 +287,8 @@ def _load_source(recipe: Recipe, path: str, kind: str) -> LoadedSource:
     if kind == "images":
         found = find_photos(folder)
         return LoadedSource(path, found, fingerprint(found, folder))
+    if not (folder / "instances.json").is_file():
+        raise InputError(f"no such annotation file: {folder / 'instances.json'}", ELSEWHERE)
     annotations = read_annotations(folder / "instances.json", photo_folder(folder))
     photos = [
         AnnotatedPhoto(photo.id, photo.path, photo.original_hw, tuple(o for o in photo.objects if not o.iscrowd))

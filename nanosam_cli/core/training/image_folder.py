@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.image import FORMATS, image_area, read_image
 
+ELSEWHERE = "--set data.root=DIR, the folder above data.sources"  # what to type where there is no such source
 MOST_UNREADABLE = 0.05  # share of the photos
 ENOUGH = 20  # unreadable photos after which the share among those that were tried counts
 
@@ -65,7 +66,7 @@ def find_photos(place: Path) -> list[PlainPhoto]:
     files of the same stem. Hidden files do not count. InputError where there is no such place, or no photo in it.
     """
     if not place.exists():
-        raise InputError(f"no such folder of photos: {place}", "--set data.root=DIR, the folder above data.sources")
+        raise InputError(f"no such folder of photos: {place}", ELSEWHERE)
     files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if _is_shown(path, place))
     photos: list[PlainPhoto] = []
     for path in files:

@@ -148,3 +148,9 @@ def test_each_bad_photo_counts_once(tmp_path: Path) -> None:
         photo.path.write_bytes(b"no photo")
     with pytest.raises(InputError, match=r"^4 photos in a row cannot be read; the last is .*\.png$"):
         dataset.draw(0)
+
+
+def test_a_source_that_is_not_there_is_told_with_what_to_type(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no such annotation file: .*instances\.json") as caught:
+        TrainingCrops(tiny_recipe(tmp_path))
+    assert caught.value.hint == "--set data.root=DIR, the folder above data.sources"
