@@ -141,7 +141,7 @@ def read_results(path: Path) -> Results:
         raise InputError(f"no such results file: {path}", "nanosam eval coco") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
-    except ValueError as error:  # not JSON, or not text
+    except (ValueError, RecursionError) as error:  # not JSON, or not text
         if path.suffix == ".jsonl":
             raise InputError(
                 f"{path} is a run that was not finished",
@@ -154,7 +154,7 @@ def read_results(path: Path) -> Results:
     for number, row in enumerate(rows):
         try:
             result = ObjectResult.from_dict(row)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{path}, entry {number}: not a result: {error!r}",
                 f"expected {', '.join(ObjectResult.__dataclass_fields__)}",

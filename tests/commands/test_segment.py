@@ -335,6 +335,8 @@ def _bad_inputs(own_files: tuple[Path, Path], nvidia_files: tuple[Path, Path]) -
     Path("broken.json").write_text("{")
     Path("list.json").write_text("[1]")
     Path("three.json").write_text('{"good.jpg": {"boxes": [[1, 2, 3]]}}')
+    Path("deep.json").write_text("[" * 100_000)
+    Path("far.json").write_text(f'{{"good.jpg": {{"boxes": [[1, 2, 3, 1{"0" * 400}]]}}}}')
     Path("other.json").write_text('{"other.jpg": {"boxes": [[1, 2, 3, 4]]}}')
     Path("unclear.json").write_text('{"good.jpg": {"boxes": [[1,2,30,40],[1,2,30,40]], "points": [[5,5,1]]}}')
     for name, path in zip(("encoder", "decoder"), own_files):
@@ -388,6 +390,8 @@ BAD = [
     (f"{GOOD} --prompts other.json", 2, "not by both"),
     ("good.jpg --prompts nowhere.json", 1, "cannot read nowhere.json"),
     ("good.jpg --prompts broken.json", 1, "broken.json is not JSON"),
+    ("good.jpg --prompts deep.json", 1, "deep.json is not JSON"),
+    ("good.jpg --prompts far.json", 1, "0] is not [x0, y0, x1, y1]"),
     ("good.jpg --prompts list.json", 1, "list.json names no photos"),
     ("good.jpg --prompts three.json", 1, "three.json, good.jpg: [1, 2, 3] is not [x0, y0, x1, y1]"),
     ("good.jpg --prompts other.json", 1, "other.json names none of the photos; it has other.jpg"),
