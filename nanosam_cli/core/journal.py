@@ -15,17 +15,21 @@ from nanosam_cli.core.files import output_error
 
 Record = dict[str, Any]
 
+_BEGIN = b'{"settings": '  # of the first line
+_FOREIGN = "{} is not a run's journal"
+
 
 class Journal:
     """`results.jsonl`: first the run's settings, then a record a photo, each written out at once.
 
-    Closed at the end of a `with` block. Raises OutputError where the file cannot be written.
+    Closed at the end of a `with` block. Raises OutputError where the file cannot be written, or is something else's.
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], *, keep: int = 0) -> None:
         """Start anew, or go on after the first `keep` bytes of a file that is there."""
         self.path = path
         try:
+            _refuse_foreign(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab")
             self._file.truncate(keep)
@@ -109,6 +113,15 @@ def check_free(journal: Path) -> None:
         raise OutputError(f"{journal} holds a run that was not finished", "--resume goes on, --force starts anew")
 
 
+def _refuse_foreign(path: Path) -> None:
+    """OutputError where a file is there that no run began: somebody may have kept other lines of JSON there."""
+    if path.exists():
+        with path.open("rb") as file:
+            begin = file.read(len(_BEGIN))
+        if not _BEGIN.startswith(begin):  # a kill in the first moment leaves less of it
+            raise OutputError(_FOREIGN.format(path), "give another place with `-o`")
+
+
 def _parse(line: bytes) -> Record | None:
     """The record of a whole line; None where it was cut off or garbled."""
     if not line.endswith(b"\n"):
@@ -126,7 +139,7 @@ def check_same(path: Path, before: Any, now: Mapping[str, Any]) -> None:
     if before == wanted:
         return
     if not isinstance(before, dict):
-        raise InputError(f"{path} is not a run's journal", "give another place with `-o`")
+        raise InputError(_FOREIGN.format(path), "give another place with `-o`")
     changed = "; ".join(
         f"{key} was {json.dumps(before.get(key))}, is {json.dumps(wanted.get(key))}"
         for key in dict.fromkeys([*before, *wanted])

@@ -282,6 +282,16 @@ def test_a_line_that_was_cut_off_is_no_record(tmp_path: Path) -> None:
         assert list(journal.records()) == [{"image_id": 1}]
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("content", ['{"image": "a.jpg"}\n', "notes of my own"])
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: str, resume: bool) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text(content)
+    with pytest.raises((InputError, OutputError), match="is not a run's journal"):
+        (Journal.resume if resume else Journal)(path, {"seed": 0})
+    assert path.read_text() == content
+
+
 def test_nothing_is_left_of_a_run_that_could_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OutputError("disk full")
