@@ -8,10 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.files import write_text
 from nanosam_cli.core.formats import coco_annotation, coco_results
 from nanosam_cli.core.journal import Journal, journal_path
 from nanosam_cli.core.photo_result import PhotoResult, score
+from nanosam_cli.core.request import some
 
 
 class CocoFile:
@@ -26,7 +28,7 @@ class CocoFile:
         self._image_ids = image_ids  # of all photos, in their order
         self._journal = journal
         self._overwrite = overwrite
-        self.done = {Path(record["photo"]) for record in journal.records()} & image_ids.keys()
+        self.done = {Path(record["photo"]) for record in journal.records()}
 
     def add(self, result: PhotoResult) -> None:
         """Keep a photo's results; once this returns, killing the process cannot undo it."""
@@ -64,10 +66,22 @@ def open_coco_file(
     resume: bool = False,
     force: bool = False,
 ) -> CocoFile:
-    """Start a file, or with `resume` go on with one. InputError where what is there was made with other settings."""
+    """Start a file, or with `resume` go on with one.
+
+    InputError where what is there was made with other settings, or has a photo that is not among these and would be
+    lost.
+    """
     place = journal_path(path)
     journal = Journal.resume(place, settings()) if resume else Journal(place, settings())
-    return CocoFile(path, image_ids, journal, overwrite=resume or force)
+    file = CocoFile(path, image_ids, journal, overwrite=resume or force)
+    others = sorted(file.done - image_ids.keys())
+    if others:
+        with journal:
+            raise InputError(
+                f"{place} is a run over other photos: it has {some(others)}",
+                "give those too, `--force` to start anew, or give another place with `-o`",
+            )
+    return file
 
 
 def _rows(result: PhotoResult, image_id: int) -> list[dict[str, Any]]:

@@ -100,7 +100,7 @@ class Outputs:
         first = next(iter(self.targets.values()))
         if self.format == "yolo":
             place, names = first.with_name(CLASS_NAMES), class_names(self.classes)
-            if not (self.resume and place.exists() and place.read_text(encoding="utf-8") == names):
+            if not (self.resume and place.exists() and place.read_bytes() == names.encode()):
                 write_text(place, names, self.force)
         if self.format != "coco":
             yield

@@ -168,6 +168,16 @@ def test_photos_may_be_added(segment: Run, cut: Cut) -> None:
     assert Path("coco.json").read_bytes() == Path("whole.json").read_bytes()
 
 
+def test_results_of_other_photos_are_not_lost(segment: Run, cut: Cut) -> None:
+    cut(lambda: segment("--format", "coco"))
+    before = contents(".")
+    Path("photos/1.png").rename("photos/b.png")
+    ran = segment("--format", "coco", "--resume")
+    assert (ran.code, ran.out) == (1, "")
+    assert "coco.jsonl is a run over other photos: it has photos/1.png give those too" in ran.words
+    assert contents(".") == before
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -214,11 +224,12 @@ def test_what_a_kill_left_of_separate_files_is_made_anew(segment: Run) -> None:
 
 def test_names_of_other_classes_are_not_overwritten(segment: Run, cut: Cut) -> None:
     cut(lambda: segment("--format", "yolo", "-o", "out/"))
-    Path("out/classes.txt").write_text("boat\n")
-    ran = segment("--format", "yolo", "-o", "out/", "--resume")
-    assert ran.code == 1
-    assert "out/classes.txt exists already" in ran.words
-    assert Path("out/classes.txt").read_text() == "boat\n"
+    for other in (b"boat\n", b"\xff"):
+        Path("out/classes.txt").write_bytes(other)
+        ran = segment("--format", "yolo", "-o", "out/", "--resume")
+        assert ran.code == 1
+        assert "out/classes.txt exists already" in ran.words
+        assert Path("out/classes.txt").read_bytes() == other
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to write to")
