@@ -79,7 +79,7 @@ def nanosam(
 def main() -> None:
     """Run the command line and end the process with 0 done, 1 failed, 2 usage, 130 interrupted, 143 by SIGTERM."""
     console.configure()
-    _Sigterm.listen()
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(prog_name=app.info.name)
     except NanosamError as error:
@@ -95,25 +95,14 @@ def main() -> None:
             console.example(example)
     if code == INTERRUPTED:
         console.info("interrupted")
-        code = TERMINATED if _Sigterm.came else INTERRUPTED
+        code = TERMINATED if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN else INTERRUPTED
     sys.exit(code if _flushed(code) else FAILED)
 
 
-class _Sigterm:
-    """The signal of `kill`, `timeout` and service managers ends a command as Ctrl-C does: what is done is kept."""
-
-    came = False
-
-    @classmethod
-    def listen(cls) -> None:
-        cls.came = False
-        signal.signal(signal.SIGTERM, cls._interrupt)
-
-    @classmethod
-    def _interrupt(cls, *_: object) -> None:
-        cls.came = True
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `timeout` sends two, and the second must not stop the ending
-        raise KeyboardInterrupt
+def _interrupt(*_: object) -> None:
+    """SIGTERM, of `kill`, `timeout` and service managers, ends a command as Ctrl-C does: what is done is kept."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `timeout` sends two, and the second must not stop the ending
+    raise KeyboardInterrupt
 
 
 def _flushed(code: int) -> bool:

@@ -210,6 +210,9 @@ OutputOption = Annotated[
     str | None, typer.Option("-o", "--output", metavar="PATH", rich_help_panel=OUTPUT, help="Where to write.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", rich_help_panel=OUTPUT, help="Overwrite files that exist.")]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", rich_help_panel=OUTPUT, help="Go on with a run that was cut off.")
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print the result as JSON, one object a line.")
 ]

@@ -91,6 +91,7 @@ def benchmark(
         nanosam benchmark --compare before.json after.json
     """
     from nanosam_cli.core.benchmark import Runtime
+    from nanosam_cli.core.files import check_writable
 
     if compare:
         if encoder or decoder or results or image or output:
@@ -98,13 +99,17 @@ def benchmark(
         _compare([Path(file) for file in models or []], markdown, json)
         return
     target = None if output is None else Path(output)
-    if target and target.exists() and not force:  # known before minutes are spent
-        raise OutputError(f"{target} exists already", "add `--force` to overwrite it, or give another place with `-o`")
+    if target:  # known before minutes are spent
+        check_writable(target.parent)
+        if target.exists() and not force:
+            raise OutputError(
+                f"{target} exists already", "add `--force` to overwrite it, or give another place with `-o`"
+            )
     runtime = Runtime(backend, device.value if device else None, threads)
     candidates = _candidates(models or [], encoder, decoder, runtime)
     run = _measure(candidates, image, results or [], runtime, repeats)
+    _report(run, markdown, json)  # first: it is not to be lost to a disk that is full
     _save(run, target, force)
-    _report(run, markdown, json)
 
 
 def _candidates(models: list[str], encoder: Path | None, decoder: Path | None, runtime: Runtime) -> list[Candidate]:

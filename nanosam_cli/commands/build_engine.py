@@ -249,12 +249,13 @@ def _settings(
     level: int | None,
     no_proof: bool,
 ) -> Settings:
-    from nanosam_cli.core.engine.build import Settings, timing_cache
+    from nanosam_cli.core.engine.build import Settings, check_timing_cache, timing_cache
     from nanosam_cli.core.engine.tensorrt import BuildSettings
     from nanosam_cli.core.precision.photos import photos_of
 
     photos = photos_of(validate)
     calibration = photos_of(calibrate) if calibrate else photos
+    check_timing_cache(chosen.target)
     builder = BuildSettings(workspace, level, timing_cache(chosen.target))
     return Settings(builder, thresholds, photos, calibration, prove=not no_proof)
 

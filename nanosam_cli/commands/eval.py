@@ -23,6 +23,7 @@ from nanosam_cli.options import (
     JsonOption,
     ModelOption,
     QuietOption,
+    ResumeOption,
     ThreadsOption,
     VerboseOption,
     parse_number,
@@ -154,9 +155,7 @@ def coco(
             "-o", "--output", metavar="FILE", rich_help_panel=OUTPUT, help="Results, JSON; else results.json."
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", rich_help_panel=OUTPUT, help="Go on with a run that was cut off.")
-    ] = False,
+    resume: ResumeOption = False,
     save_masks: Annotated[
         bool,
         typer.Option("--save-masks", rich_help_panel=OUTPUT, help="Also write FILE.masks.json, COCO results."),
@@ -189,8 +188,10 @@ def coco(
     from nanosam_cli.core.evaluation_plan import Choice, plan_evaluation
     from nanosam_cli.core.evaluation_run import start_run
     from nanosam_cli.core.protocols import PROTOCOLS
-    from nanosam_cli.core.segmenters import open_segmenter
+    from nanosam_cli.core.segmenters import BASELINES, open_segmenter
+    from nanosam_cli.core.zoo import check_model
 
+    check_model(model, BASELINES)  # before data is looked for: a wrong word is mended sooner than a missing file
     kind, part = prompt or PromptKind(True, 0), shard or Shard(1, 1)
     prompting = Prompting(kind.boxes, kind.points, box_noise, seed)
     choice = Choice(PROTOCOLS[protocol.value], category or [], limit, part)
@@ -280,8 +281,10 @@ def davis(
     """
     from nanosam_cli.core.tracking.clips import find_clips
     from nanosam_cli.core.tracking.davis_run import DavisScore, Places, score_clip
-    from nanosam_cli.core.tracking.followers import open_follower
+    from nanosam_cli.core.tracking.followers import COPY, open_follower
+    from nanosam_cli.core.zoo import check_model
 
+    check_model(model, [COPY])
     clips = find_clips(folder, clip or [], split)
     places = Places(sheets, masks, force).checked(clips)
     scores = []

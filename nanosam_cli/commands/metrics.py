@@ -147,20 +147,20 @@ def metrics(
         borders_twice=protocol is Borders.nanosam,
     )
     grouped_by = (by or By.size).value
+    if plot is not None:  # files before the table: what goes wrong with them is all that is said
+        _plot(opened, groups, plot, force)
     if worst is not None:
         chosen = opened[0].only(next(iter(groups.values())))
-        _print(worst_report(chosen, worst, names), json, markdown)
         if output is not None:
             saved = [masks] if masks else [path for path in map(masks_path, files) if path.exists()]
             _draw_worst(chosen, worst, output, force, annotations, images, saved)
+        _print(worst_report(chosen, worst, names), json, markdown)
     elif len(opened) == 1:
         _print(summary_report(opened[0], groups, grouped_by), json, markdown)
     else:
         for key, values in made_differently(opened).items():
             console.warn(f"the files differ in {key}: {', '.join(values)}")
         _print(comparison_report(opened, groups, grouped_by), json, markdown)
-    if plot is not None:
-        _plot(opened, groups, plot, force)
 
 
 def _check_options(

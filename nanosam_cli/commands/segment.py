@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,7 @@ from nanosam_cli.options import (
     OutputOption,
     PointOption,
     QuietOption,
+    ResumeOption,
     ThreadsOption,
     VerboseOption,
     parse_number,
@@ -160,6 +162,7 @@ def segment(
     ] = False,
     output: OutputOption = None,
     force: ForceOption = False,
+    resume: ResumeOption = False,
     json: JsonOption = False,
     model: ModelOption = None,
     encoder: EncoderOption = None,
@@ -173,7 +176,8 @@ def segment(
     """Segment objects in photos: from boxes, points and masks, from other models' findings, or everything there is.
 
     Every --box is an object. Points describe one object, together with the box if there is one. Without -o the results
-    go to the working directory: photo_mask.png, photo_overlay.png, photo_rle.json, coco.json.
+    go to the working directory: photo_mask.png, photo_overlay.png, photo_rle.json, coco.json. A run over many photos
+    that was cut off goes on with --resume and ends with the same files.
 
         nanosam segment photo.jpg --box 10,20,300,400
 
@@ -192,7 +196,7 @@ def segment(
     from nanosam_cli.core.photo_result import Tally
     from nanosam_cli.core.predictor import load_predictor
     from nanosam_cli.core.request import STDIN, find_photos, some
-    from nanosam_cli.core.segmenting import Reading, check_reading, segment_photo
+    from nanosam_cli.core.segmenting import Reading, check_reading, run_settings, segment_photo
 
     asked = Asked(
         boxes=box or [],
@@ -225,9 +229,11 @@ def segment(
     check_reading(job, reading)
     _report_unmatched(job)
     photos = list(job.sources)
-    tally = Tally(len(photos), failed=list(job.missing))
+    outputs = plan_outputs(photos, format.value, output, separate, force, job.classes, simplify, resume)
+    if outputs.are_there:
+        console.info("the results are there already, and no run that was cut off: nothing is done")
+        return
     with (
-        plan_outputs(photos, format.value, output, separate, force, job.classes, simplify) as outputs,
         job,
         load_predictor(
             model,
@@ -238,33 +244,42 @@ def segment(
             threads=threads,
             note=console.info,
         ) as predictor,
-        _closing_line(tally),
-        console.progress("segment", len(photos), "photos") as advance,
+        outputs.opened(partial(run_settings, predictor, asked, reading)),
     ):
         for session in (predictor.encoder, predictor.decoder):
             console.detail(f"{session.path}: {session.backend}")
         if job.about:
             console.info(job.about)
-        for photo in photos:
-            try:
-                result = segment_photo(predictor, job, photo, sys.stdin.buffer if photo == STDIN else photo, reading)
-            except (InputError, UsageError) as error:
-                if len(photos) == 1:
-                    raise
-                console.warn(f"{photo} is passed over: {error}", error.hint)  # one bad photo does not stop the others
-                tally.failed.append(str(photo))
+        done = outputs.done
+        if done:
+            console.info(f"{len(done)} of {len(photos)} photos are done already")
+        left = [photo for photo in photos if photo not in done]
+        tally = Tally(len(left), failed=list(job.missing))
+        with _closing_line(tally), console.progress("segment", len(photos), "photos", done=len(done)) as advance:
+            for photo in left:
+                try:
+                    result = segment_photo(
+                        predictor, job, photo, sys.stdin.buffer if photo == STDIN else photo, reading
+                    )
+                except (InputError, UsageError) as error:
+                    if len(photos) == 1:
+                        raise
+                    console.warn(f"{photo} is passed over: {error}", error.hint)  # one bad photo stops no others
+                    tally.failed.append(str(photo))
+                    advance()
+                    continue
+                outputs.write(result)
+                tally.add(result)
+                for note in result.request.notes:
+                    console.warn(f"{photo}: {note}")
+                if outputs.loses(result):
+                    console.warn(
+                        f"masks of {photo} overlap; the smaller lie on top", "--separate keeps all of them whole"
+                    )
+                _report(result, json, brief=len(photos) > 1)
                 advance()
-                continue
-            outputs.write(result)
-            tally.add(result)
-            for note in result.request.notes:
-                console.warn(f"{photo}: {note}")
-            if outputs.loses(result):
-                console.warn(f"masks of {photo} overlap; the smaller lie on top", "--separate keeps all of them whole")
-            _report(result, json, brief=len(photos) > 1)
-            advance()
     if tally.failed:
-        raise InputError(f"no result for {some(tally.failed)}")
+        raise InputError(f"no result for {some(tally.failed)}", "--resume tries them again, once they are mended")
 
 
 @contextmanager
@@ -272,6 +287,10 @@ def _closing_line(tally: Tally) -> Iterator[None]:
     """Many photos end with a summary, after Ctrl-C too: what was done stays."""
     try:
         yield
+    except KeyboardInterrupt:
+        if tally.photos > 1:
+            console.info("--resume goes on with the photos that are left")
+        raise
     finally:
         if tally.photos > 1:
             console.info(str(tally))

@@ -96,7 +96,7 @@ def read_annotations(annotations: Path, images: Path | None = None) -> Annotatio
         )
         categories = {entry["id"]: str(entry["name"]) for entry in content.get("categories", [])}
         return Annotations(annotations, sha256(data).hexdigest(), photos, categories, missing)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{annotations} is not JSON: {error}") from error
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"{annotations} is not a COCO instances file: {fault(error)}") from error
@@ -114,7 +114,7 @@ def _segmentation(entry: dict[str, Any], height: int, width: int) -> dict[str, A
     try:
         rle = _compressed(segmentation, height, width)
         size = tuple(rle["size"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"annotation {entry['id']} has a segmentation that cannot be read: {error!r}") from error
     if size != (height, width):
         raise InputError(f"annotation {entry['id']} has a mask of {size}, its photo is ({height}, {width})")
@@ -125,7 +125,7 @@ def _annotated_object(entry: dict[str, Any], rle: dict[str, Any]) -> AnnotatedOb
     try:
         x, y, width, height = (float(side) for side in entry["bbox"])
         area = float(entry["area"])
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"annotation {entry['id']} has no usable bbox and area: {error}") from error
     if not all(math.isfinite(number) for number in (x, y, width, height, area)):
         raise InputError(f"annotation {entry['id']} has a bbox or an area that is no finite number")

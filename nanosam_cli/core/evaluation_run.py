@@ -23,7 +23,7 @@ from nanosam_cli.core.evaluation import PhotoResult, evaluate
 from nanosam_cli.core.evaluation_plan import Plan
 from nanosam_cli.core.files import atomic_write
 from nanosam_cli.core.formats import mask_to_rle
-from nanosam_cli.core.journal import Journal, check_same
+from nanosam_cli.core.journal import Journal, check_choice, check_free, check_same, journal_path
 from nanosam_cli.core.results import (
     SCHEMA_VERSION,
     ObjectResult,
@@ -136,11 +136,6 @@ class EvaluationRun:
         self.journal.__exit__(kind, error, trace)
 
 
-def journal_path(output: Path) -> Path:
-    """`results.json` -> `results.jsonl`."""
-    return output.with_suffix(".jsonl")
-
-
 def start_run(plan: Plan, output: Path, *, resume: bool = False, force: bool = False) -> EvaluationRun:
     """Check the places that are written to and open the journal.
 
@@ -152,17 +147,15 @@ def start_run(plan: Plan, output: Path, *, resume: bool = False, force: bool = F
         OutputError: results are there already, or the place cannot be written.
         InputError: the run that is there has other settings.
     """
-    if resume and force:
-        raise UsageError("--resume goes on with a run, --force starts anew", "give one of them")
+    path = journal_path(output)
+    check_choice(resume, force)
     if output.suffix.lower() != ".json":
         raise UsageError(f"results are a .json file, not {output}", f"-o {output.with_suffix('.json')}")
-    path = journal_path(output)
     if resume and output.exists() and not path.exists():
         check_same(meta_path(output), read_results(output).settings, plan.settings)
         return EvaluationRun(plan, output, None)
     if not resume and not force:
-        if path.exists():
-            raise OutputError(f"{path} holds a run that was not finished", "--resume goes on, --force starts anew")
+        check_free(path)
         for old in (output, meta_path(output), masks_path(output)):
             if old.exists():
                 raise OutputError(f"{old} exists already", "add `--force` to overwrite it, or give another place")

@@ -20,7 +20,7 @@ from nanosam_cli.core.errors import OutputError
 from nanosam_cli.core.export_parts import WHOLE, ExportOptions, Part, Precision, make_part
 from nanosam_cli.core.export_proof import LIMITS, Note, PhotoProof, Proof, prove_half
 from nanosam_cli.core.export_source import Source, load_source
-from nanosam_cli.core.files import atomic_write, file_sha256, write_text
+from nanosam_cli.core.files import atomic_write, check_writable, file_sha256, write_text
 from nanosam_cli.core.frame import COORDINATE_SIZE
 from nanosam_cli.core.half import convert_to_fp16, stored_in_half
 from nanosam_cli.core.half_emulation import emulate_half
@@ -75,7 +75,8 @@ def export_model(
     """
     options = options or ExportOptions()
     places = {name: folder / f"{name}.onnx" for name in options.names(what)}
-    if not overwrite:  # known before minutes are spent
+    check_writable(folder)  # known before minutes are spent
+    if not overwrite:
         for path in (*places.values(), *map(_card_path, places.values())):
             if path.exists():
                 raise OutputError(f"{path} exists already", "add `--force` to overwrite it, or give another folder")

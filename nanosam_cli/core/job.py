@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nanosam_cli.core.detection_files import read_detections
 from nanosam_cli.core.detections import Choice, PhotoDetections, known_classes
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.everything import Everything
+from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.parts import read_parts
 from nanosam_cli.core.photo_names import ByPhoto
 from nanosam_cli.core.pose import AUTO, MIN_CONFIDENCE, PoseChoice, PosePrompt, SeenPeople
@@ -39,6 +40,9 @@ _BELONGS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(_GRID, ("--everything",)),
 }
 _SPELLING = {"classes": "class", "parts": "part", "part_table": "parts", "people": "person", "crop_layers": "crops"}
+
+
+_FILES = ("mask", "prompts", "detections", "class_names", "text_model", "pose", "part_table")
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ class Asked:
     min_stability: float | None = None
     min_area: int | None = None
     batch: int | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What was said, for the record of a long run. Plain values for JSON; a file stands for its content."""
+        said = {name: value for name, value in vars(self).items() if value not in (None, (), [])}
+        return {name: _content(value) if name in _FILES else value for name, value in said.items()}
 
     def place(self) -> str:
         """The option that the prompts come from. UsageError where there are two, or one that does nothing."""
@@ -120,6 +129,12 @@ class Job:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._opened.close()
+
+
+def _content(place: Path | str) -> str:
+    """A file's SHA-256; the name itself of a folder, or of what is no file."""
+    path = Path(place)
+    return f"{path.name} sha256 {file_sha256(path)}" if path.is_file() else str(place)
 
 
 def make_job(photos: Sequence[Path], asked: Asked) -> Job:

@@ -6,23 +6,25 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from nanosam_cli.core.annotation_files import CLASS_NAMES, class_names, labelme, yolo_segments
+from nanosam_cli.core.coco_file import CocoFile, open_coco_file
 from nanosam_cli.core.errors import OutputError, UsageError
 from nanosam_cli.core.files import check_writable, write_text
-from nanosam_cli.core.formats import coco_annotation, coco_results, mask_to_polygons, mask_to_rle
+from nanosam_cli.core.formats import mask_to_polygons, mask_to_rle
 from nanosam_cli.core.image import write_png
-from nanosam_cli.core.photo_result import SCHEMA_VERSION, Image, PhotoResult, score
+from nanosam_cli.core.journal import check_choice, check_free, journal_path
+from nanosam_cli.core.photo_result import SCHEMA_VERSION, Image, PhotoResult
 from nanosam_cli.core.render import PALETTE, cutout, label_map, overlap, overlay, union
 from nanosam_cli.core.request import STDIN, some
 
-_FURTHER_KEYS = ("file_name", "category_name")
+_FIRST = ("1", "1-1")  # how the first of a photo's separate files is numbered; see `Found.name`
 PNG_KEY = "nanosam.objects"  # the text of a PNG that says what its objects are
 
 
@@ -49,11 +51,7 @@ OUTLINES = ("polygon", "yolo", "labelme")  # formats that hold outlines
 
 @dataclass
 class Outputs:
-    """Where the results of a run go. Made by `plan_outputs`; leaving its `with` block writes what all photos share.
-
-    That is the COCO file, or the names of YOLO's classes. It is written after an error or Ctrl-C too, with the photos
-    that were done: hours of work stay.
-    """
+    """Where the results of a run go. Made by `plan_outputs`; photos are written while `opened`."""
 
     format: str
     targets: Mapping[Path, Path]  # photo -> file; with `separate`, objects put their number before the suffix
@@ -62,77 +60,96 @@ class Outputs:
     separate: bool = False
     force: bool = False
     simplify: float = 0.0  # pixels, of outlines; see `mask_to_polygons`
-    _annotations: list[dict[str, Any]] = field(default_factory=list)
+    resume: bool = False
+    _coco: CocoFile | None = None
+
+    @property
+    def done(self) -> set[Path]:
+        """Photos that an earlier run has done, which `resume` leaves as they are."""
+        if self._coco is not None:
+            return self._coco.done
+        return {photo for photo, file in self.targets.items() if self.resume and self._is_whole(file)}
+
+    @property
+    def are_there(self) -> bool:
+        """Whether `resume` has nothing left to do. Of a COCO file it cannot be seen which photos are in it."""
+        if self.format != "coco":
+            return self.resume and all(map(self._is_whole, self.targets.values()))
+        file = next(iter(self.targets.values()))
+        return self.resume and file.exists() and not journal_path(file).exists()
+
+    def _is_whole(self, file: Path) -> bool:
+        """Whether a photo's results are all there: of `separate` ones, the first is written last."""
+        return any(one.exists() for one in ([_numbered(file, name) for name in _FIRST] if self.separate else [file]))
+
+    @property
+    def _overwrite(self) -> bool:
+        """Without `force`, only what a killed run has left of a photo's separate files."""
+        return self.force or (self.resume and self.separate)
+
+    @contextmanager
+    def opened(self, settings: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
+        """Start, or with `resume` go on with, what all photos share: the COCO file, or the names of YOLO's classes.
+
+        `settings`, asked for a COCO file alone, decide the masks: see `CocoFile` for what becomes of a run.
+
+        Raises:
+            OutputError: a file cannot be written, or has the names of other classes.
+            InputError: a COCO file was begun with other settings.
+        """
+        first = next(iter(self.targets.values()))
+        if self.format == "yolo":
+            place, names = first.with_name(CLASS_NAMES), class_names(self.classes)
+            if not (self.resume and place.exists() and place.read_bytes() == names.encode()):
+                write_text(place, names, self.force)
+        if self.format != "coco":
+            yield
+            return
+        with open_coco_file(first, self.image_ids, settings, self.resume, self.force) as self._coco:
+            yield
 
     def write(self, result: PhotoResult) -> None:
         """Write one photo's files and note their names in the result; a COCO file is written at the end."""
         with result.watch("write"):
             target = self.targets[result.photo]
             result.files = [target]
-            if self.format == "coco":
-                self._annotations += self._coco(result)
+            if self._coco is not None:
+                self._coco.add(result)
             elif not self.separate:
                 self._write_file(target, result)
             else:
-                result.files = [target.with_name(f"{target.stem}_{o.name}{target.suffix}") for o in result.found]
-                for file, one in zip(result.files, result.found):
+                result.files = [_numbered(target, one.name) for one in result.found]
+                for file, one in reversed([*zip(result.files, result.found)]):  # the first says that all are there
                     self._write_file(file, replace(result, found=[one]))
 
     def loses(self, result: PhotoResult) -> bool:
         """Whether masks overlap in a label PNG, which can give a pixel to one object only."""
         return self.format == "png" and not self.separate and overlap(result.masks)
 
-    def __enter__(self) -> Outputs:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        first = next(iter(self.targets.values()))
-        if self.format == "yolo":
-            write_text(first.with_name(CLASS_NAMES), class_names(self.classes), self.force)
-        if self.format != "coco" or (error is not None and not self._annotations):
-            return
-        results = coco_results(self._annotations) if self._annotations else []  # nothing found is a result too
-        # loadRes ignores further keys; without the name nobody could tell which photo an invented id stands for
-        further = [{key: full[key] for key in _FURTHER_KEYS if key in full} for full in self._annotations]
-        named = [{**result, **more} for result, more in zip(results, further)]
-        write_text(first, json.dumps(named) + "\n", self.force)
-
     def _write_file(self, file: Path, result: PhotoResult) -> None:
         image, masks = result.image, result.masks
         about = {PNG_KEY: json.dumps(result.objects())}
         if self.format == "png" and self.separate:
-            write_png(file, masks[0], overwrite=self.force, text=about)
+            write_png(file, masks[0], overwrite=self._overwrite, text=about)
         elif self.format == "png":
-            write_png(file, label_map(masks, image.shape[:2]), PALETTE, overwrite=self.force, text=about)
+            write_png(file, label_map(masks, image.shape[:2]), PALETTE, overwrite=self._overwrite, text=about)
         elif self.format == "overlay":
-            write_png(file, _draw(result), overwrite=self.force, text=about)
+            write_png(file, _draw(result), overwrite=self._overwrite, text=about)
         elif self.format == "cutout":
-            write_png(file, cutout(image, union(masks, image.shape[:2])), overwrite=self.force, text=about)
+            write_png(file, cutout(image, union(masks, image.shape[:2])), overwrite=self._overwrite, text=about)
         elif self.format == "yolo":
-            write_text(file, yolo_segments(result, self.classes, self.simplify), self.force)
+            write_text(file, yolo_segments(result, self.classes, self.simplify), self._overwrite)
         elif self.format == "labelme":
             photo = result.photo.name if result.photo == STDIN else os.path.relpath(result.photo, file.parent)
-            write_text(file, json.dumps(labelme(result, photo, self.simplify)) + "\n", self.force)
+            write_text(file, json.dumps(labelme(result, photo, self.simplify)) + "\n", self._overwrite)
         else:
-            write_text(file, json.dumps(self._shapes(result)) + "\n", self.force)
+            write_text(file, json.dumps(self._shapes(result)) + "\n", self._overwrite)
 
     def _shapes(self, result: PhotoResult) -> dict[str, Any]:
         encode = mask_to_rle if self.format == "rle" else partial(mask_to_polygons, simplify=self.simplify)
         objects = [{**record, "segmentation": encode(mask)} for record, mask in zip(result.objects(), result.masks)]
         size = list(result.image.shape[:2])
         return {"schema_version": SCHEMA_VERSION, "image": result.photo.name, "size": size, "objects": objects}
-
-    def _coco(self, result: PhotoResult) -> list[dict[str, Any]]:
-        image_id, first = self.image_ids[result.photo], len(self._annotations) + 1
-        entries = []
-        for row, one in enumerate(result.found):
-            tag = result.request.tag(one.prompt)
-            entry = coco_annotation(one.segmentation, first + row, image_id, tag.category_id)
-            name = {} if tag.name is None else {"category_name": tag.name}
-            entries.append({**entry, "score": score(one, result.request), "file_name": result.photo.name, **name})
-        return entries
 
 
 def _draw(result: PhotoResult) -> Image:
@@ -152,26 +169,23 @@ def plan_outputs(
     force: bool = False,
     classes: Mapping[int, str] | None = None,
     simplify: float | None = None,
+    resume: bool = False,
 ) -> Outputs:
     """Decide every file name and check them all, so that no work is lost to a name.
 
     `output` is a directory where it is one, ends with a slash, or has to hold several files; else a file. Without it,
     files go to the working directory. `classes` names the category ids that objects may have. `simplify`, in
-    pixels, is for outlines.
+    pixels, is for outlines. With `resume`, photos whose files are there count as done.
 
     Raises:
         UsageError: options do not go together, two photos would write one file, a photo would be overwritten, or the
             suffix does not fit.
-        OutputError: files exist and `force` is false, or a place cannot be written.
+        OutputError: files exist and neither `force` nor `resume` is asked for, or a place cannot be written.
     """
-    if format not in FORMATS:
-        raise UsageError(f"unknown format: {format}", f"choose one of {', '.join(FORMATS)}")
-    if format == "coco" and separate:
-        raise UsageError("--format coco writes one file for all photos, so it takes no --separate")
-    if simplify is not None and format not in OUTLINES:
-        raise UsageError(
-            f"--format {format} has no outlines, so it takes no --simplify", f"--format {' or '.join(OUTLINES)}"
-        )
+    check_choice(resume, force)
+    if resume and STDIN in photos:
+        raise UsageError("--resume cannot know which photo comes through a pipe", "give files or folders instead of -")
+    _check_format(format, separate, simplify)
     kind = FORMATS[format]
     single = len(photos) == 1 or format == "coco"
     directory = output is None or not single or output.endswith(("/", os.sep)) or Path(output).is_dir()
@@ -191,16 +205,24 @@ def plan_outputs(
     for file in files:
         if file.resolve() in inputs:
             raise UsageError(f"{file} would overwrite a photo that is read", "give another place with `-o`")
-    existing = [] if force else [old for file in files for old in _existing(file, separate and file not in shared)]
-    if existing:
-        count = "" if len(existing) == 1 else f"{len(existing)} files: "
-        raise OutputError(
-            f"{count}{some(existing)} exist{'s' if len(existing) == 1 else ''} already; nothing was done",
-            "add `--force` to overwrite, or give another place with `-o`",
-        )
+    if not force and not resume:
+        if format == "coco":
+            check_free(journal_path(files[0]))
+        _check_existing([old for file in files for old in _existing(file, separate and file not in shared)], single)
     for parent in {file.parent for file in files}:
         check_writable(parent)
-    return Outputs(format, targets, _image_ids(photos), classes or {}, separate, force, simplify or 0.0)
+    return Outputs(format, targets, _image_ids(photos), classes or {}, separate, force, simplify or 0.0, resume)
+
+
+def _check_format(format: str, separate: bool, simplify: float | None) -> None:
+    if format not in FORMATS:
+        raise UsageError(f"unknown format: {format}", f"choose one of {', '.join(FORMATS)}")
+    if format == "coco" and separate:
+        raise UsageError("--format coco writes one file for all photos, so it takes no --separate")
+    if simplify is not None and format not in OUTLINES:
+        raise UsageError(
+            f"--format {format} has no outlines, so it takes no --simplify", f"--format {' or '.join(OUTLINES)}"
+        )
 
 
 def _names(photos: Sequence[Path], format: str) -> dict[Path, str]:
@@ -229,6 +251,20 @@ def _check_clashes(targets: Mapping[Path, Path]) -> None:
                 f"{some(photos)} would all be written to {target}",
                 "rename one of them, or run them apart, each with its own `-o FOLDER/`",
             )
+
+
+def _check_existing(files: Sequence[Path], single: bool) -> None:
+    if files:
+        count = "" if len(files) == 1 else f"{len(files)} files: "
+        more = "" if single else "`--resume` to do what is left, "
+        raise OutputError(
+            f"{count}{some(files)} exist{'s' if len(files) == 1 else ''} already; nothing was done",
+            f"add `--force` to overwrite, {more}or give another place with `-o`",
+        )
+
+
+def _numbered(file: Path, name: str) -> Path:
+    return file.with_name(f"{file.stem}_{name}{file.suffix}")
 
 
 def _existing(file: Path, separate: bool) -> list[Path]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.parts import CROWN, Part
-from nanosam_cli.core.request import Request, Tag, some
-from nanosam_cli.core.types import BACKGROUND, FOREGROUND, PADDING
+from nanosam_cli.core.request import Request, Tag, padded_points, some
+from nanosam_cli.core.types import BACKGROUND, FOREGROUND
 
 if TYPE_CHECKING:
     from nanosam_cli.core.pose_estimator import PoseEstimator
@@ -171,17 +171,11 @@ class _PartPrompt:
 
 def _request(objects: Sequence[_PartPrompt], original_hw: tuple[int, int], notes: Sequence[str]) -> Request:
     """Boxes are for all objects or for none: where one part has no box, points alone say what is meant."""
-    points = [one.points() for one in objects]
-    longest = max(map(len, points), default=0)
-    places = np.zeros((len(objects), longest, 2), np.float32)
-    labels = np.full((len(objects), longest), PADDING, np.float32)
-    for row, marks in enumerate(points):
-        for column, (x, y, label) in enumerate(marks):
-            places[row, column], labels[row, column] = (x, y), label
+    points, labels = padded_points([one.points() for one in objects])
     boxes = None
     if all(one.part.box for one in objects):
         boxes = np.array([one.box(original_hw) for one in objects], np.float32).reshape(-1, 4)
-    return Request(boxes, places, labels, tags=[one.tag for one in objects], notes=notes)
+    return Request(boxes, points, labels, tags=[one.tag for one in objects], notes=notes)
 
 
 def _inside(point: Keypoint, original_hw: tuple[int, int]) -> bool:

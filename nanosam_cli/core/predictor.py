@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nanosam_cli.core.contract import read_contract
 from nanosam_cli.core.engine.choice import Note, model_paths
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
+from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.prompts import check_prompt, decoder_points
 from nanosam_cli.core.session import Session, Tensor, host, open_session
@@ -83,6 +84,14 @@ class Predictor:
     def close(self) -> None:
         self.encoder.close()
         self.decoder.close()
+
+    def describe(self) -> dict[str, Any]:
+        """What it runs, for a run's record. Plain values for JSON, the same for the same files and backends."""
+        parts = {"encoder": self.encoder, "decoder": self.decoder}
+        return {
+            **{part: {"file": one.path.name, "sha256": file_sha256(one.path)} for part, one in parts.items()},
+            "backend": sorted({one.backend for one in parts.values()}),
+        }
 
     def prepare_image(self, image: NDArray[np.uint8]) -> PreparedImage:
         """(H, W, 3) uint8 RGB -> the encoder's input, to be made in a thread of its own while the encoder runs."""

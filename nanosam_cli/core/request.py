@@ -27,6 +27,7 @@ PLACES = "--box, --point, --mask, --prompts, --detections, --text, --pose or --e
 STDIN = Path("-")  # stands for a photo that comes through a pipe
 
 _OUTPUT = re.compile(r"_(mask|overlay|cutout)(_\d+(-\d+)?)?$")  # how `outputs` names pictures
+_LARGEST = float(np.finfo(np.float32).max)
 _EXAMPLE = "nanosam segment photo.jpg --box 10,20,300,400"
 _LAYOUT = '{"photo.jpg": {"boxes": [[x0, y0, x1, y1], ...], "points": [[x, y, label], ...]}}'
 
@@ -121,7 +122,7 @@ def read_entries(path: Path, what: str, layout: str) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}", f"expected {layout}") from error
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} names no {what}", f"expected {layout}")
@@ -156,25 +157,32 @@ def _list(value: Any, where: str) -> list[Any]:
 
 def _row(value: Any, lengths: tuple[int, ...], where: str) -> list[float]:
     numbers = isinstance(value, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
-    if not numbers or len(value) not in lengths or not np.isfinite(value).all():
+    if not numbers or len(value) not in lengths or not all(abs(v) <= _LARGEST for v in value):  # NaN neither
         wanted = "x0, y0, x1, y1" if lengths == (4,) else "x, y or x, y, label"
         raise InputError(f"{where}: {json.dumps(value)} is not [{wanted}]", f"the layout is {_LAYOUT}")
     return [float(v) for v in value]
 
 
+@np.errstate(over="ignore")  # a number beyond float32 becomes infinite, and is refused as that
 def _request(boxes: Sequence[Box], groups: Sequence[Sequence[Point]]) -> Request:
-    """Boxes and, for each object, its points; shorter lists of points are filled up with padding."""
+    """Boxes and, for each object, its points."""
     corners = np.array(boxes, np.float32) if boxes else None
+    return Request(corners, *padded_points(groups)) if any(groups) else Request(corners)
+
+
+def padded_points(groups: Sequence[Sequence[Point]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The points (P, N, 2) x y and labels (P, N) of P objects, lists that are shorter filled up with padding.
+
+    A point without a label is on its object.
+    """
     longest = max(map(len, groups), default=0)
-    if not longest:
-        return Request(corners)
     points = np.zeros((len(groups), longest, 2), np.float32)
     labels = np.full((len(groups), longest), PADDING, np.float32)
     for row, group in enumerate(groups):
         for column, point in enumerate(group):
             points[row, column] = point[:2]
             labels[row, column] = point[2] if len(point) > 2 else FOREGROUND
-    return Request(corners, points, labels)
+    return points, labels
 
 
 def _each(points: Sequence[Point]) -> list[list[Point]]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
+_EXPECTED = "expected what `nanosam eval coco` writes"
+
 
 @dataclass(frozen=True)
 class ObjectResult:
@@ -139,19 +141,20 @@ def read_results(path: Path) -> Results:
         raise InputError(f"no such results file: {path}", "nanosam eval coco") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
-    except ValueError as error:  # not JSON, or not text
-        unfinished = path.suffix == ".jsonl"
-        raise InputError(
-            f"{path} is {'a run that was not finished' if unfinished else f'not a whole JSON file: {error}'}",
-            "nanosam eval coco --resume, with the run's own options, goes on with it",
-        ) from error
+    except (ValueError, RecursionError) as error:  # not JSON, or not text
+        if path.suffix == ".jsonl":
+            raise InputError(
+                f"{path} is a run that was not finished",
+                "nanosam eval coco --resume, with the run's own options, goes on with it",
+            ) from error
+        raise InputError(f"{path} is not a whole JSON file: {error}", _EXPECTED) from error
     if not isinstance(rows, list):
-        raise InputError(f"{path} is not a list of results", "expected what `nanosam eval coco` writes")
+        raise InputError(f"{path} is not a list of results", _EXPECTED)
     objects: dict[int, ObjectResult] = {}
     for number, row in enumerate(rows):
         try:
             result = ObjectResult.from_dict(row)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{path}, entry {number}: not a result: {error!r}",
                 f"expected {', '.join(ObjectResult.__dataclass_fields__)}",

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from nanosam_cli.core.annotated_prompts import Prompting
 from nanosam_cli.core.coco import AnnotatedPhoto
 from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.predictor import Predictor, PreparedImage, Select, load_predictor
 from nanosam_cli.core.types import Prompt
@@ -79,14 +78,9 @@ class ModelSegmenter:
             raise UsageError(f"this mask decoder takes {most} points an object (a box counts as two), not {points}")
 
     def describe(self) -> dict[str, Any]:
-        parts = {"encoder": self._predictor.encoder, "decoder": self._predictor.decoder}
-        files = {part: session.path for part, session in parts.items()}
-        name = self._name or parts["encoder"].metadata.get("nanosam.model") or files["encoder"].stem
-        return {
-            "name": name,
-            **{part: {"file": path.name, "sha256": file_sha256(path)} for part, path in files.items()},
-            "backend": sorted({session.backend for session in parts.values()}),
-        }
+        encoder = self._predictor.encoder
+        name = self._name or encoder.metadata.get("nanosam.model") or encoder.path.stem
+        return {"name": name, **self._predictor.describe()}
 
 
 class ShapeSegmenter:

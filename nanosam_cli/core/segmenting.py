@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from nanosam_cli import __version__
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.everything import segment_everything
 from nanosam_cli.core.image import read_image
-from nanosam_cli.core.job import Job
+from nanosam_cli.core.job import Asked, Job
 from nanosam_cli.core.photo_result import PhotoResult, Stopwatch, found_masks, without_overlap
 from nanosam_cli.core.predictor import Predictor
 
@@ -51,3 +52,8 @@ def check_reading(job: Job, reading: Reading) -> None:
         raise UsageError("--everything takes every reading of its clicks by itself, so it takes no --multimask")
     if reading.multimask and reading.exclusive:
         raise UsageError("--multimask gives readings that overlap by their nature, so it takes no --exclusive")
+
+
+def run_settings(predictor: Predictor, asked: Asked, reading: Reading) -> dict[str, Any]:
+    """What decides a run's masks: it goes on only where all this is the same."""
+    return {"nanosam": __version__, "model": predictor.describe(), **asked.settings(), **asdict(reading)}

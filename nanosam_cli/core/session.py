@@ -17,6 +17,7 @@ from nanosam_cli.core.types import DeviceArray
 
 Tensor: TypeAlias = NDArray[Any] | DeviceArray
 
+MAX_THREADS = 1024  # more than any machine has cores; each takes memory, and a runtime that starts 100 000 hangs
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -90,8 +91,9 @@ def open_session(
     path = Path(path)
     device = _setting("device", device, paths.DEVICE, DEVICES)
     name = _setting("backend", backend, paths.BACKEND, ("auto", *(entry.name for entry in BACKENDS)))
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads must be 1 or more, not {threads}")
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        wanted = "1 or more" if threads < 1 else f"{MAX_THREADS} at most"
+        raise UsageError(f"threads must be {wanted}, not {threads}")
     chosen = _backend_of(path, name)
     if not path.is_file():
         raise ModelError(f"model file {path} " + ("is not a file" if path.exists() else "does not exist"))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.frame import Frame
+from nanosam_cli.core.masks import mask_window
 
 FOREGROUND, BACKGROUND = 1, 0  # point labels of a prompt
 PADDING, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 2, 3  # further labels of the mask decoder's file contract
@@ -127,8 +128,8 @@ class Segmentation:
     @property
     def bbox(self) -> tuple[int, int, int, int] | None:
         """x y width height of the mask in original pixels (COCO's order), or None where the mask is empty."""
-        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
-        if not len(rows):
+        window = mask_window(self.mask)
+        if window is None:
             return None
-        x, y = int(columns[0]), int(rows[0])
-        return x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1
+        rows, columns = window
+        return columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -162,6 +162,12 @@ def find_model(name: str) -> ModelSpec:
     near = get_close_matches(name.lower(), MODELS, n=3, cutoff=0.75)  # all names here are somewhat alike
     hint = f"did you mean {' or '.join(near)}?" if near else f"models: {', '.join(MODELS)}"
     raise UsageError(f"unknown model: {name}", hint)
+
+
+def check_model(name: str | None, baselines: Collection[str] = ()) -> None:
+    """UsageError where there is neither a model nor a baseline of that name; without a name, the default is meant."""
+    if name is not None and name not in baselines:
+        find_model(name)
 
 
 def file_path(spec: ModelSpec, part: str) -> Path:

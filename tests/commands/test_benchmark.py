@@ -116,6 +116,7 @@ def test_an_existing_file_is_refused_before_anything_is_measured(own: str, monke
         ("=a,b", 2, "is not NAME=ENCODER,DECODER"),
         ("mine=a.onnx", 2, "is not NAME=ENCODER,DECODER"),
         ("mine=a.onnx,b.onnx", 1, "model file a.onnx does not exist"),
+        ("mine=a.onnx,b.onnx -o photo.png/run.json", 1, "photo.png is not a directory"),
         ("--encoder a.onnx", 2, "--encoder and --decoder go together"),
         ("mine=a.onnx,b.onnx mine=c.onnx,d.onnx", 2, "two models have the same name: mine, mine"),
         ("mine=a.onnx,b.onnx --results none.json", 2, "none.json does not say whose it is"),

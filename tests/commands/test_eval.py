@@ -242,6 +242,12 @@ def test_no_data() -> None:
         (lambda content: content["annotations"][0].update(segmentation="abc"), "annotation 111 has a segmentation"),
         (lambda content: content["annotations"][0].update(segmentation=[[1e9] * 6]), "far outside the photo"),
         (lambda content: content["annotations"][0].update(segmentation={"size": [9, 9], "counts": [81]}), "(9, 9)"),
+        (
+            lambda content: content["annotations"][0].update(segmentation=[[10**400] * 6]),
+            "a segmentation that cannot be",
+        ),
+        (lambda content: content["annotations"][0].update(area=10**400), "no usable bbox and area"),
+        (lambda content: content["images"][0].update(height=-9), "a segmentation that cannot be read"),
         (lambda content: content["annotations"][1].update(id=111), "two annotations with id 111"),
     ],
 )
@@ -275,6 +281,13 @@ def test_wrong_arguments(evaluate: Run, arguments: tuple[str, ...], code: int, w
     assert (ran.code, ran.out) == (code, "")
     assert words in ran.words
     assert not list(Path().glob("results*"))
+
+
+@pytest.mark.parametrize("line", ["coco", "coco --images nowhere", "davis nowhere"])
+def test_an_unknown_model_is_told_before_missing_data(line: str) -> None:
+    ran = run_nanosam("eval", *line.split(), "--model", "nanosam-x0")
+    assert (ran.code, ran.out) == (2, "")
+    assert "unknown model: nanosam-x0" in ran.words
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,10 @@ def test_an_empty_selection_is_no_error() -> None:
         (("a.json", "--json", "--markdown"), 2, "two forms of one table"),
         (("a.json", "-o", "b.json"), 2, "--merge"),
         (("a.json", "--size", "tiny"), 2, "tiny"),
+        (("a.json", "--plot", "plot.txt"), 2, "--plot plot.png"),
+        (("a.json", "--worst", "3", "-o", "sheet.jpg"), 2, "-o sheet.png"),
+        (("half.json",), 1, "expected what `nanosam eval coco` writes"),
+        (("run.jsonl",), 1, "nanosam eval coco --resume"),
         ((), 2, "Missing argument"),
     ],
 )
@@ -279,6 +283,7 @@ def test_wrong_arguments(arguments: tuple[str, ...], code: int, words: str) -> N
     save("other.json", [row | {"id": row["id"] + 99} for row in rows])
     save("moved.json", [row | {"image_id": row["image_id"] + 1} for row in rows])
     Path("half.json").write_text(json.dumps(rows)[:500])
+    Path("run.jsonl").write_text('{"settings": {}}\n{"image_id": 1}\n')
     ran = run_nanosam("metrics", *arguments)
     assert (ran.code, ran.out) == (code, "")
     assert words in ran.words

@@ -335,6 +335,8 @@ def _bad_inputs(own_files: tuple[Path, Path], nvidia_files: tuple[Path, Path]) -
     Path("broken.json").write_text("{")
     Path("list.json").write_text("[1]")
     Path("three.json").write_text('{"good.jpg": {"boxes": [[1, 2, 3]]}}')
+    Path("deep.json").write_text("[" * 100_000)
+    Path("far.json").write_text(f'{{"good.jpg": {{"boxes": [[1, 2, 3, 1{"0" * 400}]]}}}}')
     Path("other.json").write_text('{"other.jpg": {"boxes": [[1, 2, 3, 4]]}}')
     Path("unclear.json").write_text('{"good.jpg": {"boxes": [[1,2,30,40],[1,2,30,40]], "points": [[5,5,1]]}}')
     for name, path in zip(("encoder", "decoder"), own_files):
@@ -371,6 +373,8 @@ BAD = [
     ("good.jpg --box 10,20,10,50", 2, "has no area"),
     ("good.jpg --box 10,20,60", 2, "has 3 numbers; a box is x0,y0,x1,y1 in pixels, such as 10,20,300,400"),
     ("good.jpg --box nan,20,60,50", 2, "is not a finite number"),
+    ("good.jpg --box 1,1,1e39,1e39", 2, "boxes must be finite numbers"),  # in float32
+    ("good.jpg --point 1e39,1", 2, "points must be finite numbers"),
     ("good.jpg --point 100,10", 2, "point 100,10 lies outside the photo"),
     ("good.jpg --point 10,10,0 --each-point", 2, "every point is background"),
     ("good.jpg --each-point", 2, "no prompt"),
@@ -386,6 +390,8 @@ BAD = [
     (f"{GOOD} --prompts other.json", 2, "not by both"),
     ("good.jpg --prompts nowhere.json", 1, "cannot read nowhere.json"),
     ("good.jpg --prompts broken.json", 1, "broken.json is not JSON"),
+    ("good.jpg --prompts deep.json", 1, "deep.json is not JSON"),
+    ("good.jpg --prompts far.json", 1, "0] is not [x0, y0, x1, y1]"),
     ("good.jpg --prompts list.json", 1, "list.json names no photos"),
     ("good.jpg --prompts three.json", 1, "three.json, good.jpg: [1, 2, 3] is not [x0, y0, x1, y1]"),
     ("good.jpg --prompts other.json", 1, "other.json names none of the photos; it has other.jpg"),
@@ -551,7 +557,7 @@ def test_interrupted(segment: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -
     assert ran.code == 130
     assert "2 of 5 photos done" in ran.words
     assert "interrupted" in ran.words
-    assert files("out") == (["coco.json"] if kind == "coco" else ["0_mask.png", "1_mask.png"])
+    assert files("out") == (["coco.json", "coco.jsonl"] if kind == "coco" else ["0_mask.png", "1_mask.png"])
     if kind == "coco":
         assert len(json.loads(Path("out/coco.json").read_text())) == 2
 

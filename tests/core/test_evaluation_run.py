@@ -271,3 +271,32 @@ def test_full_disk_is_one_message_and_keeps_what_was_written(tmp_path: Path) -> 
         with pytest.raises(OutputError, match="disk full"):
             journal.write({"image_id": 2})
     assert [json.loads(line) for line in path.read_text().splitlines()] == [{"settings": {"seed": 0}}, {"image_id": 1}]
+
+
+def test_a_line_that_was_cut_off_is_no_record(tmp_path: Path) -> None:
+    """As a disk that is full leaves it, while the run that met it is still to end in order."""
+    with Journal(tmp_path / "results.jsonl", {}) as journal:
+        journal.write({"image_id": 1})
+        journal._file.write(b'{"image_id": 2, "obj')
+        journal._file.flush()
+        assert list(journal.records()) == [{"image_id": 1}]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("content", ['{"image": "a.jpg"}\n', "notes of my own"])
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: str, resume: bool) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text(content)
+    with pytest.raises((InputError, OutputError), match="is not a run's journal"):
+        (Journal.resume if resume else Journal)(path, {"seed": 0})
+    assert path.read_text() == content
+
+
+def test_nothing_is_left_of_a_run_that_could_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("disk full")
+
+    monkeypatch.setattr(Journal, "write", full)
+    with pytest.raises(OutputError, match="disk full"):
+        Journal(tmp_path / "results.jsonl", {})
+    assert not list(tmp_path.iterdir())

@@ -203,6 +203,14 @@ def test_options_that_have_no_use(tmp_path: Path, what: str, options: ExportOpti
         export_model(tmp_path / "none.safetensors", tmp_path, what, options)
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file is not a directory"):
+        export_model(checkpoint, tmp_path / "file" / "models", "all", note=told.append)
+    assert told == []
+
+
 def test_files_are_not_overwritten_unasked(checkpoint: Path, tmp_path: Path) -> None:
     told: list[str] = []
     for name in ("decoder.onnx", "decoder.md"):

@@ -79,6 +79,8 @@ ROW = nanosam_results(3)[2]
         ([ROW | {"iou": 1.5}], "iou 1.5"),
         ([ROW | {"iou": float("nan")}], "iou nan"),
         ([ROW | {"area": -1}], "area -1"),
+        ([ROW | {"area": 10**400}], "entry 0: not a result: OverflowError"),
+        ("[" * 100_000, "not a whole JSON file"),
         ([ROW | {"box": [1, 2, 3]}], "entry 0"),
         ([ROW | {"id": 1.5}], "entry 0"),
         ([ROW, ROW], "two results of object 1002"),

@@ -188,6 +188,7 @@ def test_suffixes_ignore_case(double_file: Path) -> None:
         ({}, {"NANOSAM_BACKEND": "ncnn"}, "unknown backend in NANOSAM_BACKEND: ncnn"),
         ({"threads": 0}, {}, "threads must be 1 or more, not 0"),
         ({"threads": -1}, {}, "threads must be 1 or more, not -1"),
+        ({"threads": 100_000}, {}, "threads must be 1024 at most, not 100000"),
     ],
 )
 def test_wrong_options(

@@ -86,14 +86,15 @@ def build(plan: Plan, settings: Settings, tell: Tell) -> Iterator[Engine]:
 
 
 def timing_cache(target: Target) -> Path:
-    """Where the builder keeps what it has timed on a GPU with a version of TensorRT.
+    """Where the builder keeps what it has timed on a GPU with a version of TensorRT."""
+    gpu = "-".join((target.gpu or "any").lower().split())
+    return paths.home() / "timing-caches" / f"{gpu}-{target.backend}-{target.version}.cache"
 
-    OutputError where it could not be written; other runtimes have nothing to keep.
-    """
-    folder, gpu = paths.home() / "timing-caches", "-".join((target.gpu or "any").lower().split())
+
+def check_timing_cache(target: Target) -> None:
+    """OutputError where it could not be written. Runtimes other than TensorRT have nothing to keep."""
     if target.backend == "tensorrt":
-        check_writable(folder, f"set {paths.HOME.name} to a directory that can be written")
-    return folder / f"{gpu}-{target.backend}-{target.version}.cache"
+        check_writable(timing_cache(target).parent, f"set {paths.HOME.name} to a directory that can be written")
 
 
 class _Builder:

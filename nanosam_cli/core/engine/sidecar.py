@@ -89,11 +89,13 @@ def read_sidecar(engine: Path) -> SideCar:
     again = _rebuild(engine)
     try:
         content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
         rebuild = str(content.get("rebuild", again))
         claimed = content.pop("sha256", None)
     except FileNotFoundError as error:
         raise ModelError(f"engine {engine} has no {path.name} beside it, so nothing is known of it", again) from error
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}", again) from error
     if content.get("schema_version") != SCHEMA_VERSION:
         raise ModelError(f"{path} is of version {content.get('schema_version')}, not {SCHEMA_VERSION}", rebuild)

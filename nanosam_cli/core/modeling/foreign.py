@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,19 @@ import torch
 from torch import Tensor
 
 from nanosam_cli.core.errors import InputError
+
+# what torch's reader raises for files that are something else, or are damaged
+_BROKEN = (
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -20,7 +34,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
             weights = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"no such checkpoint: {path}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError) as error:
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
+    except _BROKEN as error:
         raise InputError(
             f"{path} is no checkpoint of tensors alone: {_reason(error)}",
             "code in a file is never run; give a state-dict that torch.save wrote",

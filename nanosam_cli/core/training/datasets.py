@@ -23,13 +23,13 @@ from nanosam_cli.core.frame import COORDINATE_SIZE
 from nanosam_cli.core.training.clicks import PromptNumbers, make_prompts
 from nanosam_cli.core.training.crops import Colours, Crop, change_colours, crop_photo, normalise, paste_object
 from nanosam_cli.core.training.embedding_cache import EmbeddingCache
-from nanosam_cli.core.training.image_folder import Unreadable, find_photos, fingerprint
+from nanosam_cli.core.training.image_folder import ELSEWHERE, Unreadable, find_photos, fingerprint
 from nanosam_cli.core.training.photos import Photo, PhotoReader, Photos, name_of
 from nanosam_cli.core.training.recipe import Recipe
 from nanosam_cli.core.types import PADDING
 
 FULL_SCALE = (0.75, 1.25)  # of whole photos at the model's own size; 1 = as at inference
-TRIES = 50  # photos in a row that may be unreadable
+TRIES = 50  # draws in a row that may give an unreadable photo
 
 
 class Batch(NamedTuple):
@@ -183,6 +183,7 @@ class TrainingCrops:
         return self.prompts is not None and crop.view is not None and isinstance(crop.view.photo, AnnotatedPhoto)
 
     def _crop(self, rng: np.random.Generator, full: bool, number: int | None = None) -> Crop:
+        bad = set()  # with few photos, one is drawn several times
         for _ in range(TRIES):
             photo = self._choose(rng, number)
             try:
@@ -191,8 +192,11 @@ class TrainingCrops:
                 if self.unreadable is None:
                     raise
                 self.unreadable.add(name_of(photo), error)
+                bad.add(name_of(photo))
                 number = None
-        raise InputError(f"{TRIES} photos in a row cannot be read; the last is {photo.path}", "check data.sources")
+        raise InputError(
+            f"{len(bad)} photos in a row cannot be read; the last is {name_of(photo)}", "check data.sources"
+        )
 
     def _choose(self, rng: np.random.Generator, number: int | None) -> Photo:
         """A photo by the sources' weights. Those of a folder without masks take turns, in another order every time."""
@@ -283,6 +287,8 @@ def _load_source(recipe: Recipe, path: str, kind: str) -> LoadedSource:
     if kind == "images":
         found = find_photos(folder)
         return LoadedSource(path, found, fingerprint(found, folder))
+    if not (folder / "instances.json").is_file():
+        raise InputError(f"no such annotation file: {folder / 'instances.json'}", ELSEWHERE)
     annotations = read_annotations(folder / "instances.json", photo_folder(folder))
     photos = [
         AnnotatedPhoto(photo.id, photo.path, photo.original_hw, tuple(o for o in photo.objects if not o.iscrowd))

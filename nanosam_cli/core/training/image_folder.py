@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.image import FORMATS, image_area, read_image
 
+ELSEWHERE = "--set data.root=DIR, the folder above data.sources"  # what to type where there is no such source
 MOST_UNREADABLE = 0.05  # share of the photos
 ENOUGH = 20  # unreadable photos after which the share among those that were tried counts
 
@@ -65,7 +66,7 @@ def find_photos(place: Path) -> list[PlainPhoto]:
     files of the same stem. Hidden files do not count. InputError where there is no such place, or no photo in it.
     """
     if not place.exists():
-        raise InputError(f"no such folder of photos: {place}", "--set data.root=DIR, the folder above data.sources")
+        raise InputError(f"no such folder of photos: {place}", ELSEWHERE)
     files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if _is_shown(path, place))
     photos: list[PlainPhoto] = []
     for path in files:
@@ -108,9 +109,11 @@ class Unreadable:
             file.write(json.dumps({"photo": name, "reason": str(error)}) + "\n")
 
     def news(self, tried: int) -> Iterator[str]:
-        """Photos that were noted since the last call. InputError where more than MOST_UNREADABLE of all are bad.
+        """Photos that were noted since the last call, each by its reason.
 
-        `tried` is how many were drawn so far.
+        `tried` is how many samples were drawn so far: no more photos than that are known to be good or bad.
+
+        InputError where more than MOST_UNREADABLE of all photos are bad, or ENOUGH of those that were drawn.
         """
         size = self.path.stat().st_size if self.path.exists() else 0
         if size <= self._bytes:
@@ -121,10 +124,12 @@ class Unreadable:
             if record["photo"] not in self._seen:
                 self._seen.add(record["photo"])
                 yield record["reason"]
-        count, tried = len(self._seen), min(tried, self._photos)
-        if count > MOST_UNREADABLE * self._photos or (count >= ENOUGH and count > MOST_UNREADABLE * tried):
+        count = len(self._seen)
+        of_all, of_tried = count > MOST_UNREADABLE * self._photos, count > MOST_UNREADABLE * tried
+        if of_all or (of_tried and count >= ENOUGH):
+            photos = self._photos if of_all else max(tried, count)  # a sample whose photo is bad is drawn again
             raise InputError(
-                f"{count} photos of {tried} cannot be read, more than {MOST_UNREADABLE:.0%}; they are in {self.path}",
+                f"{count} photos of {photos} cannot be read, more than {MOST_UNREADABLE:.0%}; they are in {self.path}",
                 "mend or remove them, delete that list, then go on with --resume",
             )
 

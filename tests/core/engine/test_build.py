@@ -20,14 +20,14 @@ from PIL import Image
 from nanosam_cli.core.engine import build as build_module
 from nanosam_cli.core.engine import compile as compile_module
 from nanosam_cli.core.engine import tensorrt as builder
-from nanosam_cli.core.engine.build import Engine, Settings, build, timing_cache
+from nanosam_cli.core.engine.build import Engine, Settings, build, check_timing_cache, timing_cache
 from nanosam_cli.core.engine.compile import Compiled
 from nanosam_cli.core.engine.plan import Asked, Plan, plan_files
 from nanosam_cli.core.engine.shapes import Shapes
 from nanosam_cli.core.engine.sidecar import ShapeRange, Target, read_sidecar, sidecar_path
 from nanosam_cli.core.engine.target import Chosen, choose
 from nanosam_cli.core.engine.tensorrt import BuildSettings
-from nanosam_cli.core.errors import BackendError, ModelError
+from nanosam_cli.core.errors import BackendError, ModelError, OutputError
 from nanosam_cli.core.polygraphy_log import polygraphy_errors
 from nanosam_cli.core.precision.photos import ProofPhoto
 from nanosam_cli.core.precision.proof import Thresholds
@@ -243,6 +243,16 @@ def test_what_tensorrt_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert len(recorder.options.pop("profiles")) == 1
         assert recorder.options == options
         assert recorder.saved_to == str(cache)
+
+
+def test_a_timing_cache_is_checked_where_there_will_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NANOSAM_HOME", str(tmp_path / "file"))
+    tensorrt, rtx = (Target(backend, "10.3.0", "Linux x86_64", None) for backend in ("tensorrt", "tensorrt-rtx"))
+    assert timing_cache(tensorrt).parent == tmp_path / "file" / "timing-caches"  # names a place, whatever is there
+    check_timing_cache(rtx)
+    with pytest.raises(OutputError, match="is not a directory"):
+        check_timing_cache(tensorrt)
 
 
 @needs_rtx

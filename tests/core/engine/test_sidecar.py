@@ -88,7 +88,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
         (edit(lambda content: content.pop("sha256")), "was edited"),
         (edit(lambda content: content.update(schema_version=2)), "is of version 2, not 1"),
         (lambda text: text[:-20], "cannot be read"),
-        (lambda text: "[]", "cannot be read"),
+        (lambda text: "[]", "cannot be read: it holds no JSON object"),
         (lambda text: "", "cannot be read"),
     ],
 )

@@ -112,9 +112,12 @@ class Hostile:
         (None, "no such checkpoint"),
         (b"", "no checkpoint of tensors alone"),
         (b"<html>not found</html>", "no checkpoint of tensors alone"),
+        (b"junk", "no checkpoint of tensors alone"),  # struct.error
+        (b"\x80\x02X\x01\x00\x00\x00\xff.", "no checkpoint of tensors alone"),  # UnicodeDecodeError
+        (b"\x80\x02Q.", "no checkpoint of tensors alone"),  # AssertionError, IndexError
         (pickle.dumps(Hostile()), "no checkpoint of tensors alone"),
     ],
-    ids=["missing", "empty", "a web page", "code"],
+    ids=["missing", "empty", "a web page", "a word", "bad text", "an empty stack", "code"],
 )
 def test_files_that_are_no_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, words: str

@@ -13,6 +13,7 @@ from nanosam_cli.core.coco import read_coco
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.training.crops import Crop, paste_object
 from nanosam_cli.core.training.datasets import ResumableSteps, TrainingCrops
+from nanosam_cli.core.training.image_folder import Unreadable
 from tests.training_data import save_shapes, tiny_recipe
 
 
@@ -136,3 +137,20 @@ def test_annotations_are_read_in_every_notation(tmp_path: Path) -> None:
     assert [target.iscrowd for target in first.objects] == [False, False, True]  # the bare one is left out
     assert first.objects[2].mask().sum() == 500
     assert first.objects[0].box == (10, 12, 50, 42)
+
+
+def test_each_bad_photo_counts_once(tmp_path: Path) -> None:
+    """However often it is drawn: there are four of them."""
+    save_shapes(tmp_path / "shapes", photos=4)
+    dataset = TrainingCrops(tiny_recipe(tmp_path))
+    dataset.unreadable = Unreadable(tmp_path / "unreadable.jsonl", 4)
+    for photo in dataset.photos:
+        photo.path.write_bytes(b"no photo")
+    with pytest.raises(InputError, match=r"^4 photos in a row cannot be read; the last is .*\.png$"):
+        dataset.draw(0)
+
+
+def test_a_source_that_is_not_there_is_told_with_what_to_type(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no such annotation file: .*instances\.json") as caught:
+        TrainingCrops(tiny_recipe(tmp_path))
+    assert caught.value.hint == "--set data.root=DIR, the folder above data.sources"

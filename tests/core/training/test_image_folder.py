@@ -103,3 +103,19 @@ def test_more_than_a_twentieth_ends_the_run(tmp_path: Path, photos: int, tried: 
     assert list(watcher.news(tried)) == [f"{number}.jpg is empty" for number in range(bad)]
     assert list(watcher.news(tried)) == []
     assert np.count_nonzero((tmp_path / "bad.jsonl").read_text().splitlines()) == 2 * bad
+
+
+@pytest.mark.parametrize(
+    ("photos", "tried", "bad", "words"),
+    [
+        (8, 4, 4, "4 photos of 8"),  # of all that there are, not of the first four draws
+        (8, 100, 4, "4 photos of 8"),
+        (100_000, 4, 20, "20 photos of 20"),  # bad ones are replaced, so there are more of them than samples
+    ],
+)
+def test_photos_are_counted_not_draws(tmp_path: Path, photos: int, tried: int, bad: int, words: str) -> None:
+    unreadable = Unreadable(tmp_path / "bad.jsonl", photos)
+    for number in range(bad):
+        unreadable.add(f"{number}.jpg", InputError("empty"))
+    with pytest.raises(InputError, match=f"^{words} cannot be read"):
+        list(unreadable.news(tried))

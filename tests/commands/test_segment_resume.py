@@ -1,0 +1,268 @@
+"""`nanosam segment` over many photos as a job: cut off, killed, taken up again, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nanosam_cli.commands.segment import Format
+from nanosam_cli.core.journal import Journal
+from nanosam_cli.core.predictor import Predictor
+from tests.command_line import Ran, run_nanosam
+
+Run = Callable[..., Ran]
+Box = "10,20,60,50"
+Two = ("--box", Box, "--box", "30,30,70,70")
+
+
+@pytest.fixture(autouse=True)
+def _photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    for number in range(4):
+        photo(f"photos/{number}.png")
+
+
+@pytest.fixture
+def segment(own_files: tuple[Path, Path]) -> Run:
+    """`nanosam segment photos` with the fake model and two boxes."""
+
+    def run(*arguments: object) -> Ran:
+        return run_nanosam("segment", "photos", *Two, "--encoder", own_files[0], "--decoder", own_files[1], *arguments)
+
+    return run
+
+
+def photo(path: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Ran]], Ran]:
+    """Run something with a Ctrl-C in the third photo."""
+
+    def run(ran: Callable[[], Ran]) -> Ran:
+        predict, calls = Predictor.predict, []
+
+        def stop(self: Predictor, *arguments: Any, **options: Any) -> Any:
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return predict(self, *arguments, **options)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Predictor, "predict", stop)
+            return ran()
+
+    return run
+
+
+Cut = Callable[[Callable[[], Ran]], Ran]
+
+
+@pytest.mark.parametrize("more", [*([f"--format={kind.value}"] for kind in Format), ["--separate"]])
+def test_a_run_that_was_cut_off_goes_on_to_the_same_files(segment: Run, cut: Cut, more: list[str]) -> None:
+    assert segment(*more, "-o", "whole/").code == 0
+    ran = cut(lambda: segment(*more, "-o", "cut/"))
+    assert (ran.code, len(ran.out.splitlines())) == (130, 2)
+    assert "--resume goes on with the photos that are left" in ran.err
+    before = {name: Path("cut", name).stat().st_mtime_ns for name in contents("cut")}
+    ran = segment(*more, "-o", "cut/", "--resume")
+    assert ran.code == 0, ran.err
+    assert "2 of 4 photos are done already" in ran.err
+    assert "2 of 2 photos done" in ran.err
+    assert [line.split(":")[0] for line in ran.out.splitlines()] == ["photos/2.png", "photos/3.png"]
+    assert contents("cut") == contents("whole")
+    if more != ["--format=coco"]:
+        assert all(Path("cut", name).stat().st_mtime_ns == stamp for name, stamp in before.items())
+    ran = segment(*more, "-o", "cut/", "--resume")
+    assert (ran.code, ran.out) == (0, "")
+    assert "the results are there already" in ran.err
+    assert contents("cut") == contents("whole")
+
+
+def test_kill_9_loses_no_photo_that_was_done(segment: Run, own_files: tuple[Path, Path]) -> None:
+    assert segment("--format", "coco", "-o", "whole.json").code == 0
+    program = (
+        "import time\n"
+        "from nanosam_cli.core.predictor import Predictor\n"
+        "predict, calls = Predictor.predict, []\n"
+        "def slow(self, *arguments, **options):\n"
+        "    calls.append(1)\n"
+        "    return time.sleep(60) if len(calls) == 3 else predict(self, *arguments, **options)\n"
+        "Predictor.predict = slow\n"
+        "from nanosam_cli.app import main\n"
+        "main()\n"
+    )
+    models = ["--encoder", str(own_files[0]), "--decoder", str(own_files[1])]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "segment", "photos", *Two, *models, "--format", "coco"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    journal = Path("coco.jsonl")
+    deadline = time.monotonic() + 60
+    while not (journal.exists() and journal.read_bytes().count(b"\n") == 3):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not Path("coco.json").exists()
+    journal.write_bytes(journal.read_bytes() + b'{"photo": "photos/2.png", "res')  # as a kill amid a line leaves it
+    ran = segment("--format", "coco")
+    assert (ran.code, ran.out) == (1, "")
+    assert "coco.jsonl holds a run that was not finished --resume goes on, --force starts anew" in ran.words
+    assert segment("--format", "coco", "--resume").code == 0
+    assert Path("coco.json").read_bytes() == Path("whole.json").read_bytes()
+    assert not journal.exists()
+
+
+def test_photos_that_were_passed_over_are_tried_again(segment: Run) -> None:
+    assert segment("--format", "coco", "-o", "whole.json").code == 0
+    whole = Path("photos/1.png").read_bytes()
+    Path("photos/1.png").write_bytes(whole[:500])
+    ran = segment("--format", "coco")
+    assert ran.code == 1
+    assert "no result for photos/1.png --resume tries them again" in ran.words
+    assert len(json.loads(Path("coco.json").read_text())) == 6
+    Path("photos/1.png").write_bytes(whole)
+    ran = segment("--format", "coco", "--resume")
+    assert ran.code == 0, ran.err
+    assert ran.out == "photos/1.png: 2 objects -> coco.json\n"
+    assert Path("coco.json").read_bytes() == Path("whole.json").read_bytes()
+    assert not Path("coco.jsonl").exists()
+
+
+def test_nothing_is_left_of_a_run_that_did_nothing(segment: Run) -> None:
+    ran = segment("--format", "coco", "--point", "500,500", "--each-point")
+    assert ran.code == 2
+    for path in Path("photos").iterdir():
+        path.write_bytes(b"no photo")
+    assert segment("--format", "coco").code == 1
+    assert not list(Path().glob("coco*"))
+
+
+def test_photos_may_be_added(segment: Run, cut: Cut) -> None:
+    """Ids count the photos of the last run, and each stands beside its photo's name."""
+    Path("photos/0.png").rename("photos/b.png")
+    cut(lambda: segment("--format", "coco"))
+    photo("photos/a.png")
+    assert segment("--format", "coco", "--resume").code == 0
+    assert segment("--format", "coco", "-o", "whole.json").code == 0
+    assert Path("coco.json").read_bytes() == Path("whole.json").read_bytes()
+
+
+def test_results_of_other_photos_are_not_lost(segment: Run, cut: Cut) -> None:
+    cut(lambda: segment("--format", "coco"))
+    before = contents(".")
+    Path("photos/1.png").rename("photos/b.png")
+    ran = segment("--format", "coco", "--resume")
+    assert (ran.code, ran.out) == (1, "")
+    assert "coco.jsonl is a run over other photos: it has photos/1.png give those too" in ran.words
+    assert contents(".") == before
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--box", "1,2,3,40"], "boxes was [[10.0, 20.0, 60.0, 50.0], [30.0, 30.0, 70.0, 70.0]], is [[10.0"),
+        (["--threshold", "0.5"], "threshold was 0.0, is 0.5"),
+        (["--multimask"], "multimask was false, is true"),
+    ],
+)
+def test_a_run_with_other_settings_is_not_gone_on_with(segment: Run, cut: Cut, more: list[str], words: str) -> None:
+    cut(lambda: segment("--format", "coco"))
+    before = contents(".")
+    ran = segment("--format", "coco", "--resume", *more)
+    assert (ran.code, ran.out) == (1, "")
+    assert f"coco.jsonl is a run with other settings: {words}" in ran.words
+    assert contents(".") == before
+
+
+def test_a_file_of_prompts_stands_for_its_content(cut: Cut, own_files: tuple[Path, Path]) -> None:
+    def segment(*more: str) -> Ran:
+        models = ("--encoder", own_files[0], "--decoder", own_files[1])
+        return run_nanosam("segment", "photos", "--prompts", "prompts.json", "--format", "coco", *models, *more)
+
+    entries = {f"{number}.png": {"boxes": [[10, 20, 60, 50]]} for number in range(4)}
+    Path("prompts.json").write_text(json.dumps(entries))
+    cut(segment)
+    Path("prompts.json").write_text(json.dumps({**entries, "3.png": {"boxes": [[1, 2, 30, 40]]}}))
+    ran = segment("--resume")
+    assert ran.code == 1
+    assert 'prompts was "prompts.json sha256 ' in ran.words
+    Path("prompts.json").write_text(json.dumps(entries))
+    assert segment("--resume").code == 0
+
+
+def test_what_a_kill_left_of_separate_files_is_made_anew(segment: Run) -> None:
+    assert segment("--separate", "-o", "whole/").code == 0
+    assert segment("--separate", "-o", "cut/").code == 0
+    Path("cut/2_mask_1.png").unlink()  # the first is written last
+    Path("cut/2_mask_2.png").write_bytes(b"old")
+    ran = segment("--separate", "-o", "cut/", "--resume")
+    assert ran.code == 0, ran.err
+    assert [line.split(":")[0] for line in ran.out.splitlines()] == ["photos/2.png"]
+    assert contents("cut") == contents("whole")
+
+
+def test_names_of_other_classes_are_not_overwritten(segment: Run, cut: Cut) -> None:
+    cut(lambda: segment("--format", "yolo", "-o", "out/"))
+    for other in (b"boat\n", b"\xff"):
+        Path("out/classes.txt").write_bytes(other)
+        ran = segment("--format", "yolo", "-o", "out/", "--resume")
+        assert ran.code == 1
+        assert "out/classes.txt exists already" in ran.words
+        assert Path("out/classes.txt").read_bytes() == other
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to write to")
+def test_a_full_disk_is_told_and_what_was_done_is_kept(segment: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Journal.write
+
+    def full(self: Journal, record: dict[str, Any]) -> None:
+        if record.get("photo") == "photos/2.png":
+            self._file.write(b'{"photo": "photos/2.png", "res')  # as much as there was room for
+            self._file.close()
+            self._file = Path("/dev/full").open("wb")  # noqa: SIM115
+        write(self, record)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "write", full)
+        ran = segment("--format", "coco")
+    assert ran.code == 1
+    assert "error: cannot write coco.jsonl: disk full" in ran.words
+    assert "Traceback" not in ran.err
+    assert len(json.loads(Path("coco.json").read_text())) == 4
+    assert segment("--format", "coco", "--resume").code == 0
+    assert segment("--format", "coco", "-o", "whole.json").code == 0
+    assert Path("coco.json").read_bytes() == Path("whole.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--force"], "--resume goes on with a run, --force starts anew"),
+        (["-"], "--resume cannot know which photo comes through a pipe"),
+    ],
+)
+def test_what_cannot_be_gone_on_with(segment: Run, more: list[str], words: str) -> None:
+    ran = segment("--resume", *more)
+    assert (ran.code, ran.out) == (2, "")
+    assert words in ran.words
