@@ -86,16 +86,16 @@ class Int8Ladder:
         assert best is not None
         whole = best[1]
 
-        def enough(keep: Sequence[str]) -> bool:
-            return self._glance(Candidate(self._without(whole, keep))).passed
+        def passes(keep: Sequence[str], prove: Prove) -> bool:
+            return prove(Candidate(self._without(whole, keep))).passed
 
         start, most = perf_counter(), (len(self._heavy) - 1) // 2  # beyond half there is little left to gain
-        count = 1 + bisect_left(range(1, most + 1), True, key=lambda count: enough(self._first(count)))
+        count = 1 + bisect_left(range(1, most + 1), True, key=lambda count: passes(self._first(count), self._prove))
         if count <= most:
             first = self._first(count)
             yield self._step(f"first layers ({count}) in fp32", self._without(whole, first), first, start)
         start = perf_counter()
-        found = smallest(self._able, enough)
+        found = smallest(self._able, lambda keep: passes(keep, self._glance))
         if len(found) < len(self._able):
             yield self._step("what bisection found in fp32", self._without(whole, found), found, start)
         yield self._step("all in fp32", self._original, None, perf_counter())
