@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -76,7 +75,8 @@ class TrackerSettings:
     least: float = 0.3  # of its usual area, below which an object counts as partly gone
     sure: float = 0.6  # score from which on an object is tracked
     doubt: float = 0.5  # score below which it is lost
-    found: float = 0.55  # score from which on a lost object is shown again; it is followed from `sure` on
+    found: float = 0.6  # score from which on a lost object is found again
+    kindred: float = 0.8  # cosine of its mean cell and the object's, below which what is found anywhere counts less
     patience: int = 5  # frames after which an object that is neither tracked nor lost is given up
     probation: int = 30  # frames in which what was found again is doubted: other places are compared with it
     switch: float = 0.1  # by which another place has to be better in that time
@@ -104,7 +104,7 @@ class Answer:
     logits: Array  # (256, 256), both together
     agreement: float  # IoU of the decoder's mask and the appearance's
     likeness: float  # of the mask's cells to the object, 1 as in the frames before
-    kinship: float  # of the mask's mean cell to the object's, both as seen from the ground: their cosine
+    kinship: float  # 1 where the mask's mean cell is like the object's, less where it is something of another kind
     wholeness: float  # 1 where the mask is about as large as usual, less where it is a remnant
     predicted_iou: float
 
@@ -112,13 +112,12 @@ class Answer:
     def score(self) -> float:
         """From 0 to 1. What moves on may change; what comes from anywhere has to be like the object.
 
-        Cells one by one tell the object from its doubles, and their mean from all other things: among the many cells of
-        a frame some always look like it by chance.
+        Cells one by one tell it from its doubles, their mean from things of another kind: of the many cells of a new
+        scene some look like it by chance.
         """
         likeness = min(1.0, max(0.0, self.likeness))
         if self.proposal.jump:
-            alike = math.sqrt(likeness * (1 + self.agreement) / 2)
-            return alike * max(0.0, self.kinship) ** 3 * self.wholeness
+            return likeness * (1 + self.agreement) / 2 * self.wholeness * self.kinship**2
         return (likeness + self.agreement) / 2 * self.wholeness
 
 
@@ -285,11 +284,15 @@ class Target:
         self._doubles = self._doubles & like if grown else moved
 
     def _kinship(self, cells: Array, mask: Mask) -> float:
-        """Cosine of a mask's (256, 256) mean cell and the object's, half as at first and half as of late."""
+        """Of a mask (256, 256), by the cosine of its mean cell and the object's, as both are seen from the ground.
+
+        The object's is half what it was at first and half what it was of late.
+        """
         first = self._settings.first_share
         known = first * self._first_mean + (1 - first) * self._mean - self._ground
         seen = _mean_in(mask, cells) - self._ground
-        return float(seen @ known / max(np.linalg.norm(seen) * np.linalg.norm(known), TINY))
+        cosine = float(seen @ known / max(np.linalg.norm(seen) * np.linalg.norm(known), TINY))
+        return min(1.0, max(0.0, cosine) / self._settings.kindred)
 
     def _follow(self, look: Array, expected: Box) -> Box:
         """The last box moved to where the look map fits the last mask best."""

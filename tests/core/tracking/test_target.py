@@ -83,7 +83,7 @@ def test_what_goes_behind_something_is_not_learnt_from(rows_seen: int, learnt: b
     assert (target.propose(scene(True, 1), cut=False)[0].look != before.look).any() == learnt
 
 
-@pytest.mark.parametrize(("stranger", "state"), [(0.0, State.tracked), (0.7, State.lost)], ids=["itself", "a stranger"])
+@pytest.mark.parametrize(("stranger", "state"), [(0.0, State.tracked), (1.1, State.lost)], ids=["itself", "a stranger"])
 def test_what_is_found_after_a_cut_is_the_object_on_the_whole(stranger: float, state: State) -> None:
     """Cells of a new scene may each look much like the object, and all differ from it in the same way."""
     target = Target(1, scene(False, 0), (mask() > 0).astype(np.float32), TrackerSettings(dimensions=DIMENSIONS))
