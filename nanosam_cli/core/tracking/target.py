@@ -37,6 +37,7 @@ COMPARED = 3  # frames from one comparison of what was found again with other pl
 LIKE = 0.5  # from which on a cell looks like the object
 GROWN = 1.5  # times as many cells, from which on a double has been joined by something else
 ROOM = 0.5  # cells that a box may grow in any case
+TINY = 1e-6
 SLOWLY = 0.1  # how far what is usual follows a frame
 
 
@@ -75,6 +76,7 @@ class TrackerSettings:
     sure: float = 0.6  # score from which on an object is tracked
     doubt: float = 0.5  # score below which it is lost
     found: float = 0.6  # score from which on a lost object is found again
+    kindred: float = 0.8  # cosine of its mean cell and the object's, below which what is found anywhere counts less
     patience: int = 5  # frames after which an object that is neither tracked nor lost is given up
     probation: int = 30  # frames in which what was found again is doubted: other places are compared with it
     switch: float = 0.1  # by which another place has to be better in that time
@@ -90,6 +92,7 @@ class Proposal:
     expected: Box  # where the object should be at its last size
     appearance: Array  # (256, 256) from -1, background, to 1, object
     look: Array  # (h, w) about 1 where cells look like the object, whatever their place
+    cells: Array  # (h, w, D) of the frame
     jump: bool = False  # whether the box is anywhere instead of near the last one
 
 
@@ -101,15 +104,20 @@ class Answer:
     logits: Array  # (256, 256), both together
     agreement: float  # IoU of the decoder's mask and the appearance's
     likeness: float  # of the mask's cells to the object, 1 as in the frames before
+    kinship: float  # 1 where the mask's mean cell is like the object's, less where it is something of another kind
     wholeness: float  # 1 where the mask is about as large as usual, less where it is a remnant
     predicted_iou: float
 
     @property
     def score(self) -> float:
-        """From 0 to 1. What moves on may change; what comes from anywhere has to look like the object."""
+        """From 0 to 1. What moves on may change; what comes from anywhere has to be like the object.
+
+        Cells one by one tell it from its doubles, their mean from things of another kind: of the many cells of a new
+        scene some look like it by chance.
+        """
         likeness = min(1.0, max(0.0, self.likeness))
         if self.proposal.jump:
-            return likeness * (1 + self.agreement) / 2 * self.wholeness
+            return likeness * (1 + self.agreement) / 2 * self.wholeness * self.kinship**2
         return (likeness + self.agreement) / 2 * self.wholeness
 
 
@@ -135,7 +143,9 @@ class Target:
         self._area = float(np.count_nonzero(share > 0.5))
         self._learn(scene, share, np.ones_like(share))
         look = self._look_map(scene)
-        self._likeness = self._mean_look(look, share > 0.5)
+        self._likeness = float(_mean_in(share > 0.5, look))
+        self._ground = _mean_in(share <= 0.5, scene)
+        self._first_mean = self._mean = _mean_in(share > 0.5, scene)
         self._doubles = self._apart(look)
         self._doubled = np.count_nonzero(self._doubles)  # when it was last seen well
 
@@ -148,7 +158,7 @@ class Target:
         expected = self.box + self._settings.damping * self._velocity
         moved = self._follow(look, expected)
         appearance = self._appearance(scene, moved)
-        near_by = Proposal(_drawn_box(appearance, moved), moved, appearance, look)
+        near_by = Proposal(_drawn_box(appearance, moved), moved, appearance, look, scene)
         compared = self._doubted and self._doubted % COMPARED == 0
         return [near_by, *(self._anywhere(scene, look) if compared else [])]
 
@@ -160,9 +170,10 @@ class Target:
             both = drawn + self._settings.appearance * proposal.appearance
             kept = connected_part(both > 0, proposal.expected)
             both = np.where(kept, both, np.minimum(both, -1))
-            likeness = self._mean_look(proposal.look, kept) / max(self._likeness, 1e-3)
+            likeness = float(_mean_in(kept, proposal.look)) / max(self._likeness, 1e-3)
+            kinship = self._kinship(proposal.cells, kept)
             wholeness = min(1.0, np.count_nonzero(kept) / (self._settings.least * self._area))
-            answers.append(Answer(proposal, both, agreement, likeness, wholeness, float(iou)))
+            answers.append(Answer(proposal, both, agreement, likeness, kinship, wholeness, float(iou)))
         margin = self._settings.switch if self._doubted else 0.0
         return max(answers, key=lambda answer: answer.score - margin * answer.proposal.jump)
 
@@ -201,8 +212,9 @@ class Target:
             self._size = self.box[2:] - self.box[:2]
             self._doubles = self._apart(answer.proposal.look)
             self._doubled = np.count_nonzero(self._doubles)
-            seen = self._mean_look(answer.proposal.look, share > 0.5)
+            seen = float(_mean_in(share > 0.5, answer.proposal.look))
             self._likeness += SLOWLY * (seen - self._likeness)
+            self._mean = self._mean + SLOWLY * (_mean_in(share > 0.5, scene) - self._mean)
 
     def _move(self, box: Box, expected: Box, jump: bool) -> None:
         room = self._settings.growth * np.tile(expected[2:] - expected[:2], 2) + ROOM
@@ -271,11 +283,16 @@ class Target:
         grown = np.count_nonzero(moved) > GROWN * self._doubled
         self._doubles = self._doubles & like if grown else moved
 
-    def _mean_look(self, look: Array, mask: Mask) -> float:
-        height, width = look.shape
-        share = cell_shares(mask)[:height, :width]
-        total = float(share.sum())
-        return float((share * look).sum()) / total if total > 0 else 0.0
+    def _kinship(self, cells: Array, mask: Mask) -> float:
+        """Of a mask (256, 256), by the cosine of its mean cell and the object's, as both are seen from the ground.
+
+        The object's is half what it was at first and half what it was of late.
+        """
+        first = self._settings.first_share
+        known = first * self._first_mean + (1 - first) * self._mean - self._ground
+        seen = _mean_in(mask, cells) - self._ground
+        cosine = float(seen @ known / max(np.linalg.norm(seen) * np.linalg.norm(known), TINY))
+        return min(1.0, max(0.0, cosine) / self._settings.kindred)
 
     def _follow(self, look: Array, expected: Box) -> Box:
         """The last box moved to where the look map fits the last mask best."""
@@ -290,7 +307,7 @@ class Target:
         """The places of the whole frame that look most like the object, at about its last size, but for its doubles."""
         look = np.where(widened(self._doubles, 1), np.minimum(look, 0), look)
         boxes = likely_boxes(look, self._size, self._settings.proposals)
-        return [Proposal(box, box, self._appearance(scene, box), look, jump=True) for box in boxes]
+        return [Proposal(box, box, self._appearance(scene, box), look, scene, jump=True) for box in boxes]
 
 
 def _models(settings: TrackerSettings, dimensions: int) -> tuple[KernelRegression, KernelRegression]:
@@ -313,6 +330,13 @@ def _everything(scene: Array) -> tuple[slice, slice]:
 
 def _flat(cells: Array) -> Array:
     return cells.reshape(-1, cells.shape[-1])
+
+
+def _mean_in(mask: Mask, cells: Array) -> Array:
+    """(256, 256), (h, w, ...) -> (...), the mean of the mask's cells; 0 where it is empty."""
+    height, width = cells.shape[:2]
+    share = cell_shares(mask)[:height, :width]
+    return np.asarray(np.tensordot(share, cells, 2) / max(float(share.sum()), TINY))
 
 
 def _drawn_box(appearance: Array, box: Box) -> Box:

@@ -79,5 +79,19 @@ def test_what_goes_behind_something_is_not_learnt_from(rows_seen: int, learnt: b
     seen = mask()
     seen[(ROWS.start + rows_seen) * 4 :] = -6
     before = target.propose(scene(True, 1), cut=False)[0]
-    assert target.settle(scene(True, 1), Answer(before, seen, 1, 1, 1, 1)) is State.tracked
+    assert target.settle(scene(True, 1), Answer(before, seen, 1, 1, 1, 1, 1)) is State.tracked
     assert (target.propose(scene(True, 1), cut=False)[0].look != before.look).any() == learnt
+
+
+@pytest.mark.parametrize(("stranger", "state"), [(0.0, State.tracked), (1.1, State.lost)], ids=["itself", "a stranger"])
+def test_what_is_found_after_a_cut_is_the_object_on_the_whole(stranger: float, state: State) -> None:
+    """Cells of a new scene may each look much like the object, and all differ from it in the same way."""
+    target = Target(1, scene(False, 0), (mask() > 0).astype(np.float32), TrackerSettings(dimensions=DIMENSIONS))
+    cells = looks(AWAY)
+    cells[ROWS, AWAY, 1] += stranger
+    there = np.full((256, 256), -6, np.float32)
+    there[ROWS.start * 4 : ROWS.stop * 4, AWAY.start * 4 : AWAY.stop * 4] = 6
+    proposals = target.propose(cells, cut=True)
+    answer = target.choose(proposals, np.stack([there] * len(proposals)), np.ones(len(proposals), np.float32))
+    assert answer.likeness > 0.7
+    assert target.settle(cells, answer) is state
