@@ -186,7 +186,7 @@ def train_step(
         with ExitStack() as unsynchronised:
             if ranks.backend is not None and number + 1 < len(batches):  # gradients meet with the last one
                 unsynchronised.enter_context(training.step.no_sync())  # type: ignore[operator]
-            learned: Learned = training.step(moved, recipe.run.seed + step + part * PART_SEED, recipe.rehearses(step))
+            learned: Learned = training.step(moved, recipe.run.seed + step + part * PART_SEED)
             training.scaler.scale(learned.loss / len(batches)).backward()  # type: ignore[no-untyped-call]
         values = torch.stack([value.detach().float() for value in learned])
         sums += values / len(batches)

@@ -147,7 +147,6 @@ class OptimiserSection:
     micro_batch: Count | None = None
     schedule: Annotated[str, OneOf(("cosine", "constant"))] | None = None  # after the warm-up; left out: cosine
     freeze: tuple[Part, ...] | None = None  # parts that keep their weights
-    int8: Share | None = None  # share of the steps, the last ones, in which the encoder rehearses int8; left out: none
 
 
 @dataclass(frozen=True)
@@ -188,10 +187,6 @@ class Recipe:
     def cache_steps(self) -> int | None:
         """Steps after which samples come again; None where they never do."""
         return self.teacher.cache_steps if self.teacher else None
-
-    def rehearses(self, step: int) -> bool:
-        """Whether the encoder rehearses int8 in a step, counted from 1."""
-        return step > self.optimiser.steps * (1 - (self.optimiser.int8 or 0))
 
     @property
     def is_taught(self) -> bool:

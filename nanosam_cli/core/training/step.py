@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -15,7 +14,6 @@ from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.training.datasets import Batch
 from nanosam_cli.core.training.losses import feature_loss
 from nanosam_cli.core.training.recipe import LossSection, PromptSection, Recipe
-from nanosam_cli.core.training.rehearsal import Int8Rehearsal, last_convolution
 from nanosam_cli.core.training.supervision import (
     corrected_prompts,
     first_prompts,
@@ -49,13 +47,12 @@ class TrainingStep(nn.Module):
         self._teacher = teacher  # no module: its weights are not this one's
         self._half = HALVES.get(recipe.optimiser.precision)
 
-    def forward(self, batch: Batch, number: int, int8: bool = False) -> Learned:
-        """`number` seeds what is drawn here: corrections, and whatever a backbone draws; `int8` rehearses that."""
+    def forward(self, batch: Batch, number: int) -> Learned:
+        """`number` seeds what is drawn here: corrections, and whatever a backbone draws."""
         torch.manual_seed(number)
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        encoder = self.model.encoder
-        with self._autocast(images), Int8Rehearsal([last_convolution(encoder)]) if int8 else nullcontext():
-            embeddings = encoder(images)
+        with self._autocast(images):
+            embeddings = self.model.encoder(images)
         zero = torch.zeros((), device=images.device)
         learned, taught = Learned(zero, zero, zero, zero), self._taught(batch)
         if self._recipe.loss is not None and self._recipe.prompts is not None and len(batch.owner):
