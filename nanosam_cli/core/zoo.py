@@ -94,13 +94,13 @@ MODELS: Mapping[str, ModelSpec] = {
             image_size=512,
             parts={
                 ENCODER: RemoteFile(
-                    "encoder.onnx", sha256="63ee696b1d49378476c9ffdb3ab319fe71bf9437b23ba5b75d4578ca72f77687"
+                    "encoder.onnx", sha256="30a994ad77c9808bc143f98862e0d88a0bff5ee2b9a1c5533fd03ef81d8a0351"
                 ),
                 INT8_ENCODER: RemoteFile(
-                    "encoder-int8.onnx", sha256="61d3489b7d802951e02c5a52b3ae3da7dd63e0186c9281cb8cce105caaab03b8"
+                    "encoder-int8.onnx", sha256="1a102452be14cbbd649b630d53eed5dd8378a5c159e4449412b0a8eb0afa50fc"
                 ),
                 DECODER: RemoteFile(
-                    "decoder.onnx", sha256="0b3b092a50b3de2ce1583fbe40f156770beec570d1404766f18b7c386baef412"
+                    "decoder.onnx", sha256="b942fa794a476fa926756485800f58802a3205a7062324f8b255f3452c37903f"
                 ),
                 CHECKPOINT: RemoteFile(
                     "weights.safetensors", sha256="aa04c7a05f93ca199344f16d243b5c0bdde93aefb358d3260a5c1452e7cf1b25"
