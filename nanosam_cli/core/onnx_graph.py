@@ -61,6 +61,16 @@ def read_graph(model: onnx.ModelProto) -> Graph:
     return Graph(copy, {name: kind for name, kind in types.items() if kind}, shapes, constants)
 
 
+def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with float32 weights where they are stored in half; any other as it is."""
+    half = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    if not any(node.op_type == "Cast" and node.input[0] in half for node in model.graph.node):
+        return model
+    wide = read_graph(model).model
+    drop_unused(wide.graph)
+    return wide
+
+
 def check_model(model: onnx.ModelProto) -> None:
     """ModelError where operators, types or shapes of the graph do not fit together."""
     try:

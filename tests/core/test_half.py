@@ -17,7 +17,7 @@ from nanosam_cli.core.half import convert_to_bf16, convert_to_fp16, stored_in_ha
 from nanosam_cli.core.half_emulation import RANGES, emulate_half
 from nanosam_cli.core.half_plan import BF16, FP16, Half, plan_half
 from nanosam_cli.core.half_writer import half_graph, half_tensor, in_half
-from nanosam_cli.core.onnx_graph import array_of, read_graph
+from nanosam_cli.core.onnx_graph import array_of, read_graph, widened
 from nanosam_cli.core.paths import resource
 from nanosam_cli.core.zoo import DEFAULT_MODEL
 from tests.onnx_graphs import Arrays, elem_types, make_model, metadata, random_feeds, run_model
@@ -27,7 +27,7 @@ node = helper.make_node
 
 
 def bundled(part: str) -> onnx.ModelProto:
-    return onnx.load(resource("models", DEFAULT_MODEL, f"{part}.onnx"))
+    return widened(onnx.load(resource("models", DEFAULT_MODEL, f"{part}.onnx")))
 
 
 def tiny_vit() -> onnx.ModelProto:
@@ -405,6 +405,8 @@ def test_weights_stored_in_half_are_widened_before_they_are_used() -> None:
     assert kinds["huge"] == kinds["b"] == FLOAT
     graph = read_graph(stored)
     assert [node.op_type for node in graph.nodes] == ["Conv", "Conv", "MatMul"]
+    assert {tensor.data_type for tensor in widened(stored).graph.initializer} == {FLOAT}
+    assert widened(model) is model
     np.testing.assert_array_equal(array_of(graph.constants["w"]), constants["w"].astype(np.float16))
     feeds = random_feeds(model)
     found, expected, read = (run_model(each, feeds)["out"] for each in (stored, model, graph.model))

@@ -19,7 +19,7 @@ from nanosam_cli.core.engine.plan import Job
 from nanosam_cli.core.engine.rewrites import rewrite
 from nanosam_cli.core.engine.sidecar import Flavour
 from nanosam_cli.core.half_plan import BF16, FP16
-from nanosam_cli.core.onnx_graph import set_metadata
+from nanosam_cli.core.onnx_graph import set_metadata, widened
 from nanosam_cli.core.precision.ladder import Ladder
 from nanosam_cli.core.precision.proof import UNPROVED, Method, Proof
 from nanosam_cli.core.precision.prover import Prover
@@ -32,7 +32,7 @@ Array = NDArray[np.float32]
 
 def trials(job: Job, backend: Flavour, prover: Prover | None, calibration: Sequence[Array]) -> Iterator[Step]:
     """Versions of one file, the one asked for first, the float32 original last. Without a prover none is proved."""
-    model = onnx.load(job.onnx)
+    model = widened(onnx.load(job.onnx))  # a builder takes what is stored in half for what computes in it
     # ONNX Runtime runs int8 and float32 as they are; what another runtime will do is emulated
     exact = backend == "onnxruntime" and job.precision in ("fp32", "int8")
     prove = _prove(job.part, prover, "run" if exact else "emulated")
