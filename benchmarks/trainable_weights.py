@@ -23,6 +23,7 @@ from nanosam_cli.core.export import to_onnx
 from nanosam_cli.core.export_parts import OPSET, decoder_part, encoder_part
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.modeling.region_decoder import RegionDecoder
+from nanosam_cli.core.onnx_graph import widened
 from nanosam_cli.core.training.checkpoint import save_tensors
 from nanosam_cli.core.training.datasets import TrainingCrops
 from nanosam_cli.core.training.recipe import Recipe, find_recipe, load_recipe
@@ -50,7 +51,7 @@ def main() -> None:
         module = getattr(model, part)
         shuffle(module)
         traced = to_onnx(make(module), OPSET)
-        wanted = onnx.load(getattr(options, part))
+        wanted = widened(onnx.load(getattr(options, part)))
         unfold(module, arrays_of(traced), arrays_of(wanted))
     restore_statistics(model, recipe, options.batches)
     tensors = {f"ema.module.{name}": tensor for name, tensor in model.state_dict().items()}

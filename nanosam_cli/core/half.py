@@ -12,11 +12,13 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from nanosam_cli.core.half_plan import BF16, FP16, Half, HalfPlan, plan_half
 from nanosam_cli.core.half_writer import HalfWriter, half_graph, half_tensor
 from nanosam_cli.core.onnx_graph import (
+    STORED,
     Graph,
     array_of,
     check_model,
     drop_unused,
     free_name,
+    metadata_of,
     read_graph,
     set_metadata,
 )
@@ -69,7 +71,7 @@ def stored_in_half(model: onnx.ModelProto) -> onnx.ModelProto:
     del body.node[:]
     body.node.extend([*casts, *nodes])
     drop_unused(body)
-    set_metadata(graph.model, weights=FP16.name)
+    helper.set_model_props(graph.model, {**metadata_of(graph.model), STORED: FP16.name})
     check_model(graph.model)
     return graph.model
 

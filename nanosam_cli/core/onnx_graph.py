@@ -14,6 +14,8 @@ from onnx import AttributeProto, NodeProto, TensorProto, helper, inliner, numpy_
 
 from nanosam_cli.core.errors import ModelError
 
+STORED = "nanosam.weights"  # metadata of a file whose weights are stored in another precision than it computes in
+
 Shape = tuple[int | None, ...]  # None where a side is dynamic
 
 _PROBLEMS = (onnx.checker.ValidationError, shape_inference.InferenceError, RuntimeError, TypeError, ValueError)
@@ -62,12 +64,13 @@ def read_graph(model: onnx.ModelProto) -> Graph:
 
 
 def widened(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with float32 weights where they are stored in half; any other as it is."""
+    """The model with float32 weights where they are stored in half, and no word of that; any other as it is."""
     half = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     if not any(node.op_type == "Cast" and node.input[0] in half for node in model.graph.node):
         return model
     wide = read_graph(model).model
     drop_unused(wide.graph)
+    helper.set_model_props(wide, {key: value for key, value in metadata_of(wide).items() if key != STORED})
     return wide
 
 

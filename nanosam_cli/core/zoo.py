@@ -97,7 +97,7 @@ MODELS: Mapping[str, ModelSpec] = {
                     "encoder.onnx", sha256="30a994ad77c9808bc143f98862e0d88a0bff5ee2b9a1c5533fd03ef81d8a0351"
                 ),
                 INT8_ENCODER: RemoteFile(
-                    "encoder-int8.onnx", sha256="1a102452be14cbbd649b630d53eed5dd8378a5c159e4449412b0a8eb0afa50fc"
+                    "encoder-int8.onnx", sha256="d63770fcfe58cb23da9ce4727f39bd4ea813ca1d3c4f0851c69cf4e5ea436bdc"
                 ),
                 DECODER: RemoteFile(
                     "decoder.onnx", sha256="b942fa794a476fa926756485800f58802a3205a7062324f8b255f3452c37903f"

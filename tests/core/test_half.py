@@ -406,6 +406,7 @@ def test_weights_stored_in_half_are_widened_before_they_are_used() -> None:
     graph = read_graph(stored)
     assert [node.op_type for node in graph.nodes] == ["Conv", "Conv", "MatMul"]
     assert {tensor.data_type for tensor in widened(stored).graph.initializer} == {FLOAT}
+    assert "nanosam.weights" not in metadata(widened(stored))
     assert widened(model) is model
     np.testing.assert_array_equal(array_of(graph.constants["w"]), constants["w"].astype(np.float16))
     feeds = random_feeds(model)

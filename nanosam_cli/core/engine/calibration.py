@@ -15,8 +15,8 @@ from nanosam_cli.core.zoo import ModelSpec
 def calibration_tensors(photos: Sequence[ProofPhoto], size: int, spec: ModelSpec) -> list[NDArray[np.float32]]:
     """The middle square of each photo, filling the encoder's of side S = `size`: (1, 3, S, S) each.
 
-    The bars beside a letterboxed photo give larger numbers than anything in a photo (six times, in the model in the
-    box), and the steps of int8 would be as much coarser.
+    The bars beside a letterboxed photo give larger numbers than anything in a photo (up to eight times, in the model in
+    the box), and the steps of int8 would be as much coarser.
     """
     mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
     squares = [_middle_square(photo.image) for photo in photos]
