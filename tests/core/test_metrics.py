@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -205,13 +204,11 @@ def test_worst(tmp_path: Path) -> None:
     assert [result.id for result in worst(results(tmp_path, rows), 3)] == [2, 4, 1]
 
 
-def test_thirty_six_thousand_objects_take_less_than_two_seconds(tmp_path: Path) -> None:
-    path = save(tmp_path / "results.json", nanosam_results(36_000, photos=5000))
-    start = time.process_time()
-    found = read_results(path)
+def test_thirty_six_thousand_objects(tmp_path: Path) -> None:
+    """As many as COCO val2017 has; what they cost in time is `benchmarks/evaluation.py`'s to say."""
+    found = read_results(save(tmp_path / "results.json", nanosam_results(36_000, photos=5000)))
     summaries = summarise(found, group_rows(found))
     summaries += summarise(found, group_rows(found, names=NAMES))
-    assert time.process_time() - start < 2
     assert sum(summary.objects for summary in summaries) == 4 * 36_000
 
 
