@@ -47,7 +47,9 @@ class KernelRegression:
         return np.asarray(self._features(inputs) @ self._weights)
 
     def _features(self, inputs: Array) -> Array:
-        return np.asarray(np.cos(inputs @ self._frequencies + self._phases))
+        phases = np.asarray(inputs @ self._frequencies)
+        phases += self._phases
+        return np.cos(phases, out=phases)  # in place: for a whole frame, fresh memory costs as much as the cosines
 
 
 def _mix(one: Moments, other: Moments, share: float) -> Moments:

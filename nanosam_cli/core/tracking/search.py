@@ -75,8 +75,10 @@ def likely_boxes(look: Array, size: NDArray[np.float64], count: int) -> list[Box
     kept: list[Box] = []
     for _, box in found:
         box = np.concatenate([box[:2].clip(0), np.minimum(box[2:], (width, height))])
-        if len(kept) < count and all(box_iou(box, other) < APART for other in kept):
+        if all(box_iou(box, other) < APART for other in kept):
             kept.append(box)
+        if len(kept) == count:
+            break
     return kept
 
 
