@@ -221,7 +221,7 @@ def _report(run: TrackingRun, plan: TrackPlan, people: FollowedPeople | None, js
     """What was done, after Ctrl-C too."""
     from nanosam_cli.core.tracking.prompts import some_moments
 
-    if run.waiting:
+    if run.waiting and run.summary.frames:  # none at all is another fault, told where it is found
         console.warn(f"the video ended before these prompts: {some_moments(run.waiting)}")
     if people is not None and people.nobody:
         console.warn(people.nobody)

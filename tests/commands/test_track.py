@@ -311,6 +311,7 @@ def test_bad_input(track: Run, make: Callable[[], str], options: tuple[str, ...]
     ran = track(source, *options)
     assert (ran.code, "Traceback" in ran.err) == (code, False), ran.err
     assert words in ran.words
+    assert "warning" not in ran.words  # the error is all there is to say
     assert ran.out == ""
     assert names() == before  # nothing half done is left, nor claimed
 
