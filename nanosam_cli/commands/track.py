@@ -148,12 +148,19 @@ def track(
 
         nanosam track 0 --show
     """
+    from nanosam_cli.core.errors import UsageError
     from nanosam_cli.core.job import Asked
     from nanosam_cli.core.predictor import load_predictor
     from nanosam_cli.core.request import make_request
     from nanosam_cli.core.tracking.outputs import SURVIVED, TrackOutputs, plan_track
     from nanosam_cli.core.tracking.people import follow_people
-    from nanosam_cli.core.tracking.prompts import TimedRequest, check_asked, read_timed_requests
+    from nanosam_cli.core.tracking.prompts import (
+        TimedRequest,
+        check_asked,
+        read_timed_requests,
+        some_moments,
+        split_early,
+    )
     from nanosam_cli.core.tracking.run import TrackingRun
     from nanosam_cli.core.tracking.window import Window
     from nanosam_cli.core.video import open_video
@@ -171,6 +178,8 @@ def track(
         min_score=min_score,
     )
     people = follow_people(asked, console.info)
+    if fps is not None and not Path(video).is_dir():
+        raise UsageError(f"--fps is for folders of frames; {video} has a rate of its own", "leave --fps out")
     frames = Part(start or BEGINNING, stop, stride)
     requests = read_timed_requests(prompts) if prompts else []
     if box or point or mask or each_point:
@@ -180,6 +189,9 @@ def track(
     plan = plan_track(video, output, masks, video=not no_video, force=force)
     with ExitStack() as opened:
         source = opened.enter_context(open_video(video, None if fps is None else Fraction(fps)))
+        requests, early = split_early(requests, frames.start, source.rate)
+        if early:
+            console.warn(f"left out, because frames begin at {frames.start}: the prompts for {some_moments(early)}")
         if people is not None:
             opened.enter_context(people)
         predictor = opened.enter_context(
@@ -222,7 +234,7 @@ def _report(run: TrackingRun, plan: TrackPlan, people: FollowedPeople | None, js
     from nanosam_cli.core.tracking.prompts import some_moments
 
     if run.waiting and run.summary.frames:  # none at all is another fault, told where it is found
-        console.warn(f"the video ended before these prompts: {some_moments(run.waiting)}")
+        console.warn(f"the frames ended before these prompts: {some_moments(run.waiting)}")
     if people is not None and people.nobody:
         console.warn(people.nobody)
     if not json and run.summary.frames:

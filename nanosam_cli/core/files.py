@@ -51,6 +51,8 @@ def atomic_write(path: Path, overwrite: bool = False) -> Iterator[Path]:
         yield temporary
         _refuse(target, path, overwrite)  # again: a video takes minutes, and somebody may have been faster
         temporary.replace(target)
+    except BrokenPipeError:
+        raise  # of stdout, whose reader has gone; no file has pipes
     except OSError as error:
         if error.filename is not None and str(error.filename) != str(temporary):
             raise  # another file's trouble, met while writing this one

@@ -26,6 +26,8 @@ Image = NDArray[np.uint8]  # (H, W, 3) RGB
 FOLDER_RATE = Fraction(24)  # frames a second of a folder, as in DAVIS
 CLOCK = Fraction(1, 90_000)  # seconds, the step of MPEG's timestamps; where a source has no clock of its own
 GIF_SHORTEST, GIF_USUAL = 20, 100  # milliseconds: a shorter delay, or none, is taken for the usual, as by FFmpeg
+LARGEST = 100_000  # denominator of a rate; FFmpeg's numbers have 32 bits
+FASTEST = 1000  # frames a second
 MISSING_SECONDS = 0.5  # a file that ends so much sooner than it says is cut off
 
 # Which FFmpeg input reads a camera, and how it calls the one with a number.
@@ -128,13 +130,13 @@ class StreamVideo:
         seconds = None if live else _duration(container)
         declared = self._stream.frames or (round(seconds * self.rate) if seconds else None)
         self.frames = None if live else declared
-        self._ends = seconds
+        self._seconds = seconds
 
     def __iter__(self) -> Iterator[VideoFrame]:
         import av
 
         first, last = None, Fraction(-1)
-        index, size = 0, None
+        index, size, lasts = 0, None, 1 / self.rate
         try:
             for decoded in self._container.decode(self._stream):
                 seconds = index / self.rate if decoded.pts is None else decoded.pts * self.clock
@@ -142,14 +144,16 @@ class StreamVideo:
                 last = max(seconds - first, last + self.clock)  # an encoder takes no time twice
                 image = _upright(decoded, size)
                 size = size or image.shape[:2]
+                lasts = decoded.duration * self.clock if decoded.duration else 1 / self.rate
                 yield VideoFrame(index, last, image, f"{index:05}")
                 index += 1
         except av.FFmpegError as error:
             self._end(index, f"{error.strerror}")
         if not index:
             raise InputError(f"{self.name} has no frames", "get the file again")
-        if self.fault is None and self._ends is not None and last + 1 / self.rate + MISSING_SECONDS < self._ends:
-            self._end(index, f"{float(last):.1f} of {self._ends:.1f} seconds are there")
+        there = last + lasts
+        if self.fault is None and self._seconds is not None and there + MISSING_SECONDS < self._seconds:
+            self._end(index, f"{float(there):.1f} of {self._seconds:.1f} seconds are there")
 
     def _end(self, index: int, why: str) -> None:
         if index:
@@ -168,7 +172,7 @@ def open_video(source: str, rate: Fraction | None = None) -> Iterator[Video]:
     """
     path = Path(source)
     if path.is_dir():
-        yield FolderVideo(list_frames(path), source, rate or FOLDER_RATE)
+        yield FolderVideo(list_frames(path), source, _folder_rate(rate))
         return
     if path.suffix.lower() == ".gif":
         yield GifVideo(path, source)
@@ -176,6 +180,16 @@ def open_video(source: str, rate: Fraction | None = None) -> Iterator[Video]:
     camera = source.isdecimal() and not path.exists()
     with _open_camera(int(source)) if camera else _open_file(path) as container:
         yield StreamVideo(container, f"camera {source}" if camera else source, live=camera)
+
+
+def _folder_rate(rate: Fraction | None) -> Fraction:
+    """A rate that FFmpeg's numbers hold: 29.97 is no fraction of small numbers as a float. UsageError beyond reason."""
+    if rate is None:
+        return FOLDER_RATE
+    near = rate.limit_denominator(1000)
+    if not 0 < near <= FASTEST:
+        raise UsageError(f"{float(rate):g} frames a second are beyond what videos hold", f"0.001 to {FASTEST}")
+    return near
 
 
 def list_frames(folder: Path) -> list[Path]:
@@ -193,12 +207,16 @@ def _open_file(path: Path) -> InputContainer:
     import av
 
     try:
-        return av.open(str(path))
+        container = av.open(str(path.absolute()))  # where a colon in the name is none of a protocol
     except FileNotFoundError as error:
         raise InputError(f"no such file: {path}", "check the path") from error
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path} is not a video that can be read: {reason}", "get the file again") from error
+    if container.format.name == "tty":  # FFmpeg shows any text as a film of letters
+        container.close()
+        raise InputError(f"{path} is not a video that can be read: it is text", "give a video file")
+    return container
 
 
 def _open_camera(number: int) -> InputContainer:
@@ -228,9 +246,10 @@ def _duration(container: InputContainer) -> float | None:
     stream = container.streams.video[0]
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    with suppress(KeyError, ValueError):  # Matroska: 00:00:03.750000000
+    with suppress(KeyError, ValueError):  # Matroska: 00:00:03.750000000, where the stream ends, whenever it starts
         hours, minutes, seconds = stream.metadata["DURATION"].split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        starts = float((stream.start_time or 0) * (stream.time_base or 0))
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - starts
     if container.duration and len(container.streams) == 1:
         return float(container.duration / av.time_base)
     return None
@@ -259,7 +278,9 @@ class VideoWriter:
 
         name = find_encoder(path)
         self._container = av.open(str(path), "w")
-        stream: Any = self._container.add_stream(name, rate=rate, options=_OPTIONS.get(name, {}))
+        stream: Any = self._container.add_stream(
+            name, rate=rate.limit_denominator(LARGEST), options=_OPTIONS.get(name, {})
+        )
         self._stream = stream
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = self._clock = clock

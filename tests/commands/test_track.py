@@ -194,6 +194,54 @@ def test_parts_keep_their_times(track: Run, options: tuple[str, ...], frames: li
     assert times == pytest.approx([(frame - frames[0]) / 10 for frame in frames], abs=1e-3)
 
 
+def test_overlay_begins_with_its_first_frame(track: Run) -> None:
+    save_video(Path("a.mp4"))
+    assert track("a.mp4", "--box", "24,30,54,60", "--start", "4", "-o", "b.webm").code == 0
+    with av.open("b.webm") as container:
+        assert next(frame.pts for frame in container.decode(video=0)) == 0
+    assert track("b.webm", "--box", "24,30,54,60", "--no-video").code == 0  # what it wrote it reads
+
+
+def test_prompts_before_the_start_are_left_out(track: Run) -> None:
+    save_frames(Path("clip"))
+    Path("early.json").write_text('{"1": {"boxes": [[90, 5, 120, 20]]}, "5": {"boxes": [[25, 30, 55, 60]]}}')
+    ran = track("clip", "--prompts", "early.json", "--start", "5", "--no-video", "--json")
+    assert (ran.code, [len(record["objects"]) for record in lines(ran)]) == (0, [1, 1, 1])
+    assert "left out, because frames begin at frame 5: the prompts for frame 1" in ran.words
+
+
+def test_two_requests_in_one_frame_share_no_pixel(track: Run) -> None:
+    save_frames(Path("clip"))
+    Path("more.json").write_text('{"0": {"boxes": [[40, 20, 90, 70]]}}')
+    ran = track("clip", "--box", Box, "--prompts", "more.json", "--stop", "1", "--no-video", "--json")
+    assert ran.code == 0, ran.err
+    (record,) = lines(ran)
+    one, other = (rle_to_mask(found["segmentation"]) for found in record["objects"])
+    assert one.any()
+    assert other.any()
+    assert not (one & other).any()
+
+
+def test_pipe_that_closes_leaves_the_video(own_files: tuple[Path, Path]) -> None:
+    """`nanosam track ... --json | head -1`"""
+    save_frames(Path("clip"))
+    program = "from nanosam_cli.app import main; main()"
+    models = ["--encoder", str(own_files[0]), "--decoder", str(own_files[1])]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "track", "clip", "--box", Box, "-o", "a.mp4", "--json", *models],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+        process.wait(60)
+    assert "cannot write" not in said
+    assert frames_of(Path("a.mp4")) >= 1
+
+
 def test_max_side(track: Run) -> None:
     """Everything is done and written smaller; prompts stay in the video's own pixels."""
     save_frames(Path("clip"))
@@ -247,6 +295,11 @@ def garbage() -> str:
     return "a.mp4"
 
 
+def text() -> str:
+    Path("a.txt").write_text("one\ntwo\n" * 99)
+    return "a.txt"
+
+
 def no_frames() -> str:
     with video.VideoWriter(Path("a.mkv"), Fraction(10), Fraction(1, 1000)):
         pass
@@ -294,6 +347,8 @@ def wrong_ids() -> str:
         (clip, ("--box", Box, "--start", "40"), 1, "no frames from frame 40 on"),
         (clip, ("--box", Box, "--start", "4.5"), 2, "not a frame such as 120"),
         (clip, ("--box", Box, "--fps", "0"), 2, "not above 0"),
+        (lambda: str(save_video(Path("a.mp4"))), ("--box", Box, "--fps", "5"), 2, "--fps is for folders of frames"),
+        (text, ("--box", Box), 1, "a.txt is not a video that can be read: it is text"),
         (clip, ("--box", Box, "-o", "a.xyz"), 2, "no encoder for .xyz"),
         (clip, ("--box", Box, "-o", "a.mp4", "--no-video"), 2, "takes no -o"),
         (clip, ("--box", Box, "--masks", "clip"), 2, "holds the frames that are read"),
@@ -301,7 +356,8 @@ def wrong_ids() -> str:
     ],
     ids=[
         *("missing", "no video", "zero frames", "no prompt", "box outside", "point outside", "empty mask"),
-        *("mask size", "no mask", "prompt file", "ids", "start", "start text", "fps", "container"),
+        *("mask size", "no mask", "prompt file", "ids", "start", "start text", "fps", "fps of a file", "text"),
+        "container",
         *("no video but -o", "masks", "camera"),
     ],
 )

@@ -45,6 +45,58 @@ def test_there_and_back(tmp_path: Path, suffix: str) -> None:
         assert not opened.live
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+def test_late_start(tmp_path: Path, suffix: str) -> None:
+    """As parts of videos have it; none of it is missing."""
+    times = [Fraction(moment, 10) for moment in (40, 41, 42, 43)]
+    frames = read(save_video(tmp_path / f"a{suffix}", len(times), times=times))
+    assert [float(frame.time) for frame in frames] == pytest.approx([0, 0.1, 0.2, 0.3], abs=2e-3)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_last_frame_that_is_held(tmp_path: Path, suffix: str) -> None:
+    """As screen recordings have it: the file is longer than its frames are many, and nothing is missing."""
+    path = tmp_path / f"a{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"x264-params": "bframes=0"})
+        stream.height, stream.width = HW
+        stream.pix_fmt = "yuv420p"
+        shown = [av.VideoFrame.from_ndarray(picture(index), format="rgb24") for index in range(4)]
+        packets = [packet for frame in [*shown, None] for packet in stream.encode(frame)]
+        packets[-1].duration = int(5 / packets[-1].time_base)
+        for packet in packets:
+            container.mux(packet)
+    with av.open(str(path)) as container:
+        assert video._duration(container) == pytest.approx(5.3, abs=0.01)
+    assert len(read(path)) == 4
+
+
+def test_name_with_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_video(tmp_path / "12:30:05.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert len(read("12:30:05.mp4")) == 8
+
+
+@pytest.mark.parametrize(("rate", "taken"), [(29.97, Fraction(2997, 100)), (23.976, Fraction(2997, 125))])
+def test_rate_of_a_folder(tmp_path: Path, rate: float, taken: Fraction) -> None:
+    """As a float it is a fraction of numbers that FFmpeg does not hold."""
+    save_frames(tmp_path / "clip")
+    with open_video(str(tmp_path / "clip"), Fraction(rate)) as opened:
+        assert opened.rate == taken
+        frames = list(opened)
+    with VideoWriter(tmp_path / "a.mp4", opened.rate, opened.clock) as writer:
+        for frame in frames:
+            writer.write(frame.image, frame.time)
+    assert len(read(tmp_path / "a.mp4")) == len(frames)
+
+
+@pytest.mark.parametrize("rate", [1e-9, 1e10])
+def test_rate_beyond_reason(tmp_path: Path, rate: float) -> None:
+    save_frames(tmp_path / "clip")
+    with pytest.raises(UsageError, match="frames a second"), open_video(str(tmp_path / "clip"), Fraction(rate)):
+        pass
+
+
 def test_h264_at_the_same_rate(tmp_path: Path) -> None:
     with av.open(str(save_video(tmp_path / "a.mp4"))) as container:
         stream = container.streams.video[0]

@@ -21,8 +21,8 @@ from nanosam_cli.core.tracking.run import Image, TrackedFrame
 from nanosam_cli.core.tracking.target import State
 from nanosam_cli.core.video import Video, VideoWriter, find_encoder
 
-# what a video ends at and plays up to: Ctrl-C, a source that is cut off, a prompt that cannot be followed
-SURVIVED = (KeyboardInterrupt, InputError, UsageError)
+# what a video ends at and plays up to: Ctrl-C, a source that is cut off, a prompt that cannot be followed, `| head`
+SURVIVED = (KeyboardInterrupt, InputError, UsageError, BrokenPipeError)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def plan_track(
     """
     path = _video_path(source, output, video)
     if path is not None:
-        find_encoder(path)
+        find_encoder(path.resolve())  # of a link, what it points at: the file there keeps its name
         if path.exists() and Path(source).exists() and path.samefile(source):
             raise UsageError(f"{path} would overwrite the video that is read", "give another place with `-o`")
         if path.exists() and not force:
@@ -96,12 +96,15 @@ class TrackOutputs:
         self._rate, self._clock = video.rate, video.clock
         self._stack = ExitStack()
         self._writer: VideoWriter | None = None
+        self._first: Fraction | None = None  # time of the first frame that is wanted, with which the overlay begins
 
     def write(self, tracked: TrackedFrame) -> None:
         """One frame. OSError where the disk refuses, which the end of the block turns into an OutputError."""
         plan = self._plan
+        if self._first is None:
+            self._first = tracked.frame.time
         if plan.video is not None:
-            self._open(plan.video).write(draw(tracked), Fraction(tracked.frame.time))
+            self._open(plan.video).write(draw(tracked), tracked.frame.time - self._first)
         if plan.masks is not None:
             labels = label_map(tracked.masks, tracked.image.shape[:2])
             write_png(plan.masks / f"{tracked.frame.name}.png", labels, PALETTE, overwrite=plan.force)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,14 @@ def check_asked(requests: Sequence[TimedRequest], *, later: bool) -> None:
             "no prompt: say what to follow with --box, --point, --mask, --prompts or --pose, or click it with --show",
             "nanosam track video.mp4 --box 10,20,300,400",
         )
+
+
+def split_early(
+    requests: Sequence[TimedRequest], start: Moment, rate: Fraction
+) -> tuple[list[TimedRequest], list[TimedRequest]]:
+    """Those from `start` on, and those of frames before it: nothing is known of where their objects are by then."""
+    early = [timed for timed in requests if timed.moment.frames(rate) < start.frames(rate)]
+    return [timed for timed in requests if timed not in early], early
 
 
 def some_moments(requests: Sequence[TimedRequest]) -> str:

@@ -173,6 +173,8 @@ class TrackingRun:
             due += self._people.requests_for(frame, found)
         for timed in due:
             found |= {one.number: one for one in self._start(timed, frame)}
+        if due and len(found) > 1:
+            found = {one.number: one for one in self._tracker.apart(self._encoded(), list(found.values()))}
         names = {} if self._people is None else self._people.names
         return TrackedFrame(frame, image, [found[number] for number in sorted(found)], cut, names)
 

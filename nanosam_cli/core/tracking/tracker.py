@@ -26,6 +26,7 @@ from nanosam_cli.core.types import ImageEmbedding, Prompt, Segmentation
 
 ALIKE = 0.35  # correlation of two frames' cells below which the scene was cut
 OUTSIDE = -5.0  # logits of an empty mask
+LEAST = 1e-3  # a logit that is just inside
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +98,10 @@ class Tracker:
             self._space = CellSpace.of(embedding, self.settings.dimensions)
         scene = self._scene(embedding)
         found = []
-        for number, mask, iou in zip(named, _exclusive(logits), ious):
+        for number, mask, iou, alone in zip(named, _exclusive(logits), ious, logits):
             if mask_box(mask > 0) is None:
-                raise InputError(
-                    f"object {number}: the prompt gives an empty mask", "give a box or a mask of the object"
-                )
+                why = "the prompt gives an empty mask" if mask_box(alone > 0) is None else "others' masks cover its own"
+                raise InputError(f"object {number}: {why}", "give a box or a mask of the object")
             self._targets[number] = Target(number, scene, _share(mask), self.settings)
             found.append(self._tracked(embedding, number, mask, State.tracked, float(iou), float(iou)))
         self._last = scene
@@ -128,6 +128,14 @@ class Tracker:
             shown = np.full_like(mask, OUTSIDE) if state is State.lost else mask
             found.append(self._tracked(embedding, target.number, shown, state, answer.predicted_iou, answer.score))
         return found
+
+    def apart(self, embedding: ImageEmbedding, found: Sequence[Tracked]) -> list[Tracked]:
+        """One frame's objects that come from several calls, so that no pixel belongs to two of them."""
+        masks = _exclusive(np.stack([one.segmentation.low_res_logits for one in found]))
+        return [
+            self._tracked(embedding, one.number, mask, one.state, one.segmentation.predicted_iou, one.score)
+            for one, mask in zip(found, masks)
+        ]
 
     def _scene(self, embedding: ImageEmbedding) -> Array:
         assert self._space is not None
@@ -174,12 +182,18 @@ def _share(logits: Array) -> Array:
 
 
 def _exclusive(logits: Array) -> Array:
-    """(P, 256, 256) -> the same, but no pixel above 0 in two: a mask is as sure as it is surer than the others."""
+    """(P, 256, 256) -> the same, but no pixel above 0 in two: a mask is as sure as it is surer than the others.
+
+    Of masks that are equally sure the first has the pixel.
+    """
     if len(logits) < 2:
         return logits
     ordered = np.sort(logits, axis=0)
     rival = np.where(logits == ordered[-1], ordered[-2], ordered[-1])
-    return np.asarray(np.minimum(logits, logits - np.maximum(rival, 0)))
+    surer = np.minimum(logits, logits - np.maximum(rival, 0))
+    tied = (ordered[-1] > 0) & (ordered[-1] == ordered[-2])
+    first = np.arange(len(logits))[:, None, None] == logits.argmax(axis=0)
+    return np.asarray(np.where(tied & first, LEAST, surer), np.float32)
 
 
 def _inside(boxes: Array, original_hw: tuple[int, int]) -> Array:

@@ -35,7 +35,8 @@ class Window:
         self._run = run
         self._step = 1
         self._open = True
-        self.fault: NanosamError | None = None  # why the last double-click started nothing
+        self._title = title
+        self.fault: NanosamError | None = None  # why the last double-click started nothing; the title says it, too
         self._root.title(title)
         self._label = tkinter.Label(self._root, borderwidth=0)
         self._label.pack()
@@ -77,6 +78,7 @@ class Window:
             self.fault = None
         except NanosamError as error:  # a click that hits nothing must not end the show
             self.fault = error
+        self._root.title(self._title if self.fault is None else f"{self._title}: {self.fault}")
 
     def _quit(self) -> None:
         self._open = False

@@ -199,6 +199,9 @@ def test_no_pixel_belongs_to_two() -> None:
     assert ((alone > 0).sum(axis=0) <= 1).all()
     np.testing.assert_array_equal((alone > 0).any(axis=0), (logits > 0).any(axis=0))
     np.testing.assert_array_equal(_exclusive(logits[:1]), logits[:1])
+    twins = _exclusive(np.stack([logits[0], logits[0]]))
+    np.testing.assert_array_equal(twins[0] > 0, logits[0] > 0)  # the first has what both are as sure of
+    assert not (twins[1] > 0).any()
 
 
 def test_a_picture_of_one_colour(predictor: Predictor) -> None:
