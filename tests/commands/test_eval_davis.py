@@ -78,6 +78,14 @@ def test_refusals(evaluate: Run, arguments: tuple[str, ...], code: int, words: s
     assert words in ran.words
 
 
+def test_annotations_are_never_overwritten(evaluate: Run) -> None:
+    before = Path("clips/a/00003.png").read_bytes()
+    ran = evaluate("--model", "copy", "--masks", "clips", "--force")
+    assert (ran.code, ran.out) == (2, "")
+    assert "clips/a holds a clip that is read" in ran.words
+    assert Path("clips/a/00003.png").read_bytes() == before
+
+
 @pytest.mark.data
 def test_model_in_the_box() -> None:
     """Half of what is measured (docs/tracking.md) would be a fault."""

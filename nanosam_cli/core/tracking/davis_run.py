@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from nanosam_cli.core.errors import InputError, OutputError
+from nanosam_cli.core.errors import InputError, OutputError, UsageError
 from nanosam_cli.core.image import read_image, write_png
 from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.render import PALETTE, label_map, overlay
@@ -138,13 +138,31 @@ class Places:
     force: bool = False
 
     def checked(self, clips: Sequence[Clip]) -> Places:
-        """Itself. OutputError where a picture is there already and `force` is false, before any work is done."""
+        """Itself, before any work is done.
+
+        Raises:
+            UsageError: a picture would lie among the clips' frames and masks, whatever `force` says.
+            OutputError: a picture is there already and `force` is false.
+        """
         sheets = [self.sheets / f"{clip.name}.png" for clip in clips] if self.sheets else []
         folders = [self.masks / clip.name for clip in clips] if self.masks else []
+        _keep_apart(clips, sheets, folders)
         there = [path for path in sheets if path.exists()] + [path for path in folders if any(path.glob("*.png"))]
         if there and not self.force:
             raise OutputError(f"{some(there)} exist already; nothing was done", "add `--force` to overwrite")
         return self
+
+
+def _keep_apart(clips: Sequence[Clip], sheets: Sequence[Path], folders: Sequence[Path]) -> None:
+    files = [path for clip in clips for path in (*clip.frames, *clip.truths) if path is not None]
+    read = {path.resolve() for path in files}
+    taken = {path.parent for path in read} | {parent.resolve() for parent in {path.parent for path in files}}
+    for folder in folders:
+        if folder.resolve() in taken or any(path.resolve() in read for path in folder.glob("*.png")):
+            raise UsageError(f"{folder} holds a clip that is read", "give another directory with `--masks`")
+    for sheet in sheets:
+        if sheet.resolve() in read:
+            raise UsageError(f"{sheet} belongs to a clip that is read", "give another directory with `--sheets`")
 
 
 def score_clip(

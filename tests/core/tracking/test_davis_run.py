@@ -137,6 +137,26 @@ def test_davis_layout(tmp_path: Path) -> None:
     assert all(clip.truths)
 
 
+@pytest.mark.parametrize("masks", ["JPEGImages/480p", "Annotations/480p", "JPEGImages/../Annotations/480p", "link"])
+def test_masks_beside_what_is_read(tmp_path: Path, masks: str) -> None:
+    folder = davis_layout(tmp_path)
+    (folder / "link").mkdir()
+    (folder / "link" / "cat").symlink_to(folder / "Annotations" / "480p" / "dog")
+    with pytest.raises(UsageError, match="holds a clip that is read"):
+        Places(masks=folder / masks, force=True).checked(find_clips(folder))
+    assert Places(masks=folder / "Annotations" / "mine").checked(find_clips(folder))
+
+
+def test_pictures_in_place_of_what_is_read(tmp_path: Path) -> None:
+    """A sheet of the name of a mask, and a link to a mask where one is to be written."""
+    clip = save_frames(tmp_path / "clips" / "00003")
+    (tmp_path / "masks" / "00003").mkdir(parents=True)
+    (tmp_path / "masks" / "00003" / "00001.png").symlink_to(clip / "00001.png")
+    for places in (Places(sheets=clip, force=True), Places(masks=tmp_path / "masks", force=True)):
+        with pytest.raises(UsageError, match="a clip that is read"):
+            places.checked(find_clips(tmp_path / "clips"))
+
+
 def without_first_mask(folder: Path) -> None:
     (save_frames(folder / "a", 4) / "00000.png").unlink()
 
