@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from nanosam_cli.core.errors import InputError, NanosamError, OutputError, Usage
 from nanosam_cli.core.image import write_png
 from nanosam_cli.core.tracking.clips import find_clips, read_labels
 from nanosam_cli.core.tracking.davis import boundary_accuracy, region_similarity
-from nanosam_cli.core.tracking.davis_run import DavisScore, Places, score_clip
+from nanosam_cli.core.tracking.davis_run import DavisScore, Places, check_clips, score_clip
 from nanosam_cli.core.tracking.followers import CopyFollower, Followed
 from nanosam_cli.core.tracking.target import State
 from tests.video_data import HW, save_frames, square
@@ -157,6 +157,29 @@ def test_pictures_in_place_of_what_is_read(tmp_path: Path) -> None:
             places.checked(find_clips(tmp_path / "clips"))
 
 
+@pytest.mark.parametrize(
+    ("places", "hint"),
+    [
+        (Places(sheets=Path("file")), "--sheets"),
+        (Places(sheets=Path("sheets"), force=True), "--sheets"),
+        (Places(masks=Path("file", "new")), "--masks"),
+        (Places(masks=Path("masks"), force=True), "--masks"),
+    ],
+)
+def test_places_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: Places, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_frames(tmp_path / "clips" / "a", 3)
+    (tmp_path / "masks").mkdir()
+    for file in ("file", "masks/a"):
+        (tmp_path / file).write_text("")
+    (tmp_path / "sheets" / "a.png").mkdir(parents=True)
+    with pytest.raises(OutputError, match="cannot write") as caught:
+        places.checked(find_clips(tmp_path / "clips"))
+    assert hint in str(caught.value.hint)
+
+
 def without_first_mask(folder: Path) -> None:
     (save_frames(folder / "a", 4) / "00000.png").unlink()
 
@@ -185,6 +208,10 @@ def broken_mask(folder: Path) -> None:
 def only_first_and_last(folder: Path) -> None:
     for index in (1, 2):
         (save_frames(folder / "a", 4) if index == 1 else folder / "a").joinpath(f"{index:05}.png").unlink()
+
+
+def broken_first_mask(folder: Path) -> None:
+    (save_frames(folder / "a", 4) / "00000.png").write_bytes(b"no png")
 
 
 def nothing(folder: Path) -> None:
@@ -216,3 +243,13 @@ def test_bad_clips(
     make(tmp_path)  # type: ignore[operator]
     with pytest.raises(error, match=words):
         evaluate()
+
+
+@pytest.mark.parametrize("make", [empty_first_mask, two_frames, only_first_and_last, broken_first_mask])
+def test_bad_clips_are_known_before_work(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path)
+    save_frames(tmp_path / "0")
+    clips = find_clips(tmp_path)
+    check_clips(clips[:1])
+    with pytest.raises(InputError, match=r"clip a|/a/"):
+        check_clips(clips)
