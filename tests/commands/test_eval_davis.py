@@ -71,6 +71,7 @@ def test_baseline(evaluate: Run) -> None:
     [
         (("--clip", "c"), 2, "no annotated clip c"),
         (("--split", "val"), 2, "no list val"),
+        (("--split", "val", "--clip", "a"), 2, "leave out --clip or --split"),
         (("--model", "copy", "--prompt", "box"), 2, "the baseline copy takes the first mask"),
         (("--prompt", "point"), 2, "'point' is not one of"),
     ],

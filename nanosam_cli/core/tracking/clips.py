@@ -17,6 +17,7 @@ from nanosam_cli.core.video import list_frames
 Labels = NDArray[np.uint8]  # (H, W), 0 background, k object k, 255 void
 
 _LAYOUT = "expected DIR/<clip>/00000.jpg with 00000.png beside it, or JPEGImages/ and Annotations/ as in DAVIS"
+_LIST = "expected the names of clips, one a line"
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,18 @@ def find_clips(folder: Path, names: Sequence[str] = (), split: str | None = None
     """The clips of a folder, all or those asked for: by name, or by a list of DAVIS's `ImageSets/2017`, such as val.
 
     Raises:
-        InputError: there are none, or one has no frames or no first mask.
-        UsageError: a clip or a list is not there.
+        InputError: there are none, one has no frames or no first mask, or the list is empty or cannot be read.
+        UsageError: a clip or a list is not there, or both names and a list are given.
     """
+    if names and split is not None:
+        raise UsageError("clips are chosen by their names or by a list, not by both", "leave out --clip or --split")
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}", _LAYOUT)
     images, masks = _roots(folder)
     there = sorted(path.name for path in masks.iterdir() if path.is_dir() and any(path.glob("*.png")))
     if not there:
         raise InputError(f"no annotated clips in {folder}", _LAYOUT)
-    wanted = list(names) or (_split(folder, split) if split else there)
+    wanted = list(names) or (there if split is None else _split(folder, split))
     for name in wanted:
         if name not in there:
             near = get_close_matches(name, there, n=1)
@@ -76,7 +79,13 @@ def _split(folder: Path, split: str) -> list[str]:
     if not path.is_file():
         there = sorted(other.stem for other in path.parent.glob("*.txt"))
         raise UsageError(f"no list {split} in {path.parent}", f"there are {', '.join(there)}" if there else _LAYOUT)
-    return path.read_text(encoding="utf-8").split()
+    try:
+        names = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a text file that can be read: {error}", _LIST) from error
+    if not names:
+        raise InputError(f"{path} is empty", _LIST)
+    return names
 
 
 def _clip(name: str, images: Path, masks: Path) -> Clip:

@@ -214,6 +214,14 @@ def broken_first_mask(folder: Path) -> None:
     (save_frames(folder / "a", 4) / "00000.png").write_bytes(b"no png")
 
 
+def empty_list(folder: Path) -> None:
+    (davis_layout(folder) / "ImageSets" / "2017" / "val.txt").write_text(" \n")
+
+
+def list_in_latin_1(folder: Path) -> None:
+    (davis_layout(folder) / "ImageSets" / "2017" / "val.txt").write_bytes(b"K\xe4fer\n")
+
+
 def nothing(folder: Path) -> None:
     pass
 
@@ -231,6 +239,11 @@ def nothing(folder: Path) -> None:
         (only_first_and_last, [], None, InputError, "cannot be scored"),
         (two_frames, ["aa"], None, UsageError, "no annotated clip aa"),
         (davis_layout, [], "test", UsageError, "no list test"),
+        (davis_layout, [], "", UsageError, "no list"),
+        (davis_layout, ["dog"], "val", UsageError, "not by both"),
+        (davis_layout, ["dog"], "test", UsageError, "not by both"),
+        (empty_list, [], "val", InputError, r"val\.txt is empty"),
+        (list_in_latin_1, [], "val", InputError, r"val\.txt is not a text file"),
     ],
 )
 def test_bad_clips(
