@@ -276,7 +276,8 @@ def davis(
 ) -> None:
     """Follow the objects of annotated clips and measure J (region), F (boundary) and their mean, as DAVIS 2017 does.
 
-    The baseline --model copy repeats the first mask; a tracker has to beat it.
+    The baseline --model copy repeats the first mask; a tracker has to beat it. Label 255 is void, but where a clip's
+    first mask has no other, as in DAVIS 2016, it is the object.
 
         nanosam eval davis clips/
 

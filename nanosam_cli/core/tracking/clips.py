@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.tracking.davis import VOID
 from nanosam_cli.core.video import list_frames
 
-Labels = NDArray[np.uint8]  # (H, W), 0 background, k object k, 255 void
+Labels = NDArray[np.uint8]  # (H, W), 0 background, k object k, 255 void (see Truth)
 
 _LAYOUT = "expected DIR/<clip>/00000.jpg with 00000.png beside it, or JPEGImages/ and Annotations/ as in DAVIS"
 _LIST = "expected the names of clips, one a line"
@@ -27,6 +28,37 @@ class Clip:
     name: str
     frames: Sequence[Path]
     truths: Sequence[Path | None]
+
+
+class Truth:
+    """What is annotated in a clip: k object k, 255 void, as in DAVIS 2017.
+
+    Where the first mask has no values but 0 and 255, as in DAVIS 2016, 255 is object 1 in all frames and nothing is
+    void. InputError where the first mask cannot be read or is empty.
+    """
+
+    first: Labels
+    numbers: Sequence[int]  # the objects of the first mask, in ascending order
+
+    def __init__(self, clip: Clip) -> None:
+        assert clip.truths[0] is not None
+        first = read_labels(clip.truths[0])
+        self._paths = clip.truths
+        self._binary = set(np.unique(first).tolist()) - {0} == {VOID}
+        self.first = self._named(first)
+        self.numbers = [number for number in np.unique(self.first).tolist() if number not in (0, VOID)]
+        if not self.numbers:
+            raise InputError(
+                f"clip {clip.name}: the first mask, {clip.truths[0]}, is empty", "give a clip with an object"
+            )
+
+    def at(self, index: int) -> Labels | None:
+        """The labels of a frame, None where it has none. InputError where they cannot be read."""
+        path = self._paths[index]
+        return None if path is None else self._named(read_labels(path))
+
+    def _named(self, labels: Labels) -> Labels:
+        return np.where(labels == VOID, np.uint8(1), labels) if self._binary else labels
 
 
 def find_clips(folder: Path, names: Sequence[str] = (), split: str | None = None) -> list[Clip]:

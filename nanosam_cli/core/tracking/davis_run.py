@@ -20,7 +20,7 @@ from nanosam_cli.core.image import read_image, write_png
 from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.render import PALETTE, label_map, overlay
 from nanosam_cli.core.request import some
-from nanosam_cli.core.tracking.clips import Clip, Labels, read_labels
+from nanosam_cli.core.tracking.clips import Clip, Labels, Truth
 from nanosam_cli.core.tracking.davis import VOID, boundary, boundary_accuracy, region_similarity, scored_frames
 from nanosam_cli.core.tracking.followers import Followed, Follower
 from nanosam_cli.core.tracking.target import State
@@ -178,7 +178,7 @@ def check_clips(clips: Sequence[Clip]) -> None:
     """InputError where a clip cannot be scored, as far as its file names and its first mask tell."""
     for clip in clips:
         _counted(clip)
-        _first_labels(clip)
+        Truth(clip)
 
 
 def score_clip(
@@ -189,14 +189,15 @@ def score_clip(
     InputError where a file cannot be read, sizes differ, the first mask is empty, or no frame counts.
     """
     places = places or Places()
-    labels, numbers = _first_labels(clip)
+    annotated = Truth(clip)
+    numbers = annotated.numbers
     judge, sheet = _Judge(clip, numbers), _Sheet(clip)
     seconds = 0.0
-    for index, image in enumerate(_images(clip, labels)):
+    for index, image in enumerate(_images(clip, annotated.first)):
         start = perf_counter()
-        found = follower.step(image) if index else follower.start(image, _masks(labels, numbers))
+        found = follower.step(image) if index else follower.start(image, _masks(annotated.first, numbers))
         seconds += perf_counter() - start
-        truth = read_labels(_truth(clip, index)) if clip.truths[index] else None
+        truth = annotated.at(index)
         judge.see(index, found, truth)
         sheet.see(index, image, found, truth)
         if places.masks is not None:
@@ -290,21 +291,6 @@ def _counted(clip: Clip) -> set[int]:
     if not counted:
         raise InputError(f"clip {clip.name} has no mask between its first and last frame, so it cannot be scored")
     return counted
-
-
-def _first_labels(clip: Clip) -> tuple[Labels, list[int]]:
-    """The first mask and the objects in it. InputError where it cannot be read or is empty."""
-    labels = read_labels(_truth(clip, 0))
-    numbers = [int(number) for number in np.unique(labels) if number not in (0, VOID)]
-    if not numbers:
-        raise InputError(f"clip {clip.name}: the first mask, {clip.truths[0]}, is empty", "give a clip with an object")
-    return labels, numbers
-
-
-def _truth(clip: Clip, index: int) -> Path:
-    path = clip.truths[index]
-    assert path is not None
-    return path
 
 
 def _masks(labels: Labels, numbers: Sequence[int]) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from nanosam_cli.core.errors import InputError, NanosamError, OutputError, UsageError
 from nanosam_cli.core.image import write_png
-from nanosam_cli.core.tracking.clips import find_clips, read_labels
+from nanosam_cli.core.tracking.clips import Truth, find_clips, read_labels
 from nanosam_cli.core.tracking.davis import boundary_accuracy, region_similarity
 from nanosam_cli.core.tracking.davis_run import DavisScore, Places, check_clips, score_clip
 from nanosam_cli.core.tracking.followers import CopyFollower, Followed
@@ -90,6 +90,33 @@ def test_means_go_over_objects(tmp_path: Path) -> None:
     assert record["mean_jf"] == pytest.approx((record["mean_j"] + record["mean_f"]) / 2)
     assert [clip["clip"] for clip in record["clips"]] == ["a", "b"]
     assert [row[0] for row in result.rows()] == ["a", "b", "all"]
+
+
+def test_masks_of_0_and_255(tmp_path: Path) -> None:
+    """As DAVIS 2016 has them: one object, judged as if its label were 1."""
+    folder = save_frames(tmp_path / "a")
+    for index in range(8):
+        write_png(folder / f"{index:05}.png", square(index).astype(np.uint8) * 255, overwrite=True)
+    (clip,) = find_clips(tmp_path)
+    check_clips([clip])
+    score = score_clip(clip, Told([T, T, L, T, T, T, T, T]), Places(masks=tmp_path / "masks"))
+    assert [one.number for one in score.objects] == [1]
+    assert (score.j, score.f) == (pytest.approx(5 / 6), pytest.approx(5 / 6))
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "a" / "00005.png"), square(5))
+
+
+def test_void_beside_an_object_stays_void(tmp_path: Path) -> None:
+    folder = save_frames(tmp_path / "a")
+    labels = square(0).astype(np.uint8)
+    labels[:10] = 255
+    write_png(folder / "00000.png", labels, overwrite=True)
+    write_png(folder / "00001.png", square(1).astype(np.uint8) * 255, overwrite=True)
+    truth = Truth(find_clips(tmp_path)[0])
+    assert list(truth.numbers) == [1]
+    for index, values in ((0, {0, 1, 255}), (1, {0, 255}), (2, {0, 1})):
+        found = truth.at(index)
+        assert found is not None
+        assert set(np.unique(found).tolist()) == values
 
 
 def test_sparse_masks(tmp_path: Path) -> None:
