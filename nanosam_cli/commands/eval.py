@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from nanosam_cli.core.evaluation_plan import Plan
     from nanosam_cli.core.evaluation_run import EvaluationRun
     from nanosam_cli.core.results import Results
+    from nanosam_cli.core.tracking.clips import Clip
+    from nanosam_cli.core.tracking.davis_run import ClipScore
 
 DATA = "Data"  # heading of the help
 
@@ -273,46 +276,68 @@ def davis(
 ) -> None:
     """Follow the objects of annotated clips and measure J (region), F (boundary) and their mean, as DAVIS 2017 does.
 
-    The baseline --model copy repeats the first mask; a tracker has to beat it.
+    The baseline --model copy repeats the first mask; a tracker has to beat it. Label 255 is void, but where a clip's
+    first mask has no other, as in DAVIS 2016, it is the object.
 
         nanosam eval davis clips/
 
         nanosam eval davis DAVIS/ --split val --prompt box --sheets sheets/
     """
     from nanosam_cli.core.tracking.clips import find_clips
-    from nanosam_cli.core.tracking.davis_run import DavisScore, Places, score_clip
+    from nanosam_cli.core.tracking.davis_run import Places, check_clips, score_clip
     from nanosam_cli.core.tracking.followers import COPY, open_follower
     from nanosam_cli.core.zoo import check_model
 
     check_model(model, [COPY])
     clips = find_clips(folder, clip or [], split)
     places = Places(sheets, masks, force).checked(clips)
-    scores = []
-    with (
-        open_follower(
-            model,
-            prompt=prompt.value,
-            encoder=encoder,
-            decoder=decoder,
-            device=device.value if device else None,
-            backend=backend,
-            threads=threads,
-            note=console.info,
-        ) as follower,
-        console.progress("evaluate", sum(len(one.frames) for one in clips), "frames") as advance,
-    ):
-        for one in clips:
-            scores.append(score_clip(one, follower, places, advance))
-            console.detail(f"{one.name}: J&F {scores[-1].jf:.3f}")
+    check_clips(clips)
+    scores: list[ClipScore] = []
+    name = ""
+    try:
+        with (
+            open_follower(
+                model,
+                prompt=prompt.value,
+                encoder=encoder,
+                decoder=decoder,
+                device=device.value if device else None,
+                backend=backend,
+                threads=threads,
+                note=console.info,
+            ) as follower,
+            console.progress("evaluate", sum(len(one.frames) for one in clips), "frames") as advance,
+        ):
+            name = follower.name
+            for one in clips:
+                scores.append(score_clip(one, follower, places, advance))
+                console.detail(f"{one.name}: J&F {scores[-1].jf:.3f}")
+    except BaseException:
+        if scores:  # minutes of work each
+            _report_davis(scores, name, prompt, json)
+            console.warn(f"no result for {len(clips) - len(scores)} of {len(clips)} clips: {_rest(clips, scores)}")
+        raise
+    _report_davis(scores, name, prompt, json)
+
+
+def _report_davis(scores: Sequence[ClipScore], name: str, prompt: FirstPrompt, json: bool) -> None:
+    from nanosam_cli.core.tracking.davis_run import DavisScore
+
     result = DavisScore(scores)
     if json:
-        console.json_line({**result.record(), "model": follower.name, "prompt": prompt.value})
+        console.json_line({**result.record(), "model": name, "prompt": prompt.value})
         return
     console.table(
         ("clip", "frames", "objects", "J", "F", "J&F", "tracked", "found again", "fps"),
         result.rows(),
-        f"{follower.name}, {prompt.value} prompt",
+        f"{name}, {prompt.value} prompt",
     )
+
+
+def _rest(clips: Sequence[Clip], scores: Sequence[ClipScore]) -> str:
+    from nanosam_cli.core.request import some
+
+    return some([clip.name for clip in clips[len(scores) :]])
 
 
 def _report_plan(plan: Plan, allow_missing: bool) -> None:

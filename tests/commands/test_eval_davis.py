@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from nanosam_cli.commands.eval import FirstPrompt
+from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.paths import TEST_DATA
-from nanosam_cli.core.tracking.followers import CopyFollower
+from nanosam_cli.core.tracking.followers import CopyFollower, Followed
 from tests.command_line import Ran, run_nanosam
 from tests.video_data import save_frames
 
@@ -68,6 +71,7 @@ def test_baseline(evaluate: Run) -> None:
     [
         (("--clip", "c"), 2, "no annotated clip c"),
         (("--split", "val"), 2, "no list val"),
+        (("--split", "val", "--clip", "a"), 2, "leave out --clip or --split"),
         (("--model", "copy", "--prompt", "box"), 2, "the baseline copy takes the first mask"),
         (("--prompt", "point"), 2, "'point' is not one of"),
     ],
@@ -76,6 +80,44 @@ def test_refusals(evaluate: Run, arguments: tuple[str, ...], code: int, words: s
     ran = evaluate(*arguments)
     assert (ran.code, "Traceback" in ran.err) == (code, False)
     assert words in ran.words
+
+
+def test_a_bad_clip_is_known_at_once(evaluate: Run) -> None:
+    save_frames(Path("clips/c"), 2)
+    ran = evaluate("--model", "copy", "--masks", "masks")
+    assert (ran.code, ran.out) == (1, "")
+    assert "clip c: a clip of 2 frames cannot be scored" in ran.words
+    assert not Path("masks").exists()
+
+
+@pytest.mark.parametrize("form", ["--json", "--quiet"])
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (InputError("it broke"), 1)])
+def test_finished_clips_are_kept(
+    evaluate: Run, monkeypatch: pytest.MonkeyPatch, form: str, stop: BaseException, code: int
+) -> None:
+    def step(self: CopyFollower, image: NDArray[np.uint8]) -> list[Followed]:
+        steps.append(image)
+        if len(steps) > 9:  # the seven steps of the first clip are over
+            raise stop
+        return self._given
+
+    steps: list[object] = []
+    monkeypatch.setattr(CopyFollower, "step", step)
+    ran = evaluate("--model", "copy", form)
+    assert ran.code == code
+    assert "no result for 1 of 2 clips: b" in ran.words
+    if form == "--json":
+        assert [clip["clip"] for clip in json.loads(ran.out)["clips"]] == ["a"]
+    else:
+        assert "found again" in ran.out
+
+
+def test_annotations_are_never_overwritten(evaluate: Run) -> None:
+    before = Path("clips/a/00003.png").read_bytes()
+    ran = evaluate("--model", "copy", "--masks", "clips", "--force")
+    assert (ran.code, ran.out) == (2, "")
+    assert "clips/a holds a clip that is read" in ran.words
+    assert Path("clips/a/00003.png").read_bytes() == before
 
 
 @pytest.mark.data

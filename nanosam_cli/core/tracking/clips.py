@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.tracking.davis import VOID
 from nanosam_cli.core.video import list_frames
 
-Labels = NDArray[np.uint8]  # (H, W), 0 background, k object k, 255 void
+Labels = NDArray[np.uint8]  # (H, W), 0 background, k object k, 255 void (see Truth)
 
 _LAYOUT = "expected DIR/<clip>/00000.jpg with 00000.png beside it, or JPEGImages/ and Annotations/ as in DAVIS"
+_LIST = "expected the names of clips, one a line"
 
 
 @dataclass(frozen=True)
@@ -28,20 +30,53 @@ class Clip:
     truths: Sequence[Path | None]
 
 
+class Truth:
+    """What is annotated in a clip: k object k, 255 void, as in DAVIS 2017.
+
+    Where the first mask has no values but 0 and 255, as in DAVIS 2016, 255 is object 1 in all frames and nothing is
+    void. InputError where the first mask cannot be read or is empty.
+    """
+
+    first: Labels
+    numbers: Sequence[int]  # the objects of the first mask, in ascending order
+
+    def __init__(self, clip: Clip) -> None:
+        assert clip.truths[0] is not None
+        first = read_labels(clip.truths[0])
+        self._paths = clip.truths
+        self._binary = set(np.unique(first).tolist()) - {0} == {VOID}
+        self.first = self._named(first)
+        self.numbers = [number for number in np.unique(self.first).tolist() if number not in (0, VOID)]
+        if not self.numbers:
+            raise InputError(
+                f"clip {clip.name}: the first mask, {clip.truths[0]}, is empty", "give a clip with an object"
+            )
+
+    def at(self, index: int) -> Labels | None:
+        """The labels of a frame, None where it has none. InputError where they cannot be read."""
+        path = self._paths[index]
+        return None if path is None else self._named(read_labels(path))
+
+    def _named(self, labels: Labels) -> Labels:
+        return np.where(labels == VOID, np.uint8(1), labels) if self._binary else labels
+
+
 def find_clips(folder: Path, names: Sequence[str] = (), split: str | None = None) -> list[Clip]:
     """The clips of a folder, all or those asked for: by name, or by a list of DAVIS's `ImageSets/2017`, such as val.
 
     Raises:
-        InputError: there are none, or one has no frames or no first mask.
-        UsageError: a clip or a list is not there.
+        InputError: there are none, one has no frames or no first mask, or the list is empty or cannot be read.
+        UsageError: a clip or a list is not there, or both names and a list are given.
     """
+    if names and split is not None:
+        raise UsageError("clips are chosen by their names or by a list, not by both", "leave out --clip or --split")
     if not folder.is_dir():
         raise InputError(f"no such folder: {folder}", _LAYOUT)
     images, masks = _roots(folder)
     there = sorted(path.name for path in masks.iterdir() if path.is_dir() and any(path.glob("*.png")))
     if not there:
         raise InputError(f"no annotated clips in {folder}", _LAYOUT)
-    wanted = list(names) or (_split(folder, split) if split else there)
+    wanted = list(names) or (there if split is None else _split(folder, split))
     for name in wanted:
         if name not in there:
             near = get_close_matches(name, there, n=1)
@@ -76,7 +111,13 @@ def _split(folder: Path, split: str) -> list[str]:
     if not path.is_file():
         there = sorted(other.stem for other in path.parent.glob("*.txt"))
         raise UsageError(f"no list {split} in {path.parent}", f"there are {', '.join(there)}" if there else _LAYOUT)
-    return path.read_text(encoding="utf-8").split()
+    try:
+        names = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a text file that can be read: {error}", _LIST) from error
+    if not names:
+        raise InputError(f"{path} is empty", _LIST)
+    return names
 
 
 def _clip(name: str, images: Path, masks: Path) -> Clip:

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from nanosam_cli.core.errors import InputError, OutputError
+from nanosam_cli.core.errors import InputError, OutputError, UsageError
+from nanosam_cli.core.files import check_writable
 from nanosam_cli.core.image import read_image, write_png
 from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.render import PALETTE, label_map, overlay
 from nanosam_cli.core.request import some
-from nanosam_cli.core.tracking.clips import Clip, Labels, read_labels
+from nanosam_cli.core.tracking.clips import Clip, Labels, Truth
 from nanosam_cli.core.tracking.davis import VOID, boundary, boundary_accuracy, region_similarity, scored_frames
 from nanosam_cli.core.tracking.followers import Followed, Follower
 from nanosam_cli.core.tracking.target import State
@@ -28,6 +29,8 @@ SCHEMA_VERSION = 1
 
 SHEET_TILES, SHEET_COLUMNS, TILE_WIDTH, CAPTION = 16, 4, 320, 16
 TRUTH_COLOUR = (60, 210, 90)
+
+_OTHER_SHEETS, _OTHER_MASKS = "give another directory with `--sheets`", "give another directory with `--masks`"
 
 Picture = NDArray[np.uint8]
 
@@ -138,13 +141,44 @@ class Places:
     force: bool = False
 
     def checked(self, clips: Sequence[Clip]) -> Places:
-        """Itself. OutputError where a picture is there already and `force` is false, before any work is done."""
+        """Itself, before any work is done.
+
+        Raises:
+            UsageError: a picture would lie among the clips' frames and masks, whatever `force` says.
+            OutputError: a picture is there already and `force` is false, or a place cannot be written.
+        """
         sheets = [self.sheets / f"{clip.name}.png" for clip in clips] if self.sheets else []
         folders = [self.masks / clip.name for clip in clips] if self.masks else []
+        _keep_apart(clips, sheets, folders)
         there = [path for path in sheets if path.exists()] + [path for path in folders if any(path.glob("*.png"))]
         if there and not self.force:
             raise OutputError(f"{some(there)} exist already; nothing was done", "add `--force` to overwrite")
+        for sheet in sheets:
+            if sheet.exists() and not sheet.is_file():
+                raise OutputError(f"cannot write {sheet}: it is not a regular file", _OTHER_SHEETS)
+            check_writable(sheet.resolve().parent, _OTHER_SHEETS)  # of a link, where it points at
+        for folder in folders:
+            check_writable(folder.resolve(), _OTHER_MASKS)
         return self
+
+
+def _keep_apart(clips: Sequence[Clip], sheets: Sequence[Path], folders: Sequence[Path]) -> None:
+    files = [path for clip in clips for path in (*clip.frames, *clip.truths) if path is not None]
+    read = {path.resolve() for path in files}
+    taken = {path.parent for path in read} | {parent.resolve() for parent in {path.parent for path in files}}
+    for folder in folders:
+        if folder.resolve() in taken or any(path.resolve() in read for path in folder.glob("*.png")):
+            raise UsageError(f"{folder} holds a clip that is read", _OTHER_MASKS)
+    for sheet in sheets:
+        if sheet.resolve() in read:
+            raise UsageError(f"{sheet} belongs to a clip that is read", _OTHER_SHEETS)
+
+
+def check_clips(clips: Sequence[Clip]) -> None:
+    """InputError where a clip cannot be scored, as far as its file names and its first mask tell."""
+    for clip in clips:
+        _counted(clip)
+        Truth(clip)
 
 
 def score_clip(
@@ -152,20 +186,18 @@ def score_clip(
 ) -> ClipScore:
     """Follow every object of the first frame's mask through a clip.
 
-    InputError where a file cannot be read, sizes differ, or the first mask is empty.
+    InputError where a file cannot be read, sizes differ, the first mask is empty, or no frame counts.
     """
     places = places or Places()
-    labels = read_labels(_truth(clip, 0))
-    numbers = [int(number) for number in np.unique(labels) if number not in (0, VOID)]
-    if not numbers:
-        raise InputError(f"clip {clip.name}: the first mask, {clip.truths[0]}, is empty", "give a clip with an object")
+    annotated = Truth(clip)
+    numbers = annotated.numbers
     judge, sheet = _Judge(clip, numbers), _Sheet(clip)
     seconds = 0.0
-    for index, image in enumerate(_images(clip, labels)):
+    for index, image in enumerate(_images(clip, annotated.first)):
         start = perf_counter()
-        found = follower.step(image) if index else follower.start(image, _masks(labels, numbers))
+        found = follower.step(image) if index else follower.start(image, _masks(annotated.first, numbers))
         seconds += perf_counter() - start
-        truth = read_labels(_truth(clip, index)) if clip.truths[index] else None
+        truth = annotated.at(index)
         judge.see(index, found, truth)
         sheet.see(index, image, found, truth)
         if places.masks is not None:
@@ -180,10 +212,7 @@ class _Judge:
     """J, F and states of a clip's objects, frame by frame."""
 
     def __init__(self, clip: Clip, numbers: Sequence[int]) -> None:
-        counted = [index for index in scored_frames(len(clip.frames)) if clip.truths[index]]
-        if not counted:
-            raise InputError(f"clip {clip.name} has no mask between its first and last frame, so it cannot be scored")
-        self._counted = set(counted)
+        self._counted = _counted(clip)
         self._numbers = numbers
         self._j: list[list[float]] = [[] for _ in numbers]
         self._f: list[list[float]] = [[] for _ in numbers]
@@ -253,10 +282,15 @@ def boundary_of(labels: Labels) -> Mask:
     return edge
 
 
-def _truth(clip: Clip, index: int) -> Path:
-    path = clip.truths[index]
-    assert path is not None
-    return path
+def _counted(clip: Clip) -> set[int]:
+    """The frames that count and have a mask. InputError where there are none."""
+    try:
+        counted = {index for index in scored_frames(len(clip.frames)) if clip.truths[index]}
+    except InputError as error:
+        raise InputError(f"clip {clip.name}: {error}", error.hint) from error
+    if not counted:
+        raise InputError(f"clip {clip.name} has no mask between its first and last frame, so it cannot be scored")
+    return counted
 
 
 def _masks(labels: Labels, numbers: Sequence[int]) -> NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,9 @@ from PIL import Image
 
 from nanosam_cli.core.errors import InputError, NanosamError, OutputError, UsageError
 from nanosam_cli.core.image import write_png
-from nanosam_cli.core.tracking.clips import find_clips, read_labels
+from nanosam_cli.core.tracking.clips import Truth, find_clips, read_labels
 from nanosam_cli.core.tracking.davis import boundary_accuracy, region_similarity
-from nanosam_cli.core.tracking.davis_run import DavisScore, Places, score_clip
+from nanosam_cli.core.tracking.davis_run import DavisScore, Places, check_clips, score_clip
 from nanosam_cli.core.tracking.followers import CopyFollower, Followed
 from nanosam_cli.core.tracking.target import State
 from tests.video_data import HW, save_frames, square
@@ -92,6 +92,33 @@ def test_means_go_over_objects(tmp_path: Path) -> None:
     assert [row[0] for row in result.rows()] == ["a", "b", "all"]
 
 
+def test_masks_of_0_and_255(tmp_path: Path) -> None:
+    """As DAVIS 2016 has them: one object, judged as if its label were 1."""
+    folder = save_frames(tmp_path / "a")
+    for index in range(8):
+        write_png(folder / f"{index:05}.png", square(index).astype(np.uint8) * 255, overwrite=True)
+    (clip,) = find_clips(tmp_path)
+    check_clips([clip])
+    score = score_clip(clip, Told([T, T, L, T, T, T, T, T]), Places(masks=tmp_path / "masks"))
+    assert [one.number for one in score.objects] == [1]
+    assert (score.j, score.f) == (pytest.approx(5 / 6), pytest.approx(5 / 6))
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "a" / "00005.png"), square(5))
+
+
+def test_void_beside_an_object_stays_void(tmp_path: Path) -> None:
+    folder = save_frames(tmp_path / "a")
+    labels = square(0).astype(np.uint8)
+    labels[:10] = 255
+    write_png(folder / "00000.png", labels, overwrite=True)
+    write_png(folder / "00001.png", square(1).astype(np.uint8) * 255, overwrite=True)
+    truth = Truth(find_clips(tmp_path)[0])
+    assert list(truth.numbers) == [1]
+    for index, values in ((0, {0, 1, 255}), (1, {0, 255}), (2, {0, 1})):
+        found = truth.at(index)
+        assert found is not None
+        assert set(np.unique(found).tolist()) == values
+
+
 def test_sparse_masks(tmp_path: Path) -> None:
     folder = save_frames(tmp_path / "a")
     for index in (1, 2, 4, 5, 6, 7):
@@ -137,6 +164,49 @@ def test_davis_layout(tmp_path: Path) -> None:
     assert all(clip.truths)
 
 
+@pytest.mark.parametrize("masks", ["JPEGImages/480p", "Annotations/480p", "JPEGImages/../Annotations/480p", "link"])
+def test_masks_beside_what_is_read(tmp_path: Path, masks: str) -> None:
+    folder = davis_layout(tmp_path)
+    (folder / "link").mkdir()
+    (folder / "link" / "cat").symlink_to(folder / "Annotations" / "480p" / "dog")
+    with pytest.raises(UsageError, match="holds a clip that is read"):
+        Places(masks=folder / masks, force=True).checked(find_clips(folder))
+    assert Places(masks=folder / "Annotations" / "mine").checked(find_clips(folder))
+
+
+def test_pictures_in_place_of_what_is_read(tmp_path: Path) -> None:
+    """A sheet of the name of a mask, and a link to a mask where one is to be written."""
+    clip = save_frames(tmp_path / "clips" / "00003")
+    (tmp_path / "masks" / "00003").mkdir(parents=True)
+    (tmp_path / "masks" / "00003" / "00001.png").symlink_to(clip / "00001.png")
+    for places in (Places(sheets=clip, force=True), Places(masks=tmp_path / "masks", force=True)):
+        with pytest.raises(UsageError, match="a clip that is read"):
+            places.checked(find_clips(tmp_path / "clips"))
+
+
+@pytest.mark.parametrize(
+    ("places", "hint"),
+    [
+        (Places(sheets=Path("file")), "--sheets"),
+        (Places(sheets=Path("sheets"), force=True), "--sheets"),
+        (Places(masks=Path("file", "new")), "--masks"),
+        (Places(masks=Path("masks"), force=True), "--masks"),
+    ],
+)
+def test_places_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: Places, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_frames(tmp_path / "clips" / "a", 3)
+    (tmp_path / "masks").mkdir()
+    for file in ("file", "masks/a"):
+        (tmp_path / file).write_text("")
+    (tmp_path / "sheets" / "a.png").mkdir(parents=True)
+    with pytest.raises(OutputError, match="cannot write") as caught:
+        places.checked(find_clips(tmp_path / "clips"))
+    assert hint in str(caught.value.hint)
+
+
 def without_first_mask(folder: Path) -> None:
     (save_frames(folder / "a", 4) / "00000.png").unlink()
 
@@ -167,6 +237,18 @@ def only_first_and_last(folder: Path) -> None:
         (save_frames(folder / "a", 4) if index == 1 else folder / "a").joinpath(f"{index:05}.png").unlink()
 
 
+def broken_first_mask(folder: Path) -> None:
+    (save_frames(folder / "a", 4) / "00000.png").write_bytes(b"no png")
+
+
+def empty_list(folder: Path) -> None:
+    (davis_layout(folder) / "ImageSets" / "2017" / "val.txt").write_text(" \n")
+
+
+def list_in_latin_1(folder: Path) -> None:
+    (davis_layout(folder) / "ImageSets" / "2017" / "val.txt").write_bytes(b"K\xe4fer\n")
+
+
 def nothing(folder: Path) -> None:
     pass
 
@@ -184,6 +266,11 @@ def nothing(folder: Path) -> None:
         (only_first_and_last, [], None, InputError, "cannot be scored"),
         (two_frames, ["aa"], None, UsageError, "no annotated clip aa"),
         (davis_layout, [], "test", UsageError, "no list test"),
+        (davis_layout, [], "", UsageError, "no list"),
+        (davis_layout, ["dog"], "val", UsageError, "not by both"),
+        (davis_layout, ["dog"], "test", UsageError, "not by both"),
+        (empty_list, [], "val", InputError, r"val\.txt is empty"),
+        (list_in_latin_1, [], "val", InputError, r"val\.txt is not a text file"),
     ],
 )
 def test_bad_clips(
@@ -196,3 +283,13 @@ def test_bad_clips(
     make(tmp_path)  # type: ignore[operator]
     with pytest.raises(error, match=words):
         evaluate()
+
+
+@pytest.mark.parametrize("make", [empty_first_mask, two_frames, only_first_and_last, broken_first_mask])
+def test_bad_clips_are_known_before_work(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path)
+    save_frames(tmp_path / "0")
+    clips = find_clips(tmp_path)
+    check_clips(clips[:1])
+    with pytest.raises(InputError, match=r"clip a|/a/"):
+        check_clips(clips)
