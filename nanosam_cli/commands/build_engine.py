@@ -297,7 +297,9 @@ def _build(plan: Plan, settings: Settings, json: bool) -> None:
 def _tell(job: Job, step: Step) -> None:
     """Each step as it is done: what fails is no secret."""
     what = f"{job.part}, {step.name}"
-    if step.proof.passed:
+    if step.proof.method == "none":
+        console.info(f"{what}: made, not proved, {step.seconds:.1f} s")
+    elif step.proof.passed:
         console.info(f"{what}: passes, {step.seconds:.1f} s")
     else:
-        console.warn(f"{what}: {'; '.join(step.proof.faults())}", "the next step is tried")
+        console.warn(f"{what}: {'; '.join(step.proof.faults())}", None if step.is_last else "the next step is tried")

@@ -258,6 +258,7 @@ def test_what_fails_is_shown_step_by_step() -> None:
     ran = build(f"encoder.onnx sensitive.onnx --int8 --worst-iou 1 --mean-iou 1 {ORT} --validate photos")
     assert ran.code == 0, ran.err
     assert "encoder, all in int8, calibrated by MinMax: mean mask IoU 0.9" in ran.words
+    assert "the next step is tried" in ran.words
     assert "encoder, all in fp32: passes" in ran.words
     assert "fp32, int8 was asked for" in ran.out
     assert "against all in int8, calibrated by MinMax: " in ran.out
@@ -266,10 +267,26 @@ def test_what_fails_is_shown_step_by_step() -> None:
     assert [row["passed"] for row in sidecar.ladder] == [False, False, True]
 
 
+def test_there_is_no_next_step_after_the_last() -> None:
+    """An encoder whose numbers are NaN in every precision."""
+    model = onnx.load("encoder.onnx")
+    for node in model.graph.node:
+        node.output[:] = ["numbers" if name == "image_embeddings" else name for name in node.output]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32("nan"), "nan"))
+    model.graph.node.append(helper.make_node("Add", ["numbers", "nan"], ["image_embeddings"]))
+    onnx.save(model, "nan.onnx")
+    ran = build(f"nan.onnx --fp32 {ORT} --validate photos")
+    assert ran.code == 1
+    assert "warning: encoder, all in fp32: image_embeddings has" in ran.words
+    assert "the next step is tried" not in ran.words
+
+
 def test_blind_builds_say_so() -> None:
     ran = build(f"encoder.onnx --fp32 {ORT} --no-proof")
     assert ran.code == 0, ran.err
     assert "the engines are not proved" in ran.words
+    assert "encoder, all in fp32: made, not proved, " in ran.words
+    assert "passes" not in ran.words
     assert read_sidecar(Path("encoder.onnxruntime.onnx")).status == "not proved"
     assert build(f"decoder.onnx --fp32 {ORT} --no-proof").code == 0  # nothing to be proved behind
 
