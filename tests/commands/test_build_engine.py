@@ -80,6 +80,8 @@ BAD = [
         2,
         "is a mask decoder, which is proved behind its encoder nanosam build-engine",
     ),
+    (f"encoder.onnx --encoder other.onnx {ORT}", 2, "encoder.onnx is the encoder itself, and proved against itself"),
+    (f"encoder.onnx decoder.onnx --decoder a.onnx {ORT}", 2, "leave --decoder out, or build from the original"),
     # runtimes
     ("--backend tensorrt --fp16", 1, "tensorrt is not installed"),
     # shapes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +79,7 @@ def plan_files(
     """ONNX files of one model: an encoder, a decoder, or both. Engines go beside them, or where `asked` says.
 
     `originals` are float32 files that are only there for the proof. Raises UsageError where two files are the same
-    part, ModelError where one is no part of a model.
+    part, or an original is of a part that is itself to be built, ModelError where a file is no part of a model.
     """
     spec = find_model(model or DEFAULT_MODEL)
     parts: dict[str, Path] = {}
@@ -93,6 +93,7 @@ def plan_files(
         if part in parts:
             raise UsageError(f"{parts[part]} and {file} are both an {part}", "build the engines of one model at a time")
         parts[part] = file
+    _refuse_idle(originals, parts)
     backend = chosen.target.backend
     targets = {
         part: (asked.output or file.parent) / engine_name(f"{file.stem}.{backend}", backend)
@@ -175,6 +176,15 @@ def _refuse_unknown(shapes: Shapes, parts: Collection[str]) -> None:
     for name in (*shapes.min, *shapes.opt, *shapes.max):
         if name not in known:
             raise UsageError(f"there is no input {name}", f"inputs: {', '.join(known)}")
+
+
+def _refuse_idle(originals: Mapping[str, Path], parts: Mapping[str, Path]) -> None:
+    """An engine is proved against the file that it is built from, so another original would not be looked at."""
+    for part in (part for part in originals if part in parts):
+        raise UsageError(
+            f"{parts[part]} is the {part} itself, and proved against itself: --{part} {originals[part]} has no use",
+            f"leave --{part} out, or build from the original: nanosam build-engine {shlex.quote(str(originals[part]))}",
+        )
 
 
 def _refuse_taken(jobs: Sequence[Job], overwrite: bool) -> None:
