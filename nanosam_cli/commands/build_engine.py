@@ -186,7 +186,7 @@ def build_engine(
 
         nanosam build-engine encoder.onnx decoder.onnx --fp16 --backend tensorrt-rtx -o engines/
     """
-    from nanosam_cli.core.engine.plan import Asked
+    from nanosam_cli.core.engine.plan import Asked, refuse_shared
     from nanosam_cli.core.engine.shapes import Shapes
     from nanosam_cli.core.engine.target import choose
     from nanosam_cli.core.precision.proof import Thresholds
@@ -203,6 +203,7 @@ def build_engine(
     chosen = choose(backend.value)
     console.info(f"{chosen.target.backend} {chosen.target.version}: {chosen.why}")
     plans = _plans(models or [], chosen, asked, model, {"encoder": encoder, "decoder": decoder})
+    refuse_shared(plans)
     _report_plans(plans, dry_run, json)
     if not dry_run:
         settings = _settings(chosen, Thresholds(mean_iou, worst_iou), validate, calibrate, workspace, level, no_proof)
@@ -267,6 +268,8 @@ def _report_plans(plans: list[Plan], dry_run: bool, json: bool) -> None:
         for job in plan.jobs:
             if job.why:
                 console.warn(job.why)
+            if job.bereaved:
+                console.warn(f"{job.bereaved} loses its side-car to {job.engine}, and cannot be loaded without it")
         if dry_run and json:
             for record in plan_records(plan):
                 console.json_line(record)

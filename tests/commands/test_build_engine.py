@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,10 @@ from PIL import Image
 from nanosam_cli.core.backends.tensorrt import flavour
 from nanosam_cli.core.engine import target
 from nanosam_cli.core.engine.choice import engine_folder
-from nanosam_cli.core.engine.sidecar import check_source, read_sidecar
+from nanosam_cli.core.engine.sidecar import check_source, read_sidecar, sidecar_path
 from nanosam_cli.core.errors import ModelError
 from nanosam_cli.core.files import file_sha256
-from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model
+from nanosam_cli.core.zoo import DEFAULT_MODEL, file_path, find_model
 from tests.command_line import Ran, run_nanosam
 from tests.fake_models import save
 
@@ -172,6 +173,50 @@ def test_nothing_is_overwritten_unasked() -> None:
     assert build(line).code == 1
     assert build(f"{line} --force").code == 0
     assert Path("encoder.onnxruntime.onnx").read_bytes() == written
+
+
+SHARED = [
+    ("a/m.onnx b/m.onnx", "a/m.onnx and b/m.onnx would both be built as out/m.onnxruntime.onnx build them one by one"),
+    ("nanosam-lite0 nanosam-lite0", "would be built twice as out/encoder.onnx name each model once"),
+    ("nanosam-lite0 nanosam-resnet18", "would both be built as out/encoder.onnx build them one by one, each with"),
+]
+
+
+@pytest.mark.parametrize(("models", "words"), SHARED, ids=[row[0] for row in SHARED])
+def test_engines_of_one_build_do_not_overwrite_each_other(
+    models: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, part in (("a", "encoder"), ("b", "decoder")):
+        Path(folder).mkdir()
+        shutil.copy(f"{part}.onnx", f"{folder}/m.onnx")
+        cached = file_path(find_model("nanosam-resnet18"), part)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(f"{part}.onnx", cached)
+    monkeypatch.setattr("nanosam_cli.core.engine.build.build", None)
+    before = files()
+    ran = build(f"{models} --no-proof --force --fp32 -o out {ORT}")
+    assert (ran.code, ran.out) == (2, ""), ran.err
+    assert words in ran.words
+    assert files() == before
+
+
+def test_a_side_car_of_an_engine_for_another_backend() -> None:
+    """It is named as what is there, and lost only with --force and a warning."""
+    line = f"encoder.onnx --fp32 --no-proof -o out {ORT}"
+    assert build(line).code == 0
+    engine, other = Path("out/encoder.onnxruntime.onnx"), Path("out/encoder.onnxruntime.rtx")
+    described = replace(read_sidecar(engine), engine=other.name)
+    engine.rename(other)
+    sidecar_path(engine).write_text(described.text(), encoding="utf-8")
+    refused = build(line)
+    assert refused.code == 1
+    assert f"out/encoder.onnxruntime.engine.json exists already, and describes {other} give another" in refused.words
+    forced = build(f"{line} --force")
+    assert forced.code == 0
+    assert f"warning: {other} loses its side-car to {engine}" in forced.words
+    assert "loses" not in build(f"{line} --force").words
+    engine.unlink()
+    assert "encoder.onnxruntime.engine.json exists already add `--force`" in build(line).words
 
 
 def test_a_decoder_is_proved_behind_an_encoder_that_is_only_there_for_that() -> None:

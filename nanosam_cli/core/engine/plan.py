@@ -13,7 +13,7 @@ from nanosam_cli.core import paths
 from nanosam_cli.core.contract import INPUTS, check_part, encoder_image_size, part_of
 from nanosam_cli.core.engine.choice import engine_folder, engine_name
 from nanosam_cli.core.engine.shapes import EncoderShape, Shapes, profile
-from nanosam_cli.core.engine.sidecar import Flavour, ShapeRange, sidecar_path
+from nanosam_cli.core.engine.sidecar import Flavour, ShapeRange, read_sidecar, sidecar_path
 from nanosam_cli.core.engine.target import Chosen, half_pays
 from nanosam_cli.core.errors import ModelError, OutputError, UsageError
 from nanosam_cli.core.files import check_writable
@@ -51,6 +51,7 @@ class Job:
     rebuild: str
     overwrite: bool
     why: str | None = None  # where precision is not what was asked for
+    bereaved: Path | None = None  # another engine, whose side-car this one's replaces
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,20 @@ def plan_files(
     return _plan(spec, chosen, asked, parts, targets, command, known)
 
 
+def refuse_shared(plans: Sequence[Plan]) -> None:
+    """UsageError where an engine would overwrite one of the same build. Equal side-cars go with equal engines."""
+    taken: dict[Path, Job] = {}
+    for job in (job for plan in plans for job in plan.jobs):
+        other = taken.setdefault(sidecar_path(job.engine).resolve(), job)
+        if other.onnx == job.onnx and other is not job:
+            raise UsageError(f"{job.onnx} would be built twice as {job.engine}", "name each model once")
+        if other is not job:
+            raise UsageError(
+                f"{other.onnx} and {job.onnx} would both be built as {job.engine}",
+                "build them one by one, each with another -o DIR, or rename one of the files",
+            )
+
+
 def _plan(
     spec: ModelSpec,
     chosen: Chosen,
@@ -140,6 +155,7 @@ def _plan(
                 rebuild=" ".join([command, *options, f"--backend {backend}", "--force"]),
                 overwrite=asked.overwrite,
                 why=why,
+                bereaved=_bereaved(targets[part]),
             )
         )
     _refuse_taken(jobs, asked.overwrite)
@@ -197,5 +213,26 @@ def _refuse_taken(jobs: Sequence[Job], overwrite: bool) -> None:
         check_writable(
             folder, f"set {paths.HOME.name} to another directory, or give -o DIR" if in_cache else "give -o DIR"
         )
-        if not overwrite and (job.engine.exists() or sidecar_path(job.engine).exists()):
-            raise OutputError(f"{job.engine} exists already", "add `--force` to build it again, or give -o DIR")
+        if not overwrite:
+            _refuse_existing(job)
+
+
+def _refuse_existing(job: Job) -> None:
+    sidecar = sidecar_path(job.engine)
+    if job.bereaved:
+        raise OutputError(
+            f"{sidecar} exists already, and describes {job.bereaved}",
+            f"give another directory with -o; with `--force` {job.bereaved} loses its side-car and is of no more use",
+        )
+    for path in (job.engine, sidecar):
+        if path.exists():
+            raise OutputError(f"{path} exists already", "add `--force` to build it again, or give -o DIR")
+
+
+def _bereaved(engine: Path) -> Path | None:
+    """Side-cars of engines for other backends have the same name."""
+    try:
+        other = engine.with_name(read_sidecar(engine).engine)
+    except ModelError:  # there is none that says anything
+        return None
+    return other if other.name != engine.name and other.exists() else None
