@@ -187,10 +187,12 @@ def build_engine(
         nanosam build-engine encoder.onnx decoder.onnx --fp16 --backend tensorrt-rtx -o engines/
     """
     from nanosam_cli.core.engine.plan import Asked, refuse_shared
+    from nanosam_cli.core.engine.rebuild import unless_default
     from nanosam_cli.core.engine.shapes import Shapes
     from nanosam_cli.core.engine.target import choose
     from nanosam_cli.core.precision.proof import Thresholds
 
+    thresholds = Thresholds(mean_iou, worst_iou)
     asked = Asked(
         precision=_precision(fp16=fp16, bf16=bf16, int8=int8, fp32=fp32),
         decoder_precision=decoder_precision.value if decoder_precision else None,
@@ -199,6 +201,14 @@ def build_engine(
         output=output,
         overwrite=force,
         prove=not no_proof,
+        others={
+            "--calibrate": calibrate,
+            "--workspace": workspace,
+            "--builder-level": level,
+            "--validate": validate,
+            "--mean-iou": unless_default(thresholds.mean_iou, Thresholds.mean_iou),
+            "--worst-iou": unless_default(thresholds.worst_iou, Thresholds.worst_iou),
+        },
     )
     chosen = choose(backend.value)
     console.info(f"{chosen.target.backend} {chosen.target.version}: {chosen.why}")
@@ -206,7 +216,7 @@ def build_engine(
     refuse_shared(plans)
     _report_plans(plans, dry_run, json)
     if not dry_run:
-        settings = _settings(chosen, Thresholds(mean_iou, worst_iou), validate, calibrate, workspace, level, no_proof)
+        settings = _settings(chosen, thresholds, validate, calibrate, workspace, level, no_proof)
         for plan in plans:
             _build(plan, settings, json)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -153,13 +154,48 @@ def test_engines_of_ones_own_files() -> None:
     assert "mask IoU mean 1.0000 (at least 0.98), worst 1.0000 (at least 0.9), 18 prompts, 2 photos" in ran.out
     assert "engines/encoder.onnxruntime.onnx: fp32" in ran.out
     assert read_sidecar(Path("engines/decoder.onnxruntime.onnx")).rebuild == (
-        "nanosam build-engine encoder.onnx decoder.onnx --fp32 -o engines --backend onnxruntime --force"
+        "nanosam build-engine encoder.onnx decoder.onnx --fp32 --validate photos -o engines "
+        "--backend onnxruntime --force"
     )
     photo = run_nanosam(
         *("segment", "photos/0.png", "--box", "5,5,40,30"),
         *("--encoder", "engines/encoder.onnxruntime.onnx", "--decoder", "engines/decoder.onnxruntime.onnx"),
     )
     assert photo.code == 0, photo.err
+
+
+REBUILT = [  # what is typed, and what of it is kept
+    ("--no-proof", "--no-proof"),
+    ("--mean-iou 0.98 --worst-iou 0.9 --batch 1 --no-proof", "--no-proof"),
+    (
+        "--no-proof --worst-iou 0 --mean-iou 0.975 --validate photos --calibrate photos --fp32",
+        "--fp32 --calibrate photos --validate photos --mean-iou 0.975 --worst-iou 0.0 --no-proof",
+    ),
+    (
+        "--builder-level 2 --workspace 64 --decoder-precision fp32 --no-proof",
+        "--decoder-precision fp32 --workspace 64 --builder-level 2 --no-proof",
+    ),
+    (
+        "--encoder my_photos/enc.onnx --model nanosam-lite0 --validate photos",
+        "--model nanosam-lite0 --encoder my_photos/enc.onnx --validate photos",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "kept"), REBUILT, ids=[row[0] for row in REBUILT])
+def test_what_made_an_engine_makes_it_again(given: str, kept: str) -> None:
+    """Its side-car's command holds every option that matters, and works as it is typed."""
+    folder = Path("my photos")
+    folder.mkdir()
+    shutil.copy("encoder.onnx", folder / "enc.onnx")
+    words = [word.replace("my_photos", "my photos") for word in f"decoder.onnx {given} -o out {ORT}".split()]
+    assert run_nanosam("build-engine", *words).code == 0
+    engine = Path("out/decoder.onnxruntime.onnx")
+    again = read_sidecar(engine).rebuild
+    kept = kept.replace("my_photos/enc.onnx", "'my photos/enc.onnx'")
+    assert again == f"nanosam build-engine decoder.onnx {kept} -o out {ORT} --force"
+    assert run_nanosam(*shlex.split(again)[1:]).code == 0
+    assert read_sidecar(engine).rebuild == again
 
 
 def test_nothing_is_overwritten_unasked() -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 from nanosam_cli.core import paths
 from nanosam_cli.core.contract import INPUTS, check_part, encoder_image_size, part_of
 from nanosam_cli.core.engine.choice import engine_folder, engine_name
+from nanosam_cli.core.engine.rebuild import Options, rebuild_command, shapes_text, unless_default
 from nanosam_cli.core.engine.shapes import EncoderShape, Shapes, profile
 from nanosam_cli.core.engine.sidecar import Flavour, ShapeRange, read_sidecar, sidecar_path
 from nanosam_cli.core.engine.target import Chosen, half_pays
@@ -36,6 +37,7 @@ class Asked:
     output: Path | None = None  # directory
     overwrite: bool = False
     prove: bool = True
+    others: Options = field(default_factory=dict)  # that a plan has no use for, but the command to build again
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def plan_model(name: str, chosen: Chosen, asked: Asked) -> Plan:
     files = {part: part_file(spec, part) for part in (ENCODER, DECODER)}
     folder = asked.output or engine_folder(spec, chosen.target.backend)
     targets = {part: folder / engine_name(part, chosen.target.backend) for part in files}
-    return _plan(spec, chosen, asked, files, targets, f"nanosam build-engine {name}", files)
+    return _plan(spec, chosen, asked, files, targets, files, _rebuild([name], asked, chosen))
 
 
 def plan_files(
@@ -106,8 +108,9 @@ def plan_files(
             f"{parts[DECODER]} is a mask decoder, which is proved behind its encoder",
             f"nanosam build-engine {parts[DECODER]} --encoder ENCODER.onnx",
         )
-    command = " ".join(["nanosam build-engine", *(shlex.quote(str(file)) for file in files)])
-    return _plan(spec, chosen, asked, parts, targets, command, known)
+    helpers: Options = {"--model": model, **{f"--{part}": originals.get(part) for part in (ENCODER, DECODER)}}
+    again = _rebuild([str(file) for file in files], asked, chosen, helpers)
+    return _plan(spec, chosen, asked, parts, targets, known, again)
 
 
 def refuse_shared(plans: Sequence[Plan]) -> None:
@@ -130,8 +133,8 @@ def _plan(
     asked: Asked,
     files: dict[str, Path],
     targets: dict[str, Path],
-    command: str,
     originals: dict[str, Path],
+    rebuild: str,
 ) -> Plan:
     backend = chosen.target.backend
     if backend == "onnxruntime" and (asked.shapes or asked.batch != 1):
@@ -141,9 +144,6 @@ def _plan(
     for part, file in files.items():
         wanted = _asked_precision(part, spec, asked)
         precision, why = _possible(part, wanted, backend)
-        options = [f"--{asked.precision}"] if asked.precision else []
-        options += [f"--decoder-precision {asked.decoder_precision}"] if asked.decoder_precision else []
-        options += [f"-o {shlex.quote(str(asked.output))}"] if asked.output else []
         jobs.append(
             Job(
                 part=part,
@@ -152,7 +152,7 @@ def _plan(
                 precision_asked=wanted,
                 precision=precision,
                 profile={} if backend == "onnxruntime" else _profile(part, file, asked),
-                rebuild=" ".join([command, *options, f"--backend {backend}", "--force"]),
+                rebuild=rebuild,
                 overwrite=asked.overwrite,
                 why=why,
                 bereaved=_bereaved(targets[part]),
@@ -160,6 +160,24 @@ def _plan(
         )
     _refuse_taken(jobs, asked.overwrite)
     return Plan(spec, chosen, tuple(jobs), originals.get(ENCODER), originals.get(DECODER))
+
+
+def _rebuild(models: Sequence[str], asked: Asked, chosen: Chosen, helpers: Options | None = None) -> str:
+    options: Options = {
+        **{f"--{precision}": precision == asked.precision for precision in PRECISIONS},
+        "--decoder-precision": asked.decoder_precision,
+        "--min-shapes": shapes_text(asked.shapes.min),
+        "--opt-shapes": shapes_text(asked.shapes.opt),
+        "--max-shapes": shapes_text(asked.shapes.max),
+        "--batch": unless_default(asked.batch, 1),
+        **(helpers or {}),
+        **asked.others,
+        "--no-proof": not asked.prove,
+        "-o": asked.output,
+        "--backend": chosen.target.backend,
+        "--force": True,
+    }
+    return rebuild_command(models, options)
 
 
 def _asked_precision(part: str, spec: ModelSpec, asked: Asked) -> Precision:
