@@ -186,11 +186,13 @@ def build_engine(
 
         nanosam build-engine encoder.onnx decoder.onnx --fp16 --backend tensorrt-rtx -o engines/
     """
-    from nanosam_cli.core.engine.plan import Asked
+    from nanosam_cli.core.engine.plan import Asked, refuse_shared
+    from nanosam_cli.core.engine.rebuild import unless_default
     from nanosam_cli.core.engine.shapes import Shapes
     from nanosam_cli.core.engine.target import choose
     from nanosam_cli.core.precision.proof import Thresholds
 
+    thresholds = Thresholds(mean_iou, worst_iou)
     asked = Asked(
         precision=_precision(fp16=fp16, bf16=bf16, int8=int8, fp32=fp32),
         decoder_precision=decoder_precision.value if decoder_precision else None,
@@ -199,13 +201,22 @@ def build_engine(
         output=output,
         overwrite=force,
         prove=not no_proof,
+        others={
+            "--calibrate": calibrate,
+            "--workspace": workspace,
+            "--builder-level": level,
+            "--validate": validate,
+            "--mean-iou": unless_default(thresholds.mean_iou, Thresholds.mean_iou),
+            "--worst-iou": unless_default(thresholds.worst_iou, Thresholds.worst_iou),
+        },
     )
     chosen = choose(backend.value)
     console.info(f"{chosen.target.backend} {chosen.target.version}: {chosen.why}")
     plans = _plans(models or [], chosen, asked, model, {"encoder": encoder, "decoder": decoder})
+    refuse_shared(plans)
     _report_plans(plans, dry_run, json)
     if not dry_run:
-        settings = _settings(chosen, Thresholds(mean_iou, worst_iou), validate, calibrate, workspace, level, no_proof)
+        settings = _settings(chosen, thresholds, validate, calibrate, workspace, level, no_proof)
         for plan in plans:
             _build(plan, settings, json)
 
@@ -267,6 +278,8 @@ def _report_plans(plans: list[Plan], dry_run: bool, json: bool) -> None:
         for job in plan.jobs:
             if job.why:
                 console.warn(job.why)
+            if job.bereaved:
+                console.warn(f"{job.bereaved} loses its side-car to {job.engine}, and cannot be loaded without it")
         if dry_run and json:
             for record in plan_records(plan):
                 console.json_line(record)
@@ -297,7 +310,9 @@ def _build(plan: Plan, settings: Settings, json: bool) -> None:
 def _tell(job: Job, step: Step) -> None:
     """Each step as it is done: what fails is no secret."""
     what = f"{job.part}, {step.name}"
-    if step.proof.passed:
+    if step.proof.method == "none":
+        console.info(f"{what}: made, not proved, {step.seconds:.1f} s")
+    elif step.proof.passed:
         console.info(f"{what}: passes, {step.seconds:.1f} s")
     else:
-        console.warn(f"{what}: {'; '.join(step.proof.faults())}", "the next step is tried")
+        console.warn(f"{what}: {'; '.join(step.proof.faults())}", None if step.is_last else "the next step is tried")

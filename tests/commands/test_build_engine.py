@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,10 @@ from PIL import Image
 from nanosam_cli.core.backends.tensorrt import flavour
 from nanosam_cli.core.engine import target
 from nanosam_cli.core.engine.choice import engine_folder
-from nanosam_cli.core.engine.sidecar import check_source, read_sidecar
+from nanosam_cli.core.engine.sidecar import check_source, read_sidecar, sidecar_path
 from nanosam_cli.core.errors import ModelError
 from nanosam_cli.core.files import file_sha256
-from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model
+from nanosam_cli.core.zoo import DEFAULT_MODEL, file_path, find_model
 from tests.command_line import Ran, run_nanosam
 from tests.fake_models import save
 
@@ -80,6 +82,8 @@ BAD = [
         2,
         "is a mask decoder, which is proved behind its encoder nanosam build-engine",
     ),
+    (f"encoder.onnx --encoder other.onnx {ORT}", 2, "encoder.onnx is the encoder itself, and proved against itself"),
+    (f"encoder.onnx decoder.onnx --decoder a.onnx {ORT}", 2, "leave --decoder out, or build from the original"),
     # runtimes
     ("--backend tensorrt --fp16", 1, "tensorrt is not installed"),
     # shapes
@@ -150,13 +154,48 @@ def test_engines_of_ones_own_files() -> None:
     assert "mask IoU mean 1.0000 (at least 0.98), worst 1.0000 (at least 0.9), 18 prompts, 2 photos" in ran.out
     assert "engines/encoder.onnxruntime.onnx: fp32" in ran.out
     assert read_sidecar(Path("engines/decoder.onnxruntime.onnx")).rebuild == (
-        "nanosam build-engine encoder.onnx decoder.onnx --fp32 -o engines --backend onnxruntime --force"
+        "nanosam build-engine encoder.onnx decoder.onnx --fp32 --validate photos -o engines "
+        "--backend onnxruntime --force"
     )
     photo = run_nanosam(
         *("segment", "photos/0.png", "--box", "5,5,40,30"),
         *("--encoder", "engines/encoder.onnxruntime.onnx", "--decoder", "engines/decoder.onnxruntime.onnx"),
     )
     assert photo.code == 0, photo.err
+
+
+REBUILT = [  # what is typed, and what of it is kept
+    ("--no-proof", "--no-proof"),
+    ("--mean-iou 0.98 --worst-iou 0.9 --batch 1 --no-proof", "--no-proof"),
+    (
+        "--no-proof --worst-iou 0 --mean-iou 0.975 --validate photos --calibrate photos --fp32",
+        "--fp32 --calibrate photos --validate photos --mean-iou 0.975 --worst-iou 0.0 --no-proof",
+    ),
+    (
+        "--builder-level 2 --workspace 64 --decoder-precision fp32 --no-proof",
+        "--decoder-precision fp32 --workspace 64 --builder-level 2 --no-proof",
+    ),
+    (
+        "--encoder my_photos/enc.onnx --model nanosam-lite0 --validate photos",
+        "--model nanosam-lite0 --encoder my_photos/enc.onnx --validate photos",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "kept"), REBUILT, ids=[row[0] for row in REBUILT])
+def test_what_made_an_engine_makes_it_again(given: str, kept: str) -> None:
+    """Its side-car's command holds every option that matters, and works as it is typed."""
+    folder = Path("my photos")
+    folder.mkdir()
+    shutil.copy("encoder.onnx", folder / "enc.onnx")
+    words = [word.replace("my_photos", "my photos") for word in f"decoder.onnx {given} -o out {ORT}".split()]
+    assert run_nanosam("build-engine", *words).code == 0
+    engine = Path("out/decoder.onnxruntime.onnx")
+    again = read_sidecar(engine).rebuild
+    kept = kept.replace("my_photos/enc.onnx", "'my photos/enc.onnx'")
+    assert again == f"nanosam build-engine decoder.onnx {kept} -o out {ORT} --force"
+    assert run_nanosam(*shlex.split(again)[1:]).code == 0
+    assert read_sidecar(engine).rebuild == again
 
 
 def test_nothing_is_overwritten_unasked() -> None:
@@ -170,6 +209,50 @@ def test_nothing_is_overwritten_unasked() -> None:
     assert build(line).code == 1
     assert build(f"{line} --force").code == 0
     assert Path("encoder.onnxruntime.onnx").read_bytes() == written
+
+
+SHARED = [
+    ("a/m.onnx b/m.onnx", "a/m.onnx and b/m.onnx would both be built as out/m.onnxruntime.onnx build them one by one"),
+    ("nanosam-lite0 nanosam-lite0", "would be built twice as out/encoder.onnx name each model once"),
+    ("nanosam-lite0 nanosam-resnet18", "would both be built as out/encoder.onnx build them one by one, each with"),
+]
+
+
+@pytest.mark.parametrize(("models", "words"), SHARED, ids=[row[0] for row in SHARED])
+def test_engines_of_one_build_do_not_overwrite_each_other(
+    models: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, part in (("a", "encoder"), ("b", "decoder")):
+        Path(folder).mkdir()
+        shutil.copy(f"{part}.onnx", f"{folder}/m.onnx")
+        cached = file_path(find_model("nanosam-resnet18"), part)
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(f"{part}.onnx", cached)
+    monkeypatch.setattr("nanosam_cli.core.engine.build.build", None)
+    before = files()
+    ran = build(f"{models} --no-proof --force --fp32 -o out {ORT}")
+    assert (ran.code, ran.out) == (2, ""), ran.err
+    assert words in ran.words
+    assert files() == before
+
+
+def test_a_side_car_of_an_engine_for_another_backend() -> None:
+    """It is named as what is there, and lost only with --force and a warning."""
+    line = f"encoder.onnx --fp32 --no-proof -o out {ORT}"
+    assert build(line).code == 0
+    engine, other = Path("out/encoder.onnxruntime.onnx"), Path("out/encoder.onnxruntime.rtx")
+    described = replace(read_sidecar(engine), engine=other.name)
+    engine.rename(other)
+    sidecar_path(engine).write_text(described.text(), encoding="utf-8")
+    refused = build(line)
+    assert refused.code == 1
+    assert f"out/encoder.onnxruntime.engine.json exists already, and describes {other} give another" in refused.words
+    forced = build(f"{line} --force")
+    assert forced.code == 0
+    assert f"warning: {other} loses its side-car to {engine}" in forced.words
+    assert "loses" not in build(f"{line} --force").words
+    engine.unlink()
+    assert "encoder.onnxruntime.engine.json exists already add `--force`" in build(line).words
 
 
 def test_a_decoder_is_proved_behind_an_encoder_that_is_only_there_for_that() -> None:
@@ -258,6 +341,7 @@ def test_what_fails_is_shown_step_by_step() -> None:
     ran = build(f"encoder.onnx sensitive.onnx --int8 --worst-iou 1 --mean-iou 1 {ORT} --validate photos")
     assert ran.code == 0, ran.err
     assert "encoder, all in int8, calibrated by MinMax: mean mask IoU 0.9" in ran.words
+    assert "the next step is tried" in ran.words
     assert "encoder, all in fp32: passes" in ran.words
     assert "fp32, int8 was asked for" in ran.out
     assert "against all in int8, calibrated by MinMax: " in ran.out
@@ -266,10 +350,26 @@ def test_what_fails_is_shown_step_by_step() -> None:
     assert [row["passed"] for row in sidecar.ladder] == [False, False, True]
 
 
+def test_there_is_no_next_step_after_the_last() -> None:
+    """An encoder whose numbers are NaN in every precision."""
+    model = onnx.load("encoder.onnx")
+    for node in model.graph.node:
+        node.output[:] = ["numbers" if name == "image_embeddings" else name for name in node.output]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32("nan"), "nan"))
+    model.graph.node.append(helper.make_node("Add", ["numbers", "nan"], ["image_embeddings"]))
+    onnx.save(model, "nan.onnx")
+    ran = build(f"nan.onnx --fp32 {ORT} --validate photos")
+    assert ran.code == 1
+    assert "warning: encoder, all in fp32: image_embeddings has" in ran.words
+    assert "the next step is tried" not in ran.words
+
+
 def test_blind_builds_say_so() -> None:
     ran = build(f"encoder.onnx --fp32 {ORT} --no-proof")
     assert ran.code == 0, ran.err
     assert "the engines are not proved" in ran.words
+    assert "encoder, all in fp32: made, not proved, " in ran.words
+    assert "passes" not in ran.words
     assert read_sidecar(Path("encoder.onnxruntime.onnx")).status == "not proved"
     assert build(f"decoder.onnx --fp32 {ORT} --no-proof").code == 0  # nothing to be proved behind
 

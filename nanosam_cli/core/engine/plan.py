@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Literal
 from nanosam_cli.core import paths
 from nanosam_cli.core.contract import INPUTS, check_part, encoder_image_size, part_of
 from nanosam_cli.core.engine.choice import engine_folder, engine_name
+from nanosam_cli.core.engine.rebuild import Options, rebuild_command, shapes_text, unless_default
 from nanosam_cli.core.engine.shapes import EncoderShape, Shapes, profile
-from nanosam_cli.core.engine.sidecar import Flavour, ShapeRange, sidecar_path
+from nanosam_cli.core.engine.sidecar import Flavour, ShapeRange, read_sidecar, sidecar_path
 from nanosam_cli.core.engine.target import Chosen, half_pays
 from nanosam_cli.core.errors import ModelError, OutputError, UsageError
 from nanosam_cli.core.files import check_writable
@@ -36,6 +37,7 @@ class Asked:
     output: Path | None = None  # directory
     overwrite: bool = False
     prove: bool = True
+    others: Options = field(default_factory=dict)  # that a plan has no use for, but the command to build again
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Job:
     rebuild: str
     overwrite: bool
     why: str | None = None  # where precision is not what was asked for
+    bereaved: Path | None = None  # another engine, whose side-car this one's replaces
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def plan_model(name: str, chosen: Chosen, asked: Asked) -> Plan:
     files = {part: part_file(spec, part) for part in (ENCODER, DECODER)}
     folder = asked.output or engine_folder(spec, chosen.target.backend)
     targets = {part: folder / engine_name(part, chosen.target.backend) for part in files}
-    return _plan(spec, chosen, asked, files, targets, f"nanosam build-engine {name}", files)
+    return _plan(spec, chosen, asked, files, targets, files, _rebuild([name], asked, chosen))
 
 
 def plan_files(
@@ -79,7 +82,7 @@ def plan_files(
     """ONNX files of one model: an encoder, a decoder, or both. Engines go beside them, or where `asked` says.
 
     `originals` are float32 files that are only there for the proof. Raises UsageError where two files are the same
-    part, ModelError where one is no part of a model.
+    part, or an original is of a part that is itself to be built, ModelError where a file is no part of a model.
     """
     spec = find_model(model or DEFAULT_MODEL)
     parts: dict[str, Path] = {}
@@ -93,6 +96,7 @@ def plan_files(
         if part in parts:
             raise UsageError(f"{parts[part]} and {file} are both an {part}", "build the engines of one model at a time")
         parts[part] = file
+    _refuse_idle(originals, parts)
     backend = chosen.target.backend
     targets = {
         part: (asked.output or file.parent) / engine_name(f"{file.stem}.{backend}", backend)
@@ -104,8 +108,23 @@ def plan_files(
             f"{parts[DECODER]} is a mask decoder, which is proved behind its encoder",
             f"nanosam build-engine {parts[DECODER]} --encoder ENCODER.onnx",
         )
-    command = " ".join(["nanosam build-engine", *(shlex.quote(str(file)) for file in files)])
-    return _plan(spec, chosen, asked, parts, targets, command, known)
+    helpers: Options = {"--model": model, **{f"--{part}": originals.get(part) for part in (ENCODER, DECODER)}}
+    again = _rebuild([str(file) for file in files], asked, chosen, helpers)
+    return _plan(spec, chosen, asked, parts, targets, known, again)
+
+
+def refuse_shared(plans: Sequence[Plan]) -> None:
+    """UsageError where an engine would overwrite one of the same build. Equal side-cars go with equal engines."""
+    taken: dict[Path, Job] = {}
+    for job in (job for plan in plans for job in plan.jobs):
+        other = taken.setdefault(sidecar_path(job.engine).resolve(), job)
+        if other.onnx == job.onnx and other is not job:
+            raise UsageError(f"{job.onnx} would be built twice as {job.engine}", "name each model once")
+        if other is not job:
+            raise UsageError(
+                f"{other.onnx} and {job.onnx} would both be built as {job.engine}",
+                "build them one by one, each with another -o DIR, or rename one of the files",
+            )
 
 
 def _plan(
@@ -114,8 +133,8 @@ def _plan(
     asked: Asked,
     files: dict[str, Path],
     targets: dict[str, Path],
-    command: str,
     originals: dict[str, Path],
+    rebuild: str,
 ) -> Plan:
     backend = chosen.target.backend
     if backend == "onnxruntime" and (asked.shapes or asked.batch != 1):
@@ -125,9 +144,6 @@ def _plan(
     for part, file in files.items():
         wanted = _asked_precision(part, spec, asked)
         precision, why = _possible(part, wanted, backend)
-        options = [f"--{asked.precision}"] if asked.precision else []
-        options += [f"--decoder-precision {asked.decoder_precision}"] if asked.decoder_precision else []
-        options += [f"-o {shlex.quote(str(asked.output))}"] if asked.output else []
         jobs.append(
             Job(
                 part=part,
@@ -136,13 +152,32 @@ def _plan(
                 precision_asked=wanted,
                 precision=precision,
                 profile={} if backend == "onnxruntime" else _profile(part, file, asked),
-                rebuild=" ".join([command, *options, f"--backend {backend}", "--force"]),
+                rebuild=rebuild,
                 overwrite=asked.overwrite,
                 why=why,
+                bereaved=_bereaved(targets[part]),
             )
         )
     _refuse_taken(jobs, asked.overwrite)
     return Plan(spec, chosen, tuple(jobs), originals.get(ENCODER), originals.get(DECODER))
+
+
+def _rebuild(models: Sequence[str], asked: Asked, chosen: Chosen, helpers: Options | None = None) -> str:
+    options: Options = {
+        **{f"--{precision}": precision == asked.precision for precision in PRECISIONS},
+        "--decoder-precision": asked.decoder_precision,
+        "--min-shapes": shapes_text(asked.shapes.min),
+        "--opt-shapes": shapes_text(asked.shapes.opt),
+        "--max-shapes": shapes_text(asked.shapes.max),
+        "--batch": unless_default(asked.batch, 1),
+        **(helpers or {}),
+        **asked.others,
+        "--no-proof": not asked.prove,
+        "-o": asked.output,
+        "--backend": chosen.target.backend,
+        "--force": True,
+    }
+    return rebuild_command(models, options)
 
 
 def _asked_precision(part: str, spec: ModelSpec, asked: Asked) -> Precision:
@@ -177,6 +212,15 @@ def _refuse_unknown(shapes: Shapes, parts: Collection[str]) -> None:
             raise UsageError(f"there is no input {name}", f"inputs: {', '.join(known)}")
 
 
+def _refuse_idle(originals: Mapping[str, Path], parts: Mapping[str, Path]) -> None:
+    """An engine is proved against the file that it is built from, so another original would not be looked at."""
+    for part in (part for part in originals if part in parts):
+        raise UsageError(
+            f"{parts[part]} is the {part} itself, and proved against itself: --{part} {originals[part]} has no use",
+            f"leave --{part} out, or build from the original: nanosam build-engine {shlex.quote(str(originals[part]))}",
+        )
+
+
 def _refuse_taken(jobs: Sequence[Job], overwrite: bool) -> None:
     """Before minutes are spent."""
     for job in jobs:
@@ -187,5 +231,26 @@ def _refuse_taken(jobs: Sequence[Job], overwrite: bool) -> None:
         check_writable(
             folder, f"set {paths.HOME.name} to another directory, or give -o DIR" if in_cache else "give -o DIR"
         )
-        if not overwrite and (job.engine.exists() or sidecar_path(job.engine).exists()):
-            raise OutputError(f"{job.engine} exists already", "add `--force` to build it again, or give -o DIR")
+        if not overwrite:
+            _refuse_existing(job)
+
+
+def _refuse_existing(job: Job) -> None:
+    sidecar = sidecar_path(job.engine)
+    if job.bereaved:
+        raise OutputError(
+            f"{sidecar} exists already, and describes {job.bereaved}",
+            f"give another directory with -o; with `--force` {job.bereaved} loses its side-car and is of no more use",
+        )
+    for path in (job.engine, sidecar):
+        if path.exists():
+            raise OutputError(f"{path} exists already", "add `--force` to build it again, or give -o DIR")
+
+
+def _bereaved(engine: Path) -> Path | None:
+    """Side-cars of engines for other backends have the same name."""
+    try:
+        other = engine.with_name(read_sidecar(engine).engine)
+    except ModelError:  # there is none that says anything
+        return None
+    return other if other.name != engine.name and other.exists() else None

@@ -37,6 +37,11 @@ class Step:
     make: Callable[[], onnx.ModelProto]  # the graph that an engine is built from
     made_in: float = 0.0  # seconds, where the graph was made before the proof
 
+    @property
+    def is_last(self) -> bool:
+        """Every ladder ends at the float32 original."""
+        return self.precision == "fp32"
+
     def record(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {

@@ -139,6 +139,8 @@ def test_shapes_and_batch_reach_the_engine(own_files: tuple[Path, Path], tmp_pat
     assert encoder.profile["image"].max == (4, 3, 128, 128)
     assert decoder.profile["point_coords"].max == (4, 2, 2)
     assert decoder.profile["point_coords"].opt == (4, 2, 2)
+    most = "--max-shapes point_coords:4x2x2,point_labels:4x2,mask_input:4x1x256x256"
+    assert f" --fp32 {most} --batch 4 -o {tmp_path} --backend tensorrt-rtx --force" in decoder.rebuild
 
 
 def refused(tmp_path: Path, change: Callable[[onnx.ModelProto], object], source: Path) -> ModelError:
