@@ -312,12 +312,10 @@ def davis(
             for one in clips:
                 scores.append(score_clip(one, follower, places, advance))
                 console.detail(f"{one.name}: J&F {scores[-1].jf:.3f}")
-    except BaseException:
-        if scores:  # minutes of work each
+    finally:  # also what was done before Ctrl-C or a clip that cannot be read: each is minutes of work
+        if scores:
             _report_davis(scores, name, prompt, json)
-            console.warn(f"no result for {len(clips) - len(scores)} of {len(clips)} clips: {_rest(clips, scores)}")
-        raise
-    _report_davis(scores, name, prompt, json)
+            _report_missing(clips, scores)
 
 
 def _report_davis(scores: Sequence[ClipScore], name: str, prompt: FirstPrompt, json: bool) -> None:
@@ -334,10 +332,11 @@ def _report_davis(scores: Sequence[ClipScore], name: str, prompt: FirstPrompt, j
     )
 
 
-def _rest(clips: Sequence[Clip], scores: Sequence[ClipScore]) -> str:
+def _report_missing(clips: Sequence[Clip], scores: Sequence[ClipScore]) -> None:
     from nanosam_cli.core.request import some
 
-    return some([clip.name for clip in clips[len(scores) :]])
+    if missing := [clip.name for clip in clips[len(scores) :]]:
+        console.warn(f"no result for {len(missing)} of {len(clips)} clips: {some(missing)}")
 
 
 def _report_plan(plan: Plan, allow_missing: bool) -> None:

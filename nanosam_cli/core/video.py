@@ -26,7 +26,6 @@ Image = NDArray[np.uint8]  # (H, W, 3) RGB
 FOLDER_RATE = Fraction(24)  # frames a second of a folder, as in DAVIS
 CLOCK = Fraction(1, 90_000)  # seconds, the step of MPEG's timestamps; where a source has no clock of its own
 GIF_SHORTEST, GIF_USUAL = 20, 100  # milliseconds: a shorter delay, or none, is taken for the usual, as by FFmpeg
-LARGEST = 100_000  # denominator of a rate; FFmpeg's numbers have 32 bits
 FASTEST = 1000  # frames a second
 MISSING_SECONDS = 0.5  # a file that ends so much sooner than it says is cut off
 
@@ -183,7 +182,7 @@ def open_video(source: str, rate: Fraction | None = None) -> Iterator[Video]:
 
 
 def _folder_rate(rate: Fraction | None) -> Fraction:
-    """A rate that FFmpeg's numbers hold: 29.97 is no fraction of small numbers as a float. UsageError beyond reason."""
+    """A rate that FFmpeg's numbers of 32 bits hold, which the float 29.97 is not. UsageError beyond reason."""
     if rate is None:
         return FOLDER_RATE
     near = rate.limit_denominator(1000)
@@ -278,9 +277,7 @@ class VideoWriter:
 
         name = find_encoder(path)
         self._container = av.open(str(path), "w")
-        stream: Any = self._container.add_stream(
-            name, rate=rate.limit_denominator(LARGEST), options=_OPTIONS.get(name, {})
-        )
+        stream: Any = self._container.add_stream(name, rate=rate, options=_OPTIONS.get(name, {}))
         self._stream = stream
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = self._clock = clock
