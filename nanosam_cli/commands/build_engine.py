@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 PRECISION, RUNTIME, PROOF = "Precision", "Runtime", "Proof"  # headings of the help
 
-InputShapes = dict[str, tuple[int, ...]]
+
+class InputShapes(dict[str, tuple[int, ...]]):
+    """Of inputs, by name. A class of its own, because Typer takes lists of nothing that has parameters."""
 
 
 class Backend(str, Enum):
@@ -51,7 +53,7 @@ class DecoderPrecision(str, Enum):
 def parse_shapes(text: str) -> InputShapes:
     """`point_coords:8x2x2,point_labels:8x2`, as trtexec takes it."""
     example = "shapes are NAME:1x2x3 with commas in between, such as point_coords:8x2x2,point_labels:8x2"
-    shapes: InputShapes = {}
+    shapes = InputShapes()
     for part in text.split(","):
         name, colon, sides = part.rpartition(":")
         numbers = sides.lower().split("x")
@@ -91,17 +93,17 @@ def build_engine(
         Backend, typer.Option("--backend", rich_help_panel=RUNTIME, help="Else the best that works here.")
     ] = Backend.auto,
     min_shapes: Annotated[
-        InputShapes | None,
+        list[InputShapes] | None,
         typer.Option(
             "--min-shapes",
             parser=parse_shapes,
             metavar="NAME:1x2,...",
             rich_help_panel=RUNTIME,
-            help="Smallest inputs, in trtexec's syntax. The decoder's default is 1 prompt of 2 points.",
+            help="Smallest inputs, in trtexec's syntax. The decoder's default is 1 prompt of 2 points. Repeatable.",
         ),
     ] = None,
     opt_shapes: Annotated[
-        InputShapes | None,
+        list[InputShapes] | None,
         typer.Option(
             "--opt-shapes",
             parser=parse_shapes,
@@ -111,7 +113,7 @@ def build_engine(
         ),
     ] = None,
     max_shapes: Annotated[
-        InputShapes | None,
+        list[InputShapes] | None,
         typer.Option(
             "--max-shapes",
             parser=parse_shapes,
@@ -196,7 +198,7 @@ def build_engine(
     asked = Asked(
         precision=_precision(fp16=fp16, bf16=bf16, int8=int8, fp32=fp32),
         decoder_precision=decoder_precision.value if decoder_precision else None,
-        shapes=Shapes(min_shapes or {}, opt_shapes or {}, max_shapes or {}),
+        shapes=Shapes(_joined(min_shapes), _joined(opt_shapes), _joined(max_shapes)),
         batch=batch,
         output=output,
         overwrite=force,
@@ -219,6 +221,11 @@ def build_engine(
         settings = _settings(chosen, thresholds, validate, calibrate, workspace, level, no_proof)
         for plan in plans:
             _build(plan, settings, json)
+
+
+def _joined(shapes: list[InputShapes] | None) -> InputShapes:
+    """Of an input that is named twice, the last: a command can be widened at its end."""
+    return InputShapes((name, shape) for one in shapes or [] for name, shape in one.items())
 
 
 def _precision(**asked: bool) -> Precision | None:

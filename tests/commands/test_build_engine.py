@@ -101,10 +101,17 @@ BAD = [
     # places
     (f"encoder.onnx -o encoder.onnx {ORT}", 1, "encoder.onnx is not a directory"),
 ]
+BOTH = "encoder.onnx decoder.onnx"
 RTX_BAD = [
     ("encoder.onnx --max-shapes picture:1x3x128x128", 2, "there is no input picture inputs: image"),
     ("encoder.onnx --max-shapes image:1x3x64x64", 2, "1x3x64x64 is no shape of image"),
-    ("encoder.onnx decoder.onnx --min-shapes point_labels:9x2 --max-shapes point_labels:8x2", 2, "must not shrink"),
+    (f"{BOTH} --min-shapes point_labels:9x2 --max-shapes point_labels:8x2", 2, "must not shrink"),
+    (
+        f"{BOTH} --max-shapes point_coords:8x2x2 --max-shapes point_labels:9x2",
+        2,
+        "point_coords:8x2x2, point_labels:9x2",
+    ),
+    (f"{BOTH} --opt-shapes point_labels:9x2 --opt-shapes point_labels:8x2 --max-shapes point_labels:7x2", 2, "1, 8, 7"),
 ]
 
 

@@ -94,7 +94,8 @@ def plan_files(
                 raise ModelError(f"{file} is neither an image encoder nor a mask decoder")
             check_part(part, session)
         if part in parts:
-            raise UsageError(f"{parts[part]} and {file} are both an {part}", "build the engines of one model at a time")
+            both = f"{parts[part]} and {file} are both {'an' if part == ENCODER else 'a'} {part}"
+            raise UsageError(both, "build the engines of one model at a time")
         parts[part] = file
     _refuse_idle(originals, parts)
     backend = chosen.target.backend

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from nanosam_cli.core.backends.tensorrt.checks import checked
 from nanosam_cli.core.backends.tensorrt.cuda import Cuda, DeviceTensor, Handle, Pair
 from nanosam_cli.core.backends.tensorrt.flavour import Flavour, Installed
+from nanosam_cli.core.engine.rebuild import shapes_text
 from nanosam_cli.core.engine.sidecar import SideCar
 from nanosam_cli.core.errors import BackendError, ModelError
 from nanosam_cli.core.session import Tensor, TensorInfo, check_feeds, host
@@ -97,8 +98,21 @@ class EngineSession:
                 least, most, given = ("x".join(map(str, sides)) for sides in (allowed.min, allowed.max, shape))
                 raise ModelError(
                     f"{self.path.name} takes {name} from {least} to {most}, not {given}",
-                    f"{self._sidecar.rebuild} --max-shapes {name}:{given}",
+                    f"{self._sidecar.rebuild}{self._wider(shapes)}",
                 )
+
+    def _wider(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """Options that build for these inputs as well: all inputs are named, because they have to agree."""
+        ranges = self._sidecar.shapes
+        free = [name for name in shapes if ranges[name].min != ranges[name].max or shapes[name] != ranges[name].max]
+        low = {name: tuple(map(min, ranges[name].min, shapes[name])) for name in free}
+        high = {name: tuple(map(max, ranges[name].max, shapes[name])) for name in free}
+        options = ""
+        if any(low[name] != ranges[name].min for name in free):
+            options += f" --min-shapes {shapes_text(low)}"
+        if any(high[name] != ranges[name].max for name in free):
+            options += f" --max-shapes {shapes_text(high)}"
+        return options
 
 
 def open_engine(path: Path, kind: Kind, device: str) -> EngineSession:
