@@ -1,8 +1,8 @@
 """What the training loop costs: images a second, waiting for data, peak memory, and the loop against its bare models.
 
-    python benchmarks/distillation.py nanosam-lite0 --set data.root=DATA
+    python benchmarks/distillation.py nanosam-lite2 --set data.root=DATA
     python benchmarks/distillation.py quick --steps 40
-    python benchmarks/distillation.py nanosam-lite0 --set data.root=DATA --set data.workers=8 --data
+    python benchmarks/distillation.py nanosam-lite2 --set data.root=DATA --set data.workers=8 --data
 
 After every step of the loop, the same models go forward and backward once more on a batch that is ready, and nothing
 else: machines drift, and this way both see the same drift. Without worker processes (`data.workers=0`, set unless

@@ -2,7 +2,7 @@
 
     python benchmarks/random_mobile_sam.py mobile_sam.pt
     python benchmarks/opsets.py mobile_sam.pt
-    python benchmarks/opsets.py runs/nanosam-lite0/last.safetensors --opsets 17 20
+    python benchmarks/opsets.py runs/nanosam-lite2/last.safetensors --opsets 17 20
 
 Times are those of the process, so that other work on the machine counts less, and the files take turns.
 """

@@ -39,10 +39,10 @@ EXAMPLES = {
     "eval": "nanosam eval coco --limit 100",
     "metrics": "nanosam metrics results.json --size small",
     "download": "nanosam download mobile-sam",
-    "distill": "nanosam distill nanosam-lite0 --set data.root=photos",
+    "distill": "nanosam distill nanosam-lite2 --set data.root=photos",
     "build-engine": "nanosam build-engine --fp16",
-    "export": "nanosam export all runs/nanosam-lite0/last.safetensors -o models/",
-    "benchmark": "nanosam benchmark nanosam-lite0 nvidia=resnet18_image_encoder.onnx,mobile_sam_mask_decoder.onnx",
+    "export": "nanosam export all runs/nanosam-lite2/last.safetensors -o models/",
+    "benchmark": "nanosam benchmark nanosam-lite2 nvidia=resnet18_image_encoder.onnx,mobile_sam_mask_decoder.onnx",
 }
 
 app = typer.Typer(

@@ -86,7 +86,7 @@ def benchmark(
 
         nanosam benchmark
 
-        nanosam benchmark nanosam-lite0 nvidia=resnet18_image_encoder.onnx,mobile_sam_mask_decoder.onnx --markdown
+        nanosam benchmark nanosam-lite2 nvidia=resnet18_image_encoder.onnx,mobile_sam_mask_decoder.onnx --markdown
 
         nanosam benchmark --compare before.json after.json
     """

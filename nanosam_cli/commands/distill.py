@@ -42,11 +42,11 @@ def distill(
 
         nanosam distill quick
 
-        nanosam distill nanosam-lite0 --set data.root=photos
+        nanosam distill nanosam-lite2 --set data.root=photos
 
-        nanosam distill nanosam-lite0 --set data.root=photos --resume
+        nanosam distill nanosam-lite2 --set data.root=photos --resume
 
-        torchrun --no-python --nproc-per-node 2 nanosam distill nanosam-lite0 --set optimiser.micro_batch=4 --resume
+        torchrun --no-python --nproc-per-node 2 nanosam distill nanosam-lite2 --set optimiser.micro_batch=4 --resume
     """
     from nanosam_cli.core.training.recipe import find_recipe, list_recipe_files, load_recipe
     from nanosam_cli.core.training.students import list_students

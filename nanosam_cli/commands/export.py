@@ -86,7 +86,7 @@ def export(
     Each file is run on ONNX Runtime beside the torch module it was made of, on made-up inputs and on photos; where they
     differ, no file is kept. A model card is written beside each file.
 
-        nanosam export all runs/nanosam-lite0/last.safetensors -o models/
+        nanosam export all runs/nanosam-lite2/last.safetensors -o models/
 
         nanosam export teacher --batch 16
 
@@ -100,7 +100,7 @@ def export(
         raise MissingExtraError("export", "train", str(error.name)) from error
 
     if source is None and what is not What.teacher:
-        raise UsageError("no checkpoint given", f"nanosam export {what.value} runs/nanosam-lite0/last.safetensors")
+        raise UsageError("no checkpoint given", f"nanosam export {what.value} runs/nanosam-lite2/last.safetensors")
     options = ExportOptions(precision.value, opset, batch, max_points, single_file)
     options.names(what.value)  # a usage error comes before a missing file
     checkpoint = find_checkpoint(source or TEACHER)

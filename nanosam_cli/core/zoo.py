@@ -52,7 +52,7 @@ class ModelSpec:
     default_precision: Mapping[str, str] = field(default_factory=lambda: {ENCODER: "fp16", DECODER: "fp32"})
 
 
-DEFAULT_MODEL = "nanosam-lite0"
+DEFAULT_MODEL = "nanosam-lite2"
 
 _NVIDIA = "NVIDIA-AI-IOT/nanosam"
 _DRIVE = "https://drive.google.com/uc?export=download&id="
@@ -94,16 +94,16 @@ MODELS: Mapping[str, ModelSpec] = {
             image_size=512,
             parts={
                 ENCODER: RemoteFile(
-                    "encoder.onnx", sha256="30a994ad77c9808bc143f98862e0d88a0bff5ee2b9a1c5533fd03ef81d8a0351"
+                    "encoder.onnx", sha256="917aee7437cc59e70cdc6d2cbaff1adf86d79156fefc23710c8f6cd70d80da14"
                 ),
                 INT8_ENCODER: RemoteFile(
-                    "encoder-int8.onnx", sha256="d63770fcfe58cb23da9ce4727f39bd4ea813ca1d3c4f0851c69cf4e5ea436bdc"
+                    "encoder-int8.onnx", sha256="0a1574cde43b5bcc2a9bf45cd49a959d959672244e533bef53aa15fe3221c9f3"
                 ),
                 DECODER: RemoteFile(
-                    "decoder.onnx", sha256="b942fa794a476fa926756485800f58802a3205a7062324f8b255f3452c37903f"
+                    "decoder.onnx", sha256="51a3042c727855a7378b1e8e75bfbc57a16ac75d2f303c649c5eba5939a0ceed"
                 ),
                 CHECKPOINT: RemoteFile(
-                    "weights.safetensors", sha256="aa04c7a05f93ca199344f16d243b5c0bdde93aefb358d3260a5c1452e7cf1b25"
+                    "weights.safetensors", sha256="06f79b05c035cdb2caec4d55e6e63d2cc98091ae360c33d9805f9168bc06ae7e"
                 ),  # for other runs to start from
             },
             bundled=True,

@@ -111,7 +111,7 @@ def test_an_existing_file_is_refused_before_anything_is_measured(own: str, monke
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ("nanosam-lite1", 2, "unknown model: nanosam-lite1 did you mean nanosam-lite0?"),
+        ("nanosam-lite1", 2, "unknown model: nanosam-lite1 did you mean nanosam-lite2?"),
         ("mine=", 2, "'mine=' is not NAME=ENCODER,DECODER nanosam benchmark mine=enc.onnx,dec.onnx"),
         ("=a,b", 2, "is not NAME=ENCODER,DECODER"),
         ("mine=a.onnx", 2, "is not NAME=ENCODER,DECODER"),

@@ -68,7 +68,7 @@ BAD = [
     (f"--mean-iou 2 {ORT}", 2, "'2' is not from 0 to 1"),
     (f"sam3-giant {ORT}", 2, "unknown model: sam3-giant"),
     (f"mobile-sam {ORT}", 1, "the checkpoint of model mobile-sam is missing"),
-    (f"encoder.onnx nanosam-lite0 {ORT}", 2, "names and files do not go together"),
+    (f"encoder.onnx nanosam-lite2 {ORT}", 2, "names and files do not go together"),
     (f"--encoder encoder.onnx {ORT}", 2, "--encoder, --decoder and --model go with FILE.onnx"),
     # files
     (f"nowhere.onnx {ORT}", 1, "nowhere.onnx does not exist"),
@@ -138,7 +138,7 @@ def test_bad_shapes(line: str, code: int, words: str) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("--fp32", "engines/nanosam-lite0/onnxruntime: permission denied set NANOSAM_HOME to another directory"),
+        ("--fp32", "engines/nanosam-lite2/onnxruntime: permission denied set NANOSAM_HOME to another directory"),
         ("encoder.onnx --fp32 -o new", "cannot write into new: permission denied give -o DIR"),
     ],
 )
@@ -183,8 +183,8 @@ REBUILT = [  # what is typed, and what of it is kept
         "--decoder-precision fp32 --workspace 64 --builder-level 2 --no-proof",
     ),
     (
-        "--encoder my_photos/enc.onnx --model nanosam-lite0 --validate photos",
-        "--model nanosam-lite0 --encoder my_photos/enc.onnx --validate photos",
+        "--encoder my_photos/enc.onnx --model nanosam-lite2 --validate photos",
+        "--model nanosam-lite2 --encoder my_photos/enc.onnx --validate photos",
     ),
 ]
 
@@ -220,8 +220,8 @@ def test_nothing_is_overwritten_unasked() -> None:
 
 SHARED = [
     ("a/m.onnx b/m.onnx", "a/m.onnx and b/m.onnx would both be built as out/m.onnxruntime.onnx build them one by one"),
-    ("nanosam-lite0 nanosam-lite0", "would be built twice as out/encoder.onnx name each model once"),
-    ("nanosam-lite0 nanosam-resnet18", "would both be built as out/encoder.onnx build them one by one, each with"),
+    ("nanosam-lite2 nanosam-lite2", "would be built twice as out/encoder.onnx name each model once"),
+    ("nanosam-lite2 nanosam-resnet18", "would both be built as out/encoder.onnx build them one by one, each with"),
 ]
 
 

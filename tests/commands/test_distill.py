@@ -100,7 +100,7 @@ def test_kill_and_resume(root: Path) -> None:
 def test_list() -> None:
     listed = run_nanosam("distill", "--list")
     assert listed.code == 0
-    assert all(name in listed.out for name in ("nanosam-lite0", "quick", "nanosam-resnet18", "nanosam-hgnetv2-b1"))
+    assert all(name in listed.out for name in ("nanosam-lite2", "quick", "nanosam-resnet18", "nanosam-hgnetv2-b1"))
     assert "11517760" in listed.out  # ResNet18's parameters
 
 
@@ -130,7 +130,7 @@ def test_quick() -> None:
         ("distill tiny.toml --set init.encoder=nothing.pt", 1, "no such checkpoint: nothing.pt"),
         ("distill tiny.toml --set init.encoder=encoder.onnx", 1, "holds no weights to start from"),
         ("distill quick --set data.root=elsewhere", 1, "no such folder of photos"),
-        ("distill quick --set teacher.encoder=nanosam-lite1", 2, "did you mean nanosam-lite0"),
+        ("distill quick --set teacher.encoder=nanosam-lite1", 2, "did you mean nanosam-lite2"),
         ("distill quick --set optimiser.precision=fp16 --set run.device=cpu", 1, "fp16 needs CUDA"),
         ("distill tiny.toml --set data.root=elsewhere", 1, "no such annotation file: elsewhere"),
         ("export all nothing.safetensors", 1, "no such checkpoint"),

@@ -74,7 +74,7 @@ def test_the_default_model_cannot_run(box: Path, json_option: tuple[str, ...]) -
     (box / "encoder.onnx").unlink()
     ran = run_nanosam("doctor", *json_option)
     assert ran.code == 1
-    assert "error: the default model cannot run: the encoder of model nanosam-lite0 is missing" in ran.words
+    assert "error: the default model cannot run: the encoder of model nanosam-lite2 is missing" in ran.words
     assert ran.words.endswith("pip install --force-reinstall nanosam-cli")
     if json_option:
         assert json.loads(ran.out)["ok"] is False

@@ -214,7 +214,7 @@ def test_a_mirror(server: FaultServer, tmp_path: Path, monkeypatch: pytest.Monke
         (["mobile-sam", "--mirror", "nowhere"], 1, "the mirror has no nowhere/mobile_sam.pt"),
         (["mobile-sam", "--mirror", "ftp://me:secret@host/x"], 2, "mirror ftp://***@host/x cannot be read"),
         (["mobile-sam", "--mirror", "http://[host"], 2, "is no address"),
-        (["--rm", "nanosam-lite0"], 1, "comes with the package"),
+        (["--rm", "nanosam-lite2"], 1, "comes with the package"),
         (["--what"], 2, "Example: nanosam download mobile-sam"),
     ],
 )
@@ -226,7 +226,7 @@ def test_bad_usage(server: FaultServer, arguments: list[str], code: int, words: 
 
 
 def test_the_model_in_the_box_needs_no_download(server: FaultServer) -> None:
-    ran = run_nanosam("download", "nanosam-lite0")
+    ran = run_nanosam("download", "nanosam-lite2")
     assert (ran.code, ran.out) == (0, "")
     assert "comes with the package" in ran.words
 
@@ -239,7 +239,7 @@ def test_list(server: FaultServer) -> None:
     ran = run_nanosam("download", "--list")
     assert ran.code == 0
     for words in (
-        "nanosam-lite0",
+        "nanosam-lite2",
         "package",
         "NVIDIA-AI-IOT/nanosam",
         "0.728 0.658 0.759 0.804",
@@ -252,7 +252,7 @@ def test_list(server: FaultServer) -> None:
         for record in map(json.loads, run_nanosam("download", "--list", "--json").out.splitlines())
     }
     assert records.keys() == catalogue.entries().keys()
-    assert [name for name, record in records.items() if record["here"]] == ["nanosam-lite0", "mobile-sam"]
+    assert [name for name, record in records.items() if record["here"]] == ["nanosam-lite2", "mobile-sam"]
     assert records["nanosam-resnet18"]["accuracy"]["small"] == 0.624
     assert records["nanosam-resnet18"]["size"] is None
     assert json.loads(run_nanosam("download", "--list", "coco-val2017", "--json").out)["name"] == "coco-val2017"

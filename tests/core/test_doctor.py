@@ -255,7 +255,7 @@ def test_a_checkpoint_is_hashed_but_not_opened(home: Path, monkeypatch: pytest.M
 GPU = Check("GPU", "an RTX", "ok", "")
 TENSORRT = Check("backends", "tensorrt", "missing", "", "pip install tensorrt")
 TEXT = Check("extras", "text", "missing", "", "pip install 'nanosam-cli[text]'")
-ENCODER_GONE = Check("models", "nanosam-lite0 encoder", "missing", "", "pip install --force-reinstall nanosam-cli")
+ENCODER_GONE = Check("models", "nanosam-lite2 encoder", "missing", "", "pip install --force-reinstall nanosam-cli")
 OTHER = [Check("models", f"mobile-sam {part}", "missing", "", "nanosam download mobile-sam") for part in "ab"]
 
 

@@ -382,7 +382,7 @@ def test_sessions_are_closed_where_loading_fails(own_files: Files, monkeypatch: 
             "decoder file given, encoder missing",
             "give --encoder FILE too, or --model",
         ),
-        ({"model": "nanosam-lite9"}, UsageError, "unknown model: nanosam-lite9", "did you mean nanosam-lite0?"),
+        ({"model": "nanosam-lite9"}, UsageError, "unknown model: nanosam-lite9", "did you mean nanosam-lite2?"),
         ({"encoder": "e.onnx", "decoder": "d.onnx"}, ModelError, "model file e.onnx does not exist", ""),
         ({"encoder": "e.pt", "decoder": "d.onnx"}, ModelError, "no backend reads model file e.pt", "supported: .onnx"),
         (
@@ -402,12 +402,12 @@ def test_bad_requests(options: dict[str, Any], error: type[Exception], message: 
 def test_named_models(tmp_path: Path, own_files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without files the default model; a file replaces one part of a named model."""
     monkeypatch.setattr(paths, "_PACKAGE", tmp_path)
-    folder = tmp_path / "data" / "models" / "nanosam-lite0"
+    folder = tmp_path / "data" / "models" / "nanosam-lite2"
     folder.mkdir(parents=True)
-    with pytest.raises(ModelError, match="encoder of model nanosam-lite0 is missing"):
+    with pytest.raises(ModelError, match="encoder of model nanosam-lite2 is missing"):
         load_predictor()
     (folder / "encoder.onnx").write_bytes(own_files[0].read_bytes())
-    with load_predictor("nanosam-lite0", decoder=own_files[1]) as sam:
+    with load_predictor("nanosam-lite2", decoder=own_files[1]) as sam:
         assert (sam.encoder.path, sam.decoder.path) == (folder / "encoder.onnx", own_files[1])
     (folder / "decoder.onnx").write_bytes(own_files[1].read_bytes())
     (folder / "encoder-int8.onnx").write_bytes(own_files[0].read_bytes())

@@ -48,7 +48,7 @@ def test_models_that_are_not_run_say_why(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(ModelError, match=f"model {name} is not run: it takes RGB from 0 to 255") as caught:
         model_files(find_model(name))
     hint = caught.value.hint or ""
-    assert hint.startswith("models that run: nanosam-lite0, mobile-sam, nanosam-resnet18; to try this one")
+    assert hint.startswith("models that run: nanosam-lite2, mobile-sam, nanosam-resnet18; to try this one")
     assert f"--model {name} --encoder {tmp_path / 'models' / name / f'sam_hgv2_{size}'}" in hint
 
 
@@ -76,10 +76,10 @@ def test_find_model() -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("nanosam-lite1", "did you mean nanosam-lite0?"),
-        ("NanoSAM-Lite0", "did you mean nanosam-lite0?"),
-        ("yolo", "models: nanosam-lite0"),
-        ("", "models: nanosam-lite0"),
+        ("nanosam-lite1", "did you mean nanosam-lite2?"),
+        ("NanoSAM-Lite2", "did you mean nanosam-lite2?"),
+        ("yolo", "models: nanosam-lite2"),
+        ("", "models: nanosam-lite2"),
     ],
 )
 def test_unknown_models(name: str, hint: str) -> None:

@@ -13,7 +13,7 @@ RECIPES = [path for path, _ in list_recipe_files()]
 
 
 def test_recipes_are_found() -> None:
-    assert "nanosam-lite0" in [path.stem for path in RECIPES]
+    assert "nanosam-lite2" in [path.stem for path in RECIPES]
     assert all(title for _, title in list_recipe_files())
 
 
@@ -35,7 +35,7 @@ def test_every_recipe_is_valid(path: Path) -> None:
 )
 def test_overrides(override: str, value: object) -> None:
     section, key = override.partition("=")[0].split(".")
-    recipe = load_recipe(find_recipe("nanosam-lite0"), [override])
+    recipe = load_recipe(find_recipe("nanosam-lite2"), [override])
     assert getattr(getattr(recipe, section), key) == value
 
 
@@ -75,7 +75,7 @@ def test_overrides(override: str, value: object) -> None:
 )
 def test_faults_are_named(override: str, words: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        load_recipe(find_recipe("nanosam-lite0"), [override])
+        load_recipe(find_recipe("nanosam-lite2"), [override])
     assert words in str(caught.value)
 
 
@@ -111,7 +111,7 @@ def test_where_the_embeddings_are_cached_is_not_part_of_what_is_trained() -> Non
 
 def test_all_faults_come_at_once() -> None:
     with pytest.raises(RecipeError, match="3 fault") as caught:
-        load_recipe(find_recipe("nanosam-lite0"), ["model.backbon=a", "optimiser.steps=-1", "loss.dice='much'"])
+        load_recipe(find_recipe("nanosam-lite2"), ["model.backbon=a", "optimiser.steps=-1", "loss.dice='much'"])
     assert all(name in str(caught.value) for name in ("model.backbon", "optimiser.steps", "loss.dice"))
 
 
@@ -149,4 +149,4 @@ def test_the_fingerprint_ignores_where_it_runs_but_not_what(tmp_path: Path) -> N
 
 
 def test_recipes_are_package_data() -> None:
-    assert paths.resource("recipes", "nanosam-lite0.toml").is_file()
+    assert paths.resource("recipes", "nanosam-lite2.toml").is_file()
