@@ -64,9 +64,11 @@ class Frame:
         if resized.size != (width, height):
             resized = resized.resize((width, height), Image.Resampling.BILINEAR)
         tensor = np.zeros((1, 3, self.input_size, self.input_size), np.float32)
-        # one fused multiply-add a channel: (x - mean) / std
-        pixels = np.asarray(resized, np.float32) * (1 / std) - mean / std
-        tensor[0, :, :height, :width] = pixels.transpose(2, 0, 1)
+        pixels = tensor[0, :, :height, :width]
+        pixels[:] = np.asarray(resized).transpose(2, 0, 1)
+        # (x - mean) / std, plane by plane: along the last axis numpy's loops would be three long, five times the time
+        pixels *= (1 / std)[:, None, None]
+        pixels -= (mean / std)[:, None, None]
         return tensor
 
     def masks_to_original(self, low_res: Array) -> Array:
