@@ -97,7 +97,7 @@ MODELS: Mapping[str, ModelSpec] = {
                     "encoder.onnx", sha256="917aee7437cc59e70cdc6d2cbaff1adf86d79156fefc23710c8f6cd70d80da14"
                 ),
                 INT8_ENCODER: RemoteFile(
-                    "encoder-int8.onnx", sha256="0a1574cde43b5bcc2a9bf45cd49a959d959672244e533bef53aa15fe3221c9f3"
+                    "encoder-int8.onnx", sha256="4e0e2f98502a006b1c0b7b53957cdd80b157b5dbe432fd54b6270d367eb49eff"
                 ),
                 DECODER: RemoteFile(
                     "decoder.onnx", sha256="51a3042c727855a7378b1e8e75bfbc57a16ac75d2f303c649c5eba5939a0ceed"
