@@ -56,7 +56,8 @@ class TrackerSettings:
     dimensions: int = 64  # of a cell's vector
     features: int = 192  # cosines of the kernel that draws masks
     look_features: int = 192  # of the one that knows the object anywhere
-    cell_width: float = 2.0  # of the kernel; two cells of the first frame are 1 apart on average
+    cell_width: float = 2.0  # of the kernel that draws; two cells of the first frame are 1 apart on average
+    look_width: float = 1.0  # of the one that knows the object: stricter, for its doubles are near
     place_width: float = 0.7  # of the kernel, in halves of the object's box
     first_share: float = 0.5  # of the first frame in what is known, against all later ones
     decay: float = 0.85  # what a frame keeps of its weight when the next one is learnt
@@ -316,7 +317,7 @@ def _models(settings: TrackerSettings, dimensions: int) -> tuple[KernelRegressio
     placed = np.concatenate([cell, np.full(2, settings.place_width)])
     anywhere = np.concatenate([cell, np.full(2, np.inf)])
     shape = np.concatenate([random_frequencies(placed, half, 1), random_frequencies(anywhere, half, 2)], axis=1)
-    look = random_frequencies(cell, settings.look_features, 3)
+    look = random_frequencies(np.full(dimensions, settings.look_width), settings.look_features, 3)
     first, ridge = settings.first_share, settings.ridge
     return (
         KernelRegression(shape, first=first, decay=settings.decay, ridge=ridge),
