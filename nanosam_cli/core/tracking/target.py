@@ -56,7 +56,7 @@ class TrackerSettings:
     dimensions: int = 64  # of a cell's vector
     features: int = 192  # cosines of the kernel that draws masks
     look_features: int = 192  # of the one that knows the object anywhere
-    cell_width: float = 2.0  # of the kernel that draws; two cells of the first frame are 1 apart on average
+    cell_width: float = 1.4  # of the kernel that draws; two cells of the first frame are 1 apart on average
     look_width: float = 1.0  # of the one that knows the object: stricter, for its doubles are near
     place_width: float = 0.7  # of the kernel, in halves of the object's box
     first_share: float = 0.5  # of the first frame in what is known, against all later ones
