@@ -109,7 +109,7 @@ def build_engine(
             parser=parse_shapes,
             metavar="NAME:1x2,...",
             rich_help_panel=RUNTIME,
-            help="Inputs that the engine is tuned for; else 8 prompts of 2 points.",
+            help="Inputs that the engine is tuned for; else 8 prompts of 2 points. Repeatable.",
         ),
     ] = None,
     max_shapes: Annotated[
@@ -119,7 +119,7 @@ def build_engine(
             parser=parse_shapes,
             metavar="NAME:1x2,...",
             rich_help_panel=RUNTIME,
-            help="Largest inputs; else 64 prompts of 16 points.",
+            help="Largest inputs; else 64 prompts of 16 points. Repeatable.",
         ),
     ] = None,
     batch: Annotated[

@@ -57,8 +57,8 @@ class TrackerSettings:
     features: int = 192  # cosines of the kernel that draws masks
     look_features: int = 192  # of the one that knows the object anywhere
     cell_width: float = 1.4  # of the kernel that draws; two cells of the first frame are 1 apart on average
-    look_width: float = 1.0  # of the one that knows the object: stricter, for its doubles are near
-    place_width: float = 0.7  # of the kernel, in halves of the object's box
+    place_width: float = 0.7  # of the same, in halves of the object's box
+    look_width: float = 1.0  # as cell_width, of the kernel that knows the object: stricter, for doubles are near
     first_share: float = 0.5  # of the first frame in what is known, against all later ones
     decay: float = 0.85  # what a frame keeps of its weight when the next one is learnt
     look_decay: float = 0.93  # the same of what says whether it is the object at all: slower, so that it does not drift
