@@ -21,7 +21,15 @@ from nanosam_cli.core.coco import AnnotatedPhoto, read_annotations
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.frame import COORDINATE_SIZE
 from nanosam_cli.core.training.clicks import PromptNumbers, make_prompts
-from nanosam_cli.core.training.crops import Colours, Crop, change_colours, crop_photo, normalise, paste_object
+from nanosam_cli.core.training.crops import (
+    Colours,
+    Crop,
+    change_colours,
+    crop_photo,
+    normalise,
+    paste_double,
+    paste_object,
+)
 from nanosam_cli.core.training.embedding_cache import EmbeddingCache
 from nanosam_cli.core.training.image_folder import ELSEWHERE, Unreadable, find_photos, fingerprint
 from nanosam_cli.core.training.photos import Photo, PhotoReader, Photos, name_of
@@ -162,6 +170,8 @@ class TrainingCrops:
             crop = self._crop(rng, full)
         if rng.random() < self.data.copy_paste:
             crop = paste_object(crop, self._crop(rng, full), rng)
+        if self.data.doubles and rng.random() < self.data.doubles:
+            crop = paste_double(crop, rng)
         if self.repeat:
             rng = np.random.default_rng((self.seed, index, 2))
         colours = Colours.draw(rng, self.data.colour, self.data.grey)

@@ -68,6 +68,7 @@ class DataSection:
     grey: Share  # share of crops made grey
     workers: Whole
     mirror: Share | None = None  # share of crops that are mirrored; left out: half
+    doubles: Share | None = None  # share of crops with one of their objects laid beside itself again; left out: none
     # all photos and masks lie on the training device, where crops are made, and no worker helps; left out: no
     resident: bool | None = None
 

@@ -11,7 +11,7 @@ import torch
 
 from nanosam_cli.core.coco import read_coco
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.training.crops import Crop, paste_object
+from nanosam_cli.core.training.crops import Crop, paste_double, paste_object
 from nanosam_cli.core.training.datasets import ResumableSteps, TrainingCrops
 from nanosam_cli.core.training.image_folder import Unreadable
 from tests.training_data import save_shapes, tiny_recipe
@@ -112,6 +112,65 @@ def test_pasted_objects_hide_what_is_under_them() -> None:
     assert len(pasted.masks) == 2  # the pasted one and ours; the other is wholly covered
     assert not (pasted.masks[1] & theirs).any()
     assert pasted.boxes == [(20, 20, 60, 60), (10, 10, 30, 30)]
+
+
+def _one_object(box: tuple[int, int, int, int], valid_hw: tuple[int, int] = (64, 64)) -> Crop:
+    """A crop with one object: a bright triangle in a box, on grey."""
+    x0, y0, x1, y1 = box
+    mask = torch.zeros(64, 64, dtype=torch.uint8)
+    mask[y0:y1, x0:x1] = torch.ones(y1 - y0, x1 - x0, dtype=torch.uint8).tril() * 255
+    image = torch.where(mask > 0, 200, 50).to(torch.uint8).expand(3, 64, 64)
+    return Crop(image, valid_hw, mask[None], [(float(x0), float(y0), float(x1), float(y1))])
+
+
+def test_a_double_lies_beside_its_object_and_hides_it_or_is_hidden() -> None:
+    crop = _one_object((22, 22, 42, 42))
+    kinds = set()
+    for seed in range(60):
+        doubled = paste_double(crop, np.random.default_rng(seed))
+        assert len(doubled.masks) == 2
+        double, own = doubled.masks > 127
+        assert not (double & own).any()
+        assert torch.equal(doubled.image[0] == 200, double | own)  # nothing but the two is drawn, and all of both
+        for box, mask in zip(doubled.boxes, (double, own)):
+            rows, columns = torch.nonzero(mask, as_tuple=True)
+            assert box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        whole = int((crop.masks > 127).sum())
+        if int(double.sum()) < whole:
+            assert int(own.sum()) == whole
+            kinds.add("behind")
+            continue
+        rows, columns = torch.nonzero(double, as_tuple=True)  # all of it is seen
+        shift = sorted(abs(float(places.min()) - 22) for places in (rows, columns))
+        assert shift[0] <= 5 <= shift[1] <= 16
+        kinds.add("mirrored" if double[rows.min(), columns.max()] else "as it is")
+    assert kinds == {"behind", "mirrored", "as it is"}
+
+
+def test_a_double_that_would_hardly_be_seen_is_left_out() -> None:
+    """The object fills what the crop shows of the photo; beside it is padding."""
+    crop = _one_object((0, 0, 20, 20), valid_hw=(20, 20))
+    found = [paste_double(crop, np.random.default_rng(seed)) for seed in range(40)]
+    assert any(one is crop for one in found)
+    for one in found:
+        assert not one.masks[:, 20:].any()
+        assert not one.masks[:, :, 20:].any()
+        assert not one.image[:, 20:].eq(200).any()
+        assert not one.image[:, :, 20:].eq(200).any()
+        assert all((mask > 127).sum() >= 0.39 * 210 for mask in one.masks)
+    nothing = Crop(crop.image, (64, 64), torch.zeros(0, 64, 64, dtype=torch.uint8), [])
+    assert paste_double(nothing, np.random.default_rng(0)) is nothing
+
+
+def test_doubles_are_drawn_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    save_shapes(tmp_path / "shapes")
+    without, none, all_of_them = (
+        TrainingCrops(tiny_recipe(tmp_path, overrides=overrides))
+        for overrides in ([], ["data.doubles=0"], ["data.doubles=1"])
+    )
+    drawn = [[dataset.draw(index).crop for index in range(12)] for dataset in (without, none, all_of_them)]
+    assert all(torch.equal(one.masks, other.masks) for one, other in zip(drawn[0], drawn[1]))
+    assert sum(len(one.masks) < len(other.masks) for one, other in zip(drawn[0], drawn[2])) > 3
 
 
 @pytest.mark.parametrize(

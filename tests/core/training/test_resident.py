@@ -65,6 +65,7 @@ def test_resizing_is_pillows(box: tuple[float, float, float, float], out_hw: tup
     [
         [],
         ["data.copy_paste=1.0"],
+        ["data.doubles=1.0"],
         ["data.whole=1.0", "data.mirror=1.0"],
         ["data.grey=1.0", "data.colour=0.9"],
         ["data.scale=[0.9, 2.5]"],
