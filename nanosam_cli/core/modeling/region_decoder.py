@@ -82,7 +82,7 @@ class RegionDecoder(nn.Module):
 
     def predict_windows(self, image_embeddings: Tensor, prompts: Prompts, focus: Tensor) -> WindowPrediction:
         """For training: P prompts over B photos' embeddings, on windows of the decoder's own choice (not `focus`)."""
-        maps = ImageMaps(*(part[prompts.owner] for part in self.prepare(image_embeddings)))
+        maps = ImageMaps(*(part.index_select(0, prompts.owner) for part in self.prepare(image_embeddings)))
         found = self.decode(maps, *prompts[1:])
         # losses see what users get, which is all that is left of a small object after the low-resolution masks
         low_res_hw = (prompts.mask_input.shape[-2], prompts.mask_input.shape[-1])
