@@ -94,16 +94,16 @@ MODELS: Mapping[str, ModelSpec] = {
             image_size=512,
             parts={
                 ENCODER: RemoteFile(
-                    "encoder.onnx", sha256="917aee7437cc59e70cdc6d2cbaff1adf86d79156fefc23710c8f6cd70d80da14"
+                    "encoder.onnx", sha256="fdd5cc9aa067316fb76cd7135efbc95894e6d6283a380b6cee4e68f094a59baa"
                 ),
                 INT8_ENCODER: RemoteFile(
-                    "encoder-int8.onnx", sha256="4e0e2f98502a006b1c0b7b53957cdd80b157b5dbe432fd54b6270d367eb49eff"
+                    "encoder-int8.onnx", sha256="ee89abd0522116ea3e09f21889f7047fde84ebee77c8cd5eb76cf6eb6e9c6319"
                 ),
                 DECODER: RemoteFile(
-                    "decoder.onnx", sha256="51a3042c727855a7378b1e8e75bfbc57a16ac75d2f303c649c5eba5939a0ceed"
+                    "decoder.onnx", sha256="2c64ba3bf78eb45065fc23ca010b395780a6e4773c13a8a210eee2d1441a2b59"
                 ),
                 CHECKPOINT: RemoteFile(
-                    "weights.safetensors", sha256="06f79b05c035cdb2caec4d55e6e63d2cc98091ae360c33d9805f9168bc06ae7e"
+                    "weights.safetensors", sha256="793615d891179195e58933d6498ef72537f14931550d4b0714150f415f6d5655"
                 ),  # for other runs to start from
             },
             bundled=True,
