@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -119,6 +120,25 @@ def test_what_is_sensitive_stays_in_float32(outlier: float, share: float, remedy
     assert last.keep
     assert "QuantizeLinear" in {entry.op_type for entry in last.make().graph.node}
     assert last.cheap_work < steps[0].cheap_work
+
+
+def test_the_fewest_first_layers_are_found_where_more_may_be_worse() -> None:
+    """Three in float32 are enough and four are not, then it is enough from six on, up to half of twenty."""
+    names = ["image", *(f"layer{row}" for row in range(19)), "image_embeddings"]
+    chain = [node("Conv", [start, f"w{row}"], [end], end) for row, (start, end) in enumerate(pairwise(names))]
+    constants = {f"w{row}": weights(3, 3, 1, 1) for row in range(20)}
+    model = make_model(chain, {"image": ("B", 3, 16, 16)}, {"image_embeddings": ("B", 3, 16, 16)}, constants)
+
+    def prove(candidate: Candidate) -> Proof:
+        nodes = candidate.model.graph.node
+        rounded = {entry.output[0] for entry in nodes if entry.op_type == "DequantizeLinear"}
+        kept = sum(entry.op_type == "Conv" and entry.input[0] not in rounded for entry in nodes)
+        good = float(kept in {3, *range(6, 21)})
+        return Proof("run", 2, 2, (), Thresholds(1, 1), good, good, "x")
+
+    step = next(step for step in Int8Ladder(model, PHOTOS, CPU, prove, prove).steps() if step.proof.passed)
+    assert step.name == "first layers (3) in fp32"
+    assert step.keep == ("layer0", "layer1", "layer2")
 
 
 def test_a_calibration_that_would_fill_the_memory_is_left_out_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
