@@ -210,13 +210,18 @@ def make_optimiser(model: nn.Module, section: OptimiserSection) -> torch.optim.A
 
 
 def learning_rate(step: int, section: OptimiserSection) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth, or no change; `step` counts from 1."""
+    """Linear warm-up, then half a cosine down to a hundredth, or several, or no change; `step` counts from 1."""
     if step <= section.warmup:
         return section.learning_rate * step / section.warmup
     if section.schedule == "constant":
         return section.learning_rate
-    progress = (step - section.warmup) / max(1, section.steps - section.warmup)
-    return section.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+    coming = (restart for restart in section.restarts or () if restart < section.steps)
+    bounds = [section.warmup, *coming, section.steps]
+    start = max(bound for bound in bounds if bound < step)
+    end = min(bound for bound in bounds if bound >= step)
+    highest = section.learning_rate if start == section.warmup else section.restart_rate or 0.0
+    progress = (step - start) / max(1, end - start)
+    return highest * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def _open_data(

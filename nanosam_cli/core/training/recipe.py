@@ -8,6 +8,7 @@ import json
 import sys
 import typing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -148,6 +149,10 @@ class OptimiserSection:
     micro_batch: Count | None = None
     schedule: Annotated[str, OneOf(("cosine", "constant"))] | None = None  # after the warm-up; left out: cosine
     freeze: tuple[Part, ...] | None = None  # parts that keep their weights
+    # steps after which the rate rises to restart_rate at once and falls anew (SGDR, arXiv:1608.03983); those past the
+    # last step never come. Left out: none
+    restarts: tuple[Count, ...] | None = None
+    restart_rate: Amount | None = None
 
 
 @dataclass(frozen=True)
@@ -274,11 +279,23 @@ def _cross_checks(recipe: Recipe) -> list[str]:
         faults.append("prompts: point + box_and_point must not pass 1")
     if recipe.optimiser.ema >= 1:
         faults.append("optimiser.ema: must be under 1, or the average never learns")
+    faults += _restart_faults(recipe.optimiser)
     if recipe.model.finest_stride > stride:
         faults.append(f"model.finest_stride: must not pass the embedding's stride, {stride}")
     if recipe.optimiser.batch % recipe.micro_batch:
         faults.append(f"optimiser.micro_batch: {recipe.micro_batch} must divide optimiser.batch")
     return faults + _teaching_faults(recipe)
+
+
+def _restart_faults(section: OptimiserSection) -> list[str]:
+    faults = []
+    if (section.restarts is None) != (section.restart_rate is None):
+        faults.append("optimiser.restarts, optimiser.restart_rate: one needs the other")
+    if any(low >= high for low, high in pairwise([section.warmup, *(section.restarts or ())])):
+        faults.append("optimiser.restarts: must rise, and come after the warm-up")
+    if section.restarts and section.schedule == "constant":
+        faults.append("optimiser.restarts: a constant rate has nothing to restart")
+    return faults
 
 
 def _teaching_faults(recipe: Recipe) -> list[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from math import nan
 from pathlib import Path
 
@@ -148,3 +149,17 @@ def test_learning_rate_warms_up_and_decays(root: Path) -> None:
     assert rates[1] == section.learning_rate
     assert rates[2] == pytest.approx(section.learning_rate * 0.505, rel=0.02)
     assert rates[3] == pytest.approx(section.learning_rate * 0.01)
+
+
+def test_learning_rate_rises_again_at_restarts_that_come(root: Path) -> None:
+    plain = tiny_recipe(root, steps=100).optimiser
+    section = replace(plain, restarts=(40, 70, 400), restart_rate=plain.learning_rate / 2)
+    lowest = [learning_rate(step, section) for step in (40, 70, 100)]
+    assert lowest == pytest.approx([plain.learning_rate * 0.01, *[plain.learning_rate / 2 * 0.01] * 2])
+    highest = [learning_rate(step, section) for step in (41, 71)]
+    assert highest == pytest.approx([plain.learning_rate / 2] * 2, rel=0.02)
+    assert learning_rate(55, section) == pytest.approx(plain.learning_rate / 2 * 0.505)
+    shorter = replace(section, steps=30)
+    assert [learning_rate(step, shorter) for step in (3, 17, 30)] == [
+        learning_rate(step, replace(plain, steps=30)) for step in (3, 17, 30)
+    ]

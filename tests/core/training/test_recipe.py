@@ -70,6 +70,9 @@ def test_overrides(override: str, value: object) -> None:
         ("teacher={encoder = 'x.onnx'}", "teacher.per_channel: missing"),
         ("teacher.encodr=x.onnx", "teacher.encodr: no such key; did you mean encoder?"),
         ("init.encodr=x.pt", "init.encodr: no such key; did you mean encoder?"),
+        ("optimiser.restarts=[50]", "optimiser.restarts: must rise, and come after the warm-up"),
+        ("optimiser.restarts=[5000, 5000]", "optimiser.restarts: must rise, and come after the warm-up"),
+        ("optimiser.schedule=constant", "optimiser.restarts: a constant rate has nothing to restart"),
         ("steps", "--set steps: needs section.key=value"),
     ],
 )
@@ -88,6 +91,8 @@ def test_faults_are_named(override: str, words: str) -> None:
         ("teacher.cache=there", "teacher.cache, teacher.cache_steps: one needs the other"),
         ("loss={bce = 1, dice = 1, iou = 1, click = 1}", "masks need both sections, features alone neither"),
         ('optimiser.freeze=["encoder"]', "the teacher's weight must be 0"),
+        ("optimiser.restarts=[100]", "optimiser.restarts, optimiser.restart_rate: one needs the other"),
+        ("optimiser.restart_rate=1e-3", "optimiser.restarts, optimiser.restart_rate: one needs the other"),
         ("teacher.loss=kl", "teacher.loss: must be one of huber, l1, mse, not kl"),
     ],
 )
