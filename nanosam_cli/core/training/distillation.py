@@ -87,8 +87,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
         dataset = _open_data(recipe, folder, teacher, ranks.device, tell)
         fresh = not checkpoint.exists()
         training = prepare(recipe, ranks, teacher, fresh)
-        done = 0 if fresh else _restore(checkpoint, recipe, training)
-        if fresh and ranks.first:
+        done, longer = (0, False) if fresh else _restore(checkpoint, recipe, training)
+        if (fresh or longer) and ranks.first:
             text = json.dumps(outcome.provenance(recipe, dataset, teacher, training.model), indent=2)
             write_text(folder / "recipe.json", text, overwrite=True)
         for note in _notes(recipe, ranks, training.model, fresh):
@@ -267,15 +267,18 @@ def prepare(recipe: Recipe, ranks: Ranks, teacher: Teacher | None, fresh: bool) 
     return Training(model, step, average, optimiser, scaler)
 
 
-def _restore(checkpoint: Path, recipe: Recipe, training: Training) -> int:
-    """Put a checkpoint back where it was -> steps done."""
+def _restore(checkpoint: Path, recipe: Recipe, training: Training) -> tuple[int, bool]:
+    """Put a checkpoint back where it was -> steps done; whether the run was to end where `recipe` restarts."""
     state = load_state(checkpoint)
-    if keys := differences(state.metadata["fingerprint"], recipe.fingerprint()):
+    belongs, planned = state.metadata["fingerprint"], int(state.metadata["recipe"]["optimiser"]["steps"])
+    keys = differences(belongs, recipe.fingerprint())
+    longer = bool(keys) and not differences(belongs, recipe.cut_off(planned).fingerprint())
+    if keys and not longer:
         message = f"{checkpoint} belongs to another recipe, with other values of {', '.join(keys)}"
         raise OutputError(message, "resume with the recipe it was started with, or choose another folder")
     restore(state, training.model, training.average, training.optimiser)
     training.scaler.load_state_dict(state.metadata.get("scaler", {}))
-    return int(state.metadata["step"])
+    return int(state.metadata["step"]), longer
 
 
 def _notes(recipe: Recipe, ranks: Ranks, model: PromptableModel, fresh: bool) -> Iterator[Note]:

@@ -7,7 +7,7 @@ import difflib
 import json
 import sys
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -198,6 +198,15 @@ class Recipe:
     def is_taught(self) -> bool:
         """Whether a step asks the teacher anything; with no weight and annotated masks it does not."""
         return self.teacher is not None and (self.teacher.weight > 0 or self.teacher.masks == "teacher")
+
+    def cut_off(self, steps: int) -> Recipe:
+        """The recipe of a run that ended where this one restarts at `steps`; itself where it does not restart there."""
+        section = self.optimiser
+        if steps not in (section.restarts or ()):
+            return self
+        earlier = tuple(restart for restart in section.restarts or () if restart < steps) or None
+        rate = section.restart_rate if earlier else None
+        return replace(self, optimiser=replace(section, steps=steps, restarts=earlier, restart_rate=rate))
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, as in the TOML: what was left out is not there."""

@@ -108,6 +108,21 @@ def test_a_checkpoint_of_another_recipe_is_refused(root: Path, tmp_path: Path) -
         train(tiny_recipe(root, steps=2), tmp_path, resume=True)
 
 
+def test_a_run_that_ended_goes_on_where_a_longer_recipe_restarts(root: Path, tmp_path: Path) -> None:
+    longer = tiny_recipe(root, steps=5, overrides=["optimiser.restarts=[3]", "optimiser.restart_rate=2e-3"])
+    train(longer, tmp_path / "whole")
+    train(tiny_recipe(root, steps=3), tmp_path / "ended")
+    train(longer, tmp_path / "ended", resume=True)
+    assert _losses(tmp_path / "ended") == _losses(tmp_path / "whole")
+    whole, ended = (load_state(tmp_path / name / distillation.CHECKPOINT) for name in ("whole", "ended"))
+    assert all(torch.equal(whole.tensors[name], ended.tensors[name]) for name in whole.tensors)
+    assert '"steps": 5' in (tmp_path / "ended" / "recipe.json").read_text()
+
+    elsewhere = tiny_recipe(root, steps=9, overrides=["optimiser.restarts=[4]", "optimiser.restart_rate=2e-3"])
+    with pytest.raises(OutputError, match=r"other values of optimiser\.restarts, optimiser\.steps$"):
+        train(elsewhere, tmp_path / "ended", resume=True)
+
+
 def test_a_broken_checkpoint_is_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / distillation.CHECKPOINT).write_bytes(b"\x80\x04not safetensors")
     with pytest.raises(InputError, match="not a whole safetensors file"):
