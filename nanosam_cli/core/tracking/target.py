@@ -53,7 +53,7 @@ class State(str, Enum):
 class TrackerSettings:
     """Everything that decides how objects are followed. The same values serve all models and all videos."""
 
-    dimensions: int = 64  # of a cell's vector
+    dimensions: int = 96  # of a cell's vector
     features: int = 192  # cosines of the kernel that draws masks
     look_features: int = 192  # of the one that knows the object anywhere
     cell_width: float = 1.4  # of the kernel that draws; two cells of the first frame are 1 apart on average
