@@ -59,6 +59,7 @@ def make_prompts(section: PromptSection, masks: Tensor, boxes: Tensor, numbers: 
     by_points = numbers.kind < section.point
     has_point = numbers.kind < section.point + section.box_and_point
     rough = torch.where(numbers.rough < section.rough_boxes, 5.0, 1.0)
+    rough[numbers.rough >= 1 - (section.exact_boxes or 0)] = 0
     corners = jitter_boxes(boxes, section.box_jitter * rough[:, None], numbers.errors).reshape(-1, 2, 2)
     coords = [surface.pick(numbers.points[:, 0])]
     labels = [torch.where(has_point, FOREGROUND, PADDING)]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from nanosam_cli.core import machine
 from nanosam_cli.core.errors import BackendError, NanosamError, OutputError, RecipeError
 from nanosam_cli.core.files import write_text
 from nanosam_cli.core.modeling.encoder import EMBEDDING_SIDE
@@ -286,6 +287,10 @@ def _notes(recipe: Recipe, ranks: Ranks, model: PromptableModel, fresh: bool) ->
     if fresh and reason is not None:
         yield Note(f"{recipe.model.backbone} starts from random weights: {reason}", warning=True)
     section = recipe.optimiser
+    features = machine.cpu_features() if ranks.device.type == "cpu" else None
+    if section.precision == "bf16" and features and not features["bf16"]:
+        text = "this processor has no bf16 instructions: --set optimiser.precision=fp32 is several times faster here"
+        yield Note(text, warning=True)
     if ranks.backend is not None or recipe.micro_batch < section.batch:
         turns = section.batch // recipe.micro_batch // ranks.ranks
         yield Note(

@@ -90,6 +90,7 @@ class PromptSection:
     rough_boxes: Share  # share of boxes with five times that jitter
     refine: Share  # share of prompts that go a second round: first mask plus a correcting click
     rounds: Annotated[int, Range(1, 2)] | None = None  # correcting rounds of those; left out: 1
+    exact_boxes: Share | None = None  # share of boxes that fit as annotated, without any jitter; left out: none
 
 
 @dataclass(frozen=True)
@@ -286,6 +287,8 @@ def _cross_checks(recipe: Recipe) -> list[str]:
         faults.append("data.sources: at least one source with a weight above 0 is needed")
     if recipe.prompts and recipe.prompts.point + recipe.prompts.box_and_point > 1:
         faults.append("prompts: point + box_and_point must not pass 1")
+    if recipe.prompts and recipe.prompts.rough_boxes + (recipe.prompts.exact_boxes or 0) > 1:
+        faults.append("prompts: rough_boxes + exact_boxes must not pass 1")
     if recipe.optimiser.ema >= 1:
         faults.append("optimiser.ema: must be under 1, or the average never learns")
     faults += _restart_faults(recipe.optimiser)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,8 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 import torch
 from torch import Tensor
 
-from nanosam_cli.core.training.clicks import PromptNumbers, Surface, further_points, jitter_boxes
+from nanosam_cli.core.training.clicks import PromptNumbers, Surface, further_points, jitter_boxes, make_prompts
+from nanosam_cli.core.training.recipe import PromptSection
 
 
 def _mask(top: int, bottom: int, left: int, right: int, value: int = 255, side: int = 40) -> Tensor:
@@ -69,6 +72,25 @@ def test_jittered_boxes_keep_half_their_size() -> None:
     moved = jitter_boxes(box, torch.full((200, 1), 0.5), PromptNumbers.draw(np.random.default_rng(0), 200).errors)
     assert ((moved[:, 2:] - moved[:, :2]) >= 0.5 * (box[:, 2:] - box[:, :2]) - 1e-3).all()
     assert (moved != box).all()
+
+
+@pytest.mark.parametrize(("exact", "share"), [(None, 0.0), (0.4, 0.4), (0.8, 0.8)])
+def test_so_many_boxes_fit_exactly_and_the_rest_are_as_they_were(exact: float | None, share: float) -> None:
+    count = 1000
+    masks, box = _mask(10, 20, 10, 30).expand(count, -1, -1), torch.tensor([[10.0, 10, 30, 20]])
+    numbers = PromptNumbers.draw(np.random.default_rng(0), count)
+    boxes = box.expand(count, -1)
+
+    def corners(section: PromptSection) -> Tensor:
+        return make_prompts(section, masks, boxes, numbers)[0][:, 1:].flatten(1)
+
+    section = PromptSection(point=0, box_and_point=0, box_jitter=0.01, rough_boxes=0.2, refine=0, exact_boxes=exact)
+    jittered, drawn = corners(replace(section, exact_boxes=None)), corners(section)
+    fits = (drawn == box).all(dim=1)
+    assert fits.float().mean().item() == pytest.approx(share, abs=0.05)
+    assert torch.equal(drawn[~fits], jittered[~fits])
+    assert (jittered[numbers.rough < 0.2] - box).abs().mean() > 3 * (jittered[numbers.rough >= 0.2] - box).abs().mean()
+    assert not fits[numbers.rough < 0.2].any()
 
 
 def test_a_prompt_keeps_its_numbers() -> None:

@@ -11,6 +11,7 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 
 import torch
 
+from nanosam_cli.core import machine
 from nanosam_cli.core.errors import BackendError, InputError, NanosamError, OutputError, RecipeError
 from nanosam_cli.core.training import distillation
 from nanosam_cli.core.training.checkpoint import load_state
@@ -18,7 +19,7 @@ from nanosam_cli.core.training.datasets import TrainingCrops
 from nanosam_cli.core.training.distillation import learning_rate, train
 from nanosam_cli.core.training.distributed import Ranks
 from nanosam_cli.core.training.recipe import load_recipe
-from nanosam_cli.core.training.run_log import EvaluationReport, Event, StepReport
+from nanosam_cli.core.training.run_log import EvaluationReport, Event, Note, StepReport
 from nanosam_cli.core.training.step import Learned, TrainingStep
 from tests.training_data import save_shapes, tiny_recipe
 
@@ -43,6 +44,31 @@ def test_other_runs_start_from_the_weights_alone(root: Path, tmp_path: Path) -> 
     model = distillation.prepare(started, Ranks(torch.device("cpu")), None, fresh=True).model
     for name, tensor in load_state(whole).part("ema.module.").items():
         torch.testing.assert_close(model.state_dict()[name].float(), tensor.float(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("precision", "features", "warned"),
+    [
+        ("bf16", {"bf16": False}, True),
+        ("bf16", {"bf16": True}, False),
+        ("bf16", None, False),  # a machine that does not tell
+        ("fp32", {"bf16": False}, False),
+    ],
+)
+def test_bf16_without_its_instructions_is_said_to_be_slow(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    features: dict[str, bool] | None,
+    warned: bool,
+) -> None:
+    monkeypatch.setattr(machine, "cpu_features", lambda: features)
+    told: list[Event] = []
+    overrides = [f"optimiser.precision={precision}", "run.device=cpu"]
+    train(tiny_recipe(root, steps=1, overrides=overrides), tmp_path, report=told.append)
+    warnings = [event.text for event in told if isinstance(event, Note) and event.warning]
+    assert any("no bf16 instructions" in text for text in warnings) == warned
 
 
 class Killed(BaseException):

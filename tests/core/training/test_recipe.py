@@ -51,6 +51,7 @@ def test_overrides(override: str, value: object) -> None:
         ("optimiser.ema=1", "optimiser.ema: must be under 1"),
         ("prompts.point=1.5", "prompts.point: must be at most 1, not 1.5"),
         ("prompts.point=0.99", "point + box_and_point must not pass 1"),
+        ("prompts.exact_boxes=0.99", "rough_boxes + exact_boxes must not pass 1"),
         ("model.image_size=513", "model.image_size: must be one of 512, 1024, not 513"),
         ("model.decoder=sma", "model.decoder: must be one of region, sam"),
         ("data.scale=[1]", "data.scale: needs 2 values, not 1"),
