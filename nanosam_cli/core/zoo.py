@@ -94,16 +94,16 @@ MODELS: Mapping[str, ModelSpec] = {
             image_size=512,
             parts={
                 ENCODER: RemoteFile(
-                    "encoder.onnx", sha256="fdd5cc9aa067316fb76cd7135efbc95894e6d6283a380b6cee4e68f094a59baa"
+                    "encoder.onnx", sha256="443df0f2b05fd1b0c13a2e2ab78a62fb41bee3831f7c93e90bb060a03068072b"
                 ),
                 INT8_ENCODER: RemoteFile(
-                    "encoder-int8.onnx", sha256="ee89abd0522116ea3e09f21889f7047fde84ebee77c8cd5eb76cf6eb6e9c6319"
+                    "encoder-int8.onnx", sha256="8c47725c2c204d253ddcf50b46a7cb1163a8098e2815d8f53f5f7360b0a555ab"
                 ),
                 DECODER: RemoteFile(
-                    "decoder.onnx", sha256="2c64ba3bf78eb45065fc23ca010b395780a6e4773c13a8a210eee2d1441a2b59"
+                    "decoder.onnx", sha256="c70bd88f9c1b337304bd0f3b02c415a7328bbb38afb861a2b1aa930a30e9ed28"
                 ),
                 CHECKPOINT: RemoteFile(
-                    "weights.safetensors", sha256="793615d891179195e58933d6498ef72537f14931550d4b0714150f415f6d5655"
+                    "weights.safetensors", sha256="f2b524d637a0e2667d7ac31cc4f5411eb98cdf2795842255a9957b28a613a073"
                 ),  # for other runs to start from
             },
             bundled=True,
