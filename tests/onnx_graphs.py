@@ -40,8 +40,9 @@ def make_model(
     return model
 
 
-def run_model(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
+def run_model(model: onnx.ModelProto, feeds: Mapping[str, NDArray[Any]], *, fuse_int8: bool = True) -> Arrays:
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "0" if fuse_int8 else "1")
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]

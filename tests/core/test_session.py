@@ -299,3 +299,25 @@ def test_float16_weights_are_widened_once(tmp_path: Path) -> None:
     assert kinds
     assert "Cast" not in kinds
     assert np.array_equal(open_session(path).run({"x": np.ones((1, 2), np.float32)})["y"], [[1, 1]])  # type: ignore[arg-type]
+
+
+def test_int8_is_computed_as_written_where_asked(tmp_path: Path) -> None:
+    """Sums of two products beyond 16 bits, which a CPU without VNNI cuts off in its own int8 kernels."""
+    constants = {
+        "step": np.array(1, np.float32),
+        "coarse": np.array(1e4, np.float32),
+        "zero": np.array(0, np.int8),
+        "weights": np.full((64, 4), 127, np.int8),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["x8"]),
+        helper.make_node("DequantizeLinear", ["x8", "step", "zero"], ["x32"]),
+        helper.make_node("DequantizeLinear", ["weights", "step", "zero"], ["w32"]),
+        helper.make_node("MatMul", ["x32", "w32"], ["sums"]),
+        helper.make_node("QuantizeLinear", ["sums", "coarse", "zero"], ["y8"]),
+        helper.make_node("DequantizeLinear", ["y8", "coarse", "zero"], ["y"]),
+    ]
+    path = save(tmp_path / "int8.onnx", nodes, {"x": (1, 64)}, {"y": (1, 4)}, constants)
+    session = backend.open_file(path, "cpu", 1, fuse_int8=False)
+    found = session.run({"x": np.full((1, 64), 127, np.float32)})["y"]
+    np.testing.assert_allclose(found, 1e4 * round(64 * 127 * 127 / 1e4), rtol=1e-6)

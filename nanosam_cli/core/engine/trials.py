@@ -63,7 +63,7 @@ def _prove(part: str, prover: Prover | None, method: Method) -> Prove:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "candidate.onnx")
             onnx.save(candidate.model, path)
-            with closing(open_file(path, "cpu", None)) as session:
+            with closing(open_file(path, "cpu", None, fuse_int8=method == "run")) as session:
                 return prover.prove(part, session, method, candidate.emulation)
 
     return prove
