@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from nanosam_cli import ImageEmbedding, Predictor, Prompt, Segmentation, console, load_predictor, read_image
 from nanosam_cli.core.coco import AnnotatedPhoto, read_coco
+from nanosam_cli.core.detections import box_ious
 from nanosam_cli.core.everything import Everything, distinct, segment_everything
 from nanosam_cli.core.files import write_text
 from nanosam_cli.core.formats import coco_image, mask_to_rle, rle_box, rle_to_mask
@@ -122,13 +123,6 @@ def distinct_boxes(photo: AnnotatedPhoto, proposed: Sequence[Array]) -> Array:
         if len(kept) < MOST and sides.min() > 0 and not whole and not known:
             kept = np.concatenate([kept, box[None]])
     return kept
-
-
-def box_ious(box: Array, others: Array) -> Array:
-    """IoU of a box (4,) x0 y0 x1 y1 with others (P, 4)."""
-    shared = (np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])).clip(min=0).prod(axis=1)
-    both = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1)
-    return np.asarray(shared / np.maximum(both - shared, 1e-6), np.float32)
 
 
 def dataset(photos: Sequence[AnnotatedPhoto], found: dict[int, list[Rle]]) -> dict[str, Any]:
