@@ -177,7 +177,7 @@ def segment(
 
     Every --box is an object. Points describe one object, together with the box if there is one. Without -o the results
     go to the working directory: photo_mask.png, photo_overlay.png, photo_rle.json, coco.json. A run over many photos
-    that was cut off goes on with --resume and ends with the same files.
+    that was cut off goes on when it is asked the same with --resume, and ends with the same files.
 
         nanosam segment photo.jpg --box 10,20,300,400
 
@@ -229,7 +229,8 @@ def segment(
     check_reading(job, reading)
     _report_unmatched(job)
     photos = list(job.sources)
-    outputs = plan_outputs(photos, format.value, output, separate, force, job.classes, simplify, resume)
+    classes, read = job.classes, asked.files()
+    outputs = plan_outputs(photos, format.value, output, separate, force, classes, simplify, resume, read)
     if outputs.are_there:
         console.info("the results are there already, and no run that was cut off: nothing is done")
         return

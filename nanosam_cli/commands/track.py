@@ -97,7 +97,8 @@ def track(
             min=16,
             metavar="PIXELS",
             rich_help_panel=FRAMES,
-            help="Make larger frames smaller first. Prompts stay in the video's own pixels.",
+            help="Make larger frames smaller first. Prompts stay in the video's own pixels; results are of the "
+            "smaller frames.",
         ),
     ] = None,
     fps: Annotated[

@@ -125,7 +125,7 @@ def _coco_annotations(path: Path, content: Mapping[str, Any]) -> DetectionFile:
 
 
 def _read_labelme(path: Path, files: Sequence[Path]) -> DetectionFile:
-    """Classes are numbered from 1 in the order of their names."""
+    """Classes are numbered from 1 in the order of their names; shapes of one label and group are one object."""
     found: dict[str, list[tuple[str, tuple[float, float, float, float]]]] = {}
     skipped = {}
     for file in files:
@@ -133,7 +133,7 @@ def _read_labelme(path: Path, files: Sequence[Path]) -> DetectionFile:
         try:
             key = file_name(content.get("imagePath") or file.stem)
             shapes = [shape for shape in content["shapes"] if shape["shape_type"] in _LABELME_EXTENT]
-            found[key] = [(str(shape["label"]), _extent(shape)) for shape in shapes]
+            found[key] = _whole_objects(shapes)
             others = [shape["shape_type"] for shape in content["shapes"] if shape not in shapes]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{file} is not a labelme file: {fault(error)}", _KINDS) from error
@@ -143,6 +143,21 @@ def _read_labelme(path: Path, files: Sequence[Path]) -> DetectionFile:
     ids = {name: number for number, name in enumerate(names, 1)}
     photos = {key: [Detection(box, ids[name], name) for name, box in shapes] for key, shapes in found.items()}
     return DetectionFile(path, photos, classes={ids[name]: name for name in names}, skipped=skipped)
+
+
+def _whole_objects(shapes: Sequence[Mapping[str, Any]]) -> list[tuple[str, tuple[float, float, float, float]]]:
+    """The label and the box of each object, in the order of their first shapes."""
+    boxes: dict[tuple[str, Any], list[tuple[float, float, float, float]]] = {}
+    for place, shape in enumerate(shapes):
+        group = shape.get("group_id")
+        key = (str(shape["label"]), ("alone", place) if group is None else str(group))
+        boxes.setdefault(key, []).append(_extent(shape))
+    return [(label, _around(parts)) for (label, _), parts in boxes.items()]
+
+
+def _around(boxes: Sequence[tuple[float, float, float, float]]) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = zip(*boxes)
+    return min(x0), min(y0), max(x1), max(y1)
 
 
 def _extent(shape: Mapping[str, Any]) -> tuple[float, float, float, float]:

@@ -82,13 +82,14 @@ def export_model(
                 raise OutputError(f"{path} exists already", "add `--force` to overwrite it, or give another folder")
     note(f"reading {checkpoint}")
     source = load_source(checkpoint)
+    parts = [make_part(name, source, options) for name in places]  # all of them, before one takes its time
     photos = None
     if source.decoder is not None:
         note("torch's own masks of the example photos")
         photos = PhotoProof(source.encoder, source.decoder, source.image_size, options.max_points)
     return [
-        export_part(make_part(name, source, options), source, path, options, photos, overwrite=overwrite, note=note)
-        for name, path in places.items()
+        export_part(part, source, path, options, photos, overwrite=overwrite, note=note)
+        for part, path in zip(parts, places.values())
     ]
 
 

@@ -74,7 +74,7 @@ def make_part(name: str, source: Source, options: ExportOptions) -> Part:
     if source.decoder is None:
         raise InputError(
             f"{source.checkpoint} holds an image encoder alone, for its teacher's mask decoder",
-            f"nanosam export encoder {source.checkpoint}; the decoder is exported from the teacher",
+            f"nanosam export encoder {source.checkpoint}, and nanosam export decoder TEACHER: its recipe names it",
         )
     if name == DECODER:
         return decoder_part(source.decoder, options.max_points)

@@ -79,6 +79,11 @@ class Asked:
         said = {name: value for name, value in vars(self).items() if value not in (None, (), [])}
         return {name: _content(value) if name in _FILES else value for name, value in said.items()}
 
+    def files(self) -> list[Path]:
+        """Files and folders that are read beside the photos; not a mask, whose place a better one may take."""
+        said = [getattr(self, name) for name in _FILES if name != "mask"]
+        return [Path(value) for value in said if value is not None and Path(value).exists()]
+
     def place(self) -> str:
         """The option that the prompts come from. UsageError where there are two, or one that does nothing."""
         given = {

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -99,9 +99,9 @@ class Outputs:
         """
         first = next(iter(self.targets.values()))
         if self.format == "yolo":
-            place, names = first.with_name(CLASS_NAMES), class_names(self.classes)
-            if not (self.resume and place.exists() and place.read_bytes() == names.encode()):
-                write_text(place, names, self.force)
+            place = first.with_name(CLASS_NAMES)
+            if not _has_classes(place, self.classes):
+                write_text(place, class_names(self.classes), self.force)
         if self.format != "coco":
             yield
             return
@@ -170,17 +170,20 @@ def plan_outputs(
     classes: Mapping[int, str] | None = None,
     simplify: float | None = None,
     resume: bool = False,
+    read: Sequence[Path] = (),
 ) -> Outputs:
     """Decide every file name and check them all, so that no work is lost to a name.
 
     `output` is a directory where it is one, ends with a slash, or has to hold several files; else a file. Without it,
     files go to the working directory. `classes` names the category ids that objects may have. `simplify`, in
-    pixels, is for outlines. With `resume`, photos whose files are there count as done.
+    pixels, is for outlines. With `resume`, photos whose files are there count as done. `read` are other files, and
+    folders of files, that the run reads.
 
     Raises:
-        UsageError: options do not go together, two photos would write one file, a photo would be overwritten, or the
-            suffix does not fit.
-        OutputError: files exist and neither `force` nor `resume` is asked for, or a place cannot be written.
+        UsageError: options do not go together, two photos would write one file, a file that is read would be
+            overwritten, or the suffix does not fit.
+        OutputError: files exist and neither `force` nor `resume` is asked for, the labels of other photos go by other
+            YOLO classes, or a place cannot be written.
     """
     check_choice(resume, force)
     if resume and STDIN in photos:
@@ -188,27 +191,30 @@ def plan_outputs(
     _check_format(format, separate, simplify)
     kind = FORMATS[format]
     single = len(photos) == 1 or format == "coco"
-    directory = output is None or not single or output.endswith(("/", os.sep)) or Path(output).is_dir()
     place = Path(output or "")
+    folder = output is None or output.endswith(("/", os.sep)) or place.is_dir()
+    if not folder and not single and place.suffix.lower() == kind.suffix:
+        raise UsageError(f"{place} cannot hold the results of {len(photos)} photos", f"-o {place.stem}/")
+    directory = folder or not single
     names = _names(photos, format)
     targets = {photo: place / names[photo] if directory else place for photo in photos}
     if not directory and place.suffix.lower() != kind.suffix:
         raise UsageError(
             f"--format {format} writes {kind.suffix} files, not {place.suffix or 'one without a suffix'}: {place}",
-            f"-o {place.with_suffix(kind.suffix)}, or another --format",
+            f"-o {place.with_suffix(kind.suffix)}, -o {place}/ for a folder, or another --format",
         )
     if format != "coco":
         _check_clashes(targets)
     shared = {file.with_name(CLASS_NAMES) for file in targets.values()} if format == "yolo" else set()
+    shared = {file for file in shared if not _has_classes(file, classes or {})}
     files = sorted({*targets.values(), *shared})
-    inputs = {photo.resolve() for photo in photos}
-    for file in files:
-        if file.resolve() in inputs:
-            raise UsageError(f"{file} would overwrite a photo that is read", "give another place with `-o`")
+    _check_read(files, photos, read)
     if not force and not resume:
         if format == "coco":
             check_free(journal_path(files[0]))
         _check_existing([old for file in files for old in _existing(file, separate and file not in shared)], single)
+    if force:
+        _check_classes(shared, targets)
     for parent in {file.parent for file in files}:
         check_writable(parent)
     return Outputs(format, targets, _image_ids(photos), classes or {}, separate, force, simplify or 0.0, resume)
@@ -250,6 +256,32 @@ def _check_clashes(targets: Mapping[Path, Path]) -> None:
             raise UsageError(
                 f"{some(photos)} would all be written to {target}",
                 "rename one of them, or run them apart, each with its own `-o FOLDER/`",
+            )
+
+
+def _check_read(files: Sequence[Path], photos: Sequence[Path], read: Sequence[Path]) -> None:
+    """UsageError where a file would overwrite one that the run reads."""
+    inputs = {photo.resolve(): "a photo" for photo in photos}
+    for path in read:
+        inputs |= dict.fromkeys([one.resolve() for one in (path.iterdir() if path.is_dir() else [path])], "a file")
+    for file in files:
+        if what := inputs.get(file.resolve()):
+            raise UsageError(f"{file} would overwrite {what} that is read", "give another place with `-o`")
+
+
+def _has_classes(file: Path, classes: Mapping[int, str]) -> bool:
+    """Whether a file of YOLO's class names is there and has the names that would be written."""
+    return file.is_file() and file.read_bytes() == class_names(classes).encode()
+
+
+def _check_classes(places: Collection[Path], targets: Mapping[Path, Path]) -> None:
+    """OutputError where labels of other photos go by the names of classes that would be overwritten."""
+    for place in places:
+        others = {*place.parent.glob("*.txt")} - {place, *targets.values()} if place.exists() else ()
+        if others:
+            raise OutputError(
+                f"{place} names other classes, and labels beside it go by it: {some(sorted(others))}",
+                "give another place with `-o`",
             )
 
 

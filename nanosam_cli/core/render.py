@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -228,8 +229,15 @@ def _draw_name(
 ) -> None:
     """Black on the object's colour, moved into the photo where it would leave it."""
     font = ImageFont.load_default(size=6 * line)
+    name = _drawable(name)
     left, top, right, bottom = draw.textbbox((0, 0), name, font=font)
     width, height = draw.im.size
     x, y = max(0, min(x, width - right - line)), max(0, min(y, height - bottom - line))
     draw.rectangle((x + left, y + top, x + right + line, y + bottom + line), fill=colour)
     draw.text((x + line / 2, y + line / 2), name, fill=BLACK, font=font)
+
+
+def _drawable(name: str) -> str:
+    """Pillow's own font has ASCII alone: letters without their accents, and ? for what has no such letter."""
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    return plain.encode("ascii", "replace").decode("ascii")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,7 +120,7 @@ def read_prompts(path: Path) -> dict[str, Request]:
 def read_entries(path: Path, what: str, layout: str) -> dict[str, Any]:
     """A JSON file with an entry for each of `what`, laid out as in `layout`; InputError where it is not."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), object_pairs_hook=_unique)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
     except (ValueError, RecursionError) as error:
@@ -127,6 +128,14 @@ def read_entries(path: Path, what: str, layout: str) -> dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} names no {what}", f"expected {layout}")
     return content
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError where a name is in it twice, of which JSON would keep the last."""
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
+            raise ValueError(f'"{name}" stands in it {count} times')
+    return dict(pairs)
 
 
 def parse_request(entry: Any, where: str) -> Request:

@@ -333,6 +333,9 @@ def _bad_inputs(own_files: tuple[Path, Path], nvidia_files: tuple[Path, Path]) -
     two[:40], two[40:] = 1, 2
     Image.fromarray(two).save("two_masks.png")
     Path("broken.json").write_text("{")
+    entry = '"good.jpg": {"boxes": [[1, 2, 30, 40]]}'
+    Path("good.json").write_text(f"{{{entry}}}")
+    Path("twice.json").write_text(f"{{{entry}, {entry}}}")
     Path("list.json").write_text("[1]")
     Path("three.json").write_text('{"good.jpg": {"boxes": [[1, 2, 3]]}}')
     Path("deep.json").write_text("[" * 100_000)
@@ -415,6 +418,9 @@ BAD = [
     (f"{GOOD} -o taken.png", 1, "taken.png exists already; nothing was done add `--force`"),
     (f"{GOOD} -o taken.png --separate", 1, "taken_1.png exists already"),
     (f"{GOOD} -o taken.png/mask.png", 1, "taken.png is not a directory"),
+    ("good.jpg whole.jpg --box 1,2,30,40 -o both.png", 2, "both.png cannot hold the results of 2 photos -o both/"),
+    ("good.jpg --prompts twice.json", 1, '"good.jpg" stands in it 2 times'),
+    ("good.jpg --prompts good.json --format labelme --force", 2, "good.json would overwrite a file that is read"),
     (f"{GOOD} -o mask.jpg", 2, "--format png writes .png files, not .jpg"),
     (f"{GOOD} -o mask", 2, "--format png writes .png files"),
     (f"{GOOD} --format rle -o mask.png", 2, "--format rle writes .json files"),

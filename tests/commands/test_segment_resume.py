@@ -232,6 +232,22 @@ def test_names_of_other_classes_are_not_overwritten(segment: Run, cut: Cut) -> N
         assert Path("out/classes.txt").read_bytes() == other
 
 
+def test_yolo_labels_share_the_names_of_their_classes(own_files: tuple[Path, Path]) -> None:
+    def run(name: str, *options: str) -> Ran:
+        files = ("--encoder", own_files[0], "--decoder", own_files[1])
+        return run_nanosam("segment", f"photos/{name}", *Two, *files, "--format", "yolo", "-o", "out/", *options)
+
+    assert [run(name).code for name in ("1.png", "2.png")] == [0, 0]
+    Path("out/classes.txt").write_text("boat\n")
+    ran = run("1.png", "--force")
+    assert ran.code == 1
+    assert "out/classes.txt names other classes, and labels beside it go by it: out/2.txt" in ran.words
+    assert Path("out/classes.txt").read_text() == "boat\n"
+    Path("out/2.txt").unlink()
+    assert run("1.png", "--force").code == 0
+    assert Path("out/classes.txt").read_text() == "object\n"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to write to")
 def test_a_full_disk_is_told_and_what_was_done_is_kept(segment: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Journal.write

@@ -82,6 +82,21 @@ def test_labelme(tmp_path: Path) -> None:
     assert file.classes == {1: "ant", 2: "bear"}
 
 
+def test_labelme_shapes_of_one_group_are_one_object(tmp_path: Path) -> None:
+    def shape(label: str, group: int | None, x: int) -> dict[str, Any]:
+        points = [[x, 0], [x + 5, 0], [x + 5, 5]]
+        return {"label": label, "group_id": group, "shape_type": "polygon", "points": points}
+
+    shapes = [shape("a", 1, 0), shape("a", None, 10), shape("a", 1, 20), shape("b", 1, 30), shape("a", None, 40)]
+    file = read_detections(save(tmp_path / "any.json", {"shapes": shapes, "imagePath": "a.jpg"}))
+    assert [(one.name, one.box[0], one.box[2]) for one in file.photos["a.jpg"]] == [
+        ("a", 0, 25),  # both parts
+        ("a", 10, 15),
+        ("b", 30, 35),  # another label
+        ("a", 40, 45),
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "box", "score"),
     [

@@ -189,6 +189,13 @@ def test_a_box_is_drawn_on_the_pixels_inside_its_border(
     assert ((picture == GREY) | changed[..., None]).all()
 
 
+@pytest.mark.parametrize(("name", "drawn"), [("señal", "senal"), ("tree 2", "tree 2"), ("猫", "?")])
+def test_names_have_letters_that_can_be_drawn(name: str, drawn: str) -> None:
+    canvas, masks = np.full((60, 200, 3), 90, np.uint8), [np.ones((60, 200), bool)]
+    pictures = [overlay(canvas, masks, np.array([[5, 5, 190, 50]], np.float32), names=[one]) for one in (name, drawn)]
+    np.testing.assert_array_equal(*pictures)
+
+
 def test_points_are_green_or_red_dots() -> None:
     points = np.array([[[10, 10], [40, 30]], [[70, 50], [0, 0]]], np.float32)
     labels = np.array([[1, 0], [1, -1]], np.float32)

@@ -33,6 +33,7 @@ from nanosam_cli.core.training.checkpoint import keep_numbered, load_state, rest
 from nanosam_cli.core.training.datasets import Batch, MicroBatches, ResumableSteps, TrainingCrops
 from nanosam_cli.core.training.distributed import Ranks, join, was_restarted
 from nanosam_cli.core.training.image_folder import Unreadable
+from nanosam_cli.core.training.interruption import Interruption
 from nanosam_cli.core.training.recipe import OptimiserSection, Recipe, differences
 from nanosam_cli.core.training.resident import ResidentPhotos
 from nanosam_cli.core.training.run_log import (
@@ -70,8 +71,9 @@ class Training:
 def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report = lambda _: None) -> Path:
     """Run a recipe in `folder`, from the start or from its last checkpoint -> the final checkpoint.
 
-    Leaves `recipe.json` (resolved), `log.csv`, `evaluation.jsonl`, `last.safetensors` and `best.safetensors`. Raises
-    OutputError where the folder holds a run already and `resume` is false, or one of another recipe.
+    Leaves `recipe.json` (resolved), `log.csv`, `evaluation.jsonl`, `last.safetensors` and `best.safetensors`. Ctrl-C
+    and SIGTERM end it after the step that is under way, which is kept. Raises OutputError where the folder holds a run
+    already and `resume` is false, or one of another recipe.
     """
     with join(recipe.run.device) as ranks, ExitStack() as opened:
         if recipe.run.threads:
@@ -92,6 +94,10 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
         if (fresh or longer) and ranks.first:
             text = json.dumps(outcome.provenance(recipe, dataset, teacher, training.model), indent=2)
             write_text(folder / "recipe.json", text, overwrite=True)
+        if resume and fresh and not was_restarted():
+            tell(Note(f"{folder} holds no checkpoint: the run starts at step 1", warning=True))
+        elif done == recipe.optimiser.steps:
+            tell(Note(f"{folder} is finished: all its {done} steps are done"))
         for note in _notes(recipe, ranks, training.model, fresh):
             tell(note)
         if teacher and recipe.teacher and recipe.teacher.cache and recipe.is_taught:
@@ -107,7 +113,10 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
                     listener.add(event)
             tell(event)
 
-        _loop(recipe, folder, training, dataset, done, ranks, teacher, tell_all)
+        interruption = Interruption()
+        if ranks.backend is None:  # several processes would have to stop after the same step
+            opened.enter_context(interruption)
+        _loop(recipe, folder, training, dataset, done, ranks, teacher, interruption, tell_all)
         if ranks.first:
             for note in outcome.finish(recipe, folder, checkpoint, training.average.module, teacher):
                 tell(note)
@@ -128,6 +137,7 @@ def _loop(
     done: int,
     ranks: Ranks,
     teacher: Teacher | None,
+    interruption: Interruption,
     report: Report,
 ) -> None:
     steps, size = recipe.optimiser.steps, recipe.optimiser.batch
@@ -166,9 +176,14 @@ def _loop(
                 best = found["all"]
                 save(folder / BEST, metadata=state)
             clock = Stopwatch()
-        if ranks.first and (last or _due(step, recipe.run.checkpoint_every)):
+        due = last or _due(step, recipe.run.checkpoint_every)
+        if ranks.first and (due or interruption.asked):
             save(folder / CHECKPOINT, metadata=state)  # last of all: what is not saved is done again
+        if ranks.first and due:
             keep_numbered(folder / CHECKPOINT, step, recipe.run.keep or 0)
+        if interruption.asked:
+            report(Note(f"step {step} of {steps} is kept in {folder}: --resume goes on"))
+            interruption.pass_on()
 
 
 def train_step(
@@ -276,7 +291,10 @@ def _restore(checkpoint: Path, recipe: Recipe, training: Training) -> tuple[int,
     longer = bool(keys) and not differences(belongs, recipe.cut_off(planned).fingerprint())
     if keys and not longer:
         message = f"{checkpoint} belongs to another recipe, with other values of {', '.join(keys)}"
-        raise OutputError(message, "resume with the recipe it was started with, or choose another folder")
+        hint = "resume with the recipe it was started with, or choose another folder"
+        if keys == ["optimiser.steps"] and recipe.optimiser.steps > planned:
+            hint = f"past its {planned} steps: --set optimiser.restarts=[{planned}] --set optimiser.restart_rate=RATE"
+        raise OutputError(message, hint)
     restore(state, training.model, training.average, training.optimiser)
     training.scaler.load_state_dict(state.metadata.get("scaler", {}))
     return int(state.metadata["step"]), longer
@@ -287,6 +305,9 @@ def _notes(recipe: Recipe, ranks: Ranks, model: PromptableModel, fresh: bool) ->
     if fresh and reason is not None:
         yield Note(f"{recipe.model.backbone} starts from random weights: {reason}", warning=True)
     section = recipe.optimiser
+    if section.warmup > section.steps:
+        text = f"optimiser.warmup is {section.warmup} of {section.steps} steps: the rate never gets where it should"
+        yield Note(text, warning=True)
     features = machine.cpu_features() if ranks.device.type == "cpu" else None
     if section.precision == "bf16" and features and not features["bf16"]:
         text = "this processor has no bf16 instructions: --set optimiser.precision=fp32 is several times faster here"

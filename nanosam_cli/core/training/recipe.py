@@ -247,7 +247,9 @@ def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
     if isinstance(recipe, Recipe):
         faults += _cross_checks(recipe)
     if faults:
-        raise RecipeError(f"{path} has {len(faults)} fault(s):\n" + "\n".join(f"  - {fault}" for fault in faults))
+        changed = " with --set" if overrides else ""
+        listed = "\n".join(f"  - {fault}" for fault in faults)
+        raise RecipeError(f"{path}{changed} has {len(faults)} fault(s):\n{listed}")
     assert isinstance(recipe, Recipe)
     return recipe
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -94,6 +96,64 @@ def test_a_killed_run_goes_on_with_the_same_losses(root: Path, tmp_path: Path, d
     whole, resumed = (load_state(tmp_path / name / distillation.CHECKPOINT) for name in ("whole", "killed"))
     assert whole.tensors.keys() == resumed.tensors.keys()
     assert all(torch.equal(whole.tensors[name], resumed.tensors[name]) for name in whole.tensors)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_the_step_under_way(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the program has it: both interrupt
+    recipe = tiny_recipe(root, workers=1)
+    train(recipe, tmp_path / "whole")
+    told: list[str] = []
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, StepReport) and event.step == 3:
+            os.kill(os.getpid(), number)
+        if isinstance(event, Note):
+            told.append(event.text)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "cut", report=interrupt)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert distillation.steps_done(tmp_path / "cut") == 3  # a checkpoint is due every second step
+    assert told[-1] == f"step 3 of 4 is kept in {tmp_path / 'cut'}: --resume goes on"
+    train(recipe, tmp_path / "cut", resume=True)
+    assert _losses(tmp_path / "cut") == _losses(tmp_path / "whole")
+
+
+def test_ctrl_c_twice_ends_a_run_at_once(root: Path, tmp_path: Path) -> None:
+    def interrupt(event: Event) -> None:
+        if isinstance(event, StepReport) and event.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_recipe(root), tmp_path, report=interrupt)
+    assert distillation.steps_done(tmp_path) == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_resume_says_where_a_run_stands(root: Path, tmp_path: Path) -> None:
+    told: list[Event] = []
+    recipe = tiny_recipe(root, steps=2)
+    train(recipe, tmp_path, resume=True, report=told.append)
+    train(recipe, tmp_path, resume=True, report=told.append)
+    notes = [event for event in told if isinstance(event, Note)]
+    assert Note(f"{tmp_path} holds no checkpoint: the run starts at step 1", warning=True) in notes
+    assert Note(f"{tmp_path} is finished: all its 2 steps are done") in notes
+    with pytest.raises(OutputError, match=r"other values of optimiser\.steps") as refused:
+        train(tiny_recipe(root, steps=6), tmp_path, resume=True)
+    assert "--set optimiser.restarts=[2] --set optimiser.restart_rate=RATE" in str(refused.value.hint)
+
+
+def test_a_warmup_without_an_end_is_said(root: Path, tmp_path: Path) -> None:
+    told: list[Event] = []
+    train(tiny_recipe(root, steps=1, overrides=["optimiser.warmup=9"]), tmp_path, report=told.append)
+    warnings = [event.text for event in told if isinstance(event, Note) and event.warning]
+    assert any("optimiser.warmup is 9 of 1 steps" in text for text in warnings)
 
 
 def test_workers_change_nothing(root: Path, tmp_path: Path) -> None:

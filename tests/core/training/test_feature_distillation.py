@@ -86,6 +86,9 @@ def test_a_run_ends_in_files_that_segment(root: Path, tmp_path: Path) -> None:
     assert {len(value) for value in (*record["data_sha256"].values(), record["teacher_sha256"])} == {64}
     with pytest.raises(InputError, match="an image encoder alone"):
         export_model(checkpoint, tmp_path / "again", "decoder")
+    with pytest.raises(InputError, match="an image encoder alone"):
+        export_model(checkpoint, tmp_path / "again", "all")
+    assert not [*(tmp_path / "again").glob("*")]  # said before the encoder takes its time
 
 
 def test_cached_embeddings_change_nothing_but_rounding(root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Ctrl-C and SIGTERM while a run trains: the step that is under way is finished, and kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """In its `with` block the first signal only sets `asked`, and `pass_on` lets it end the run; Ctrl-C once more ends
+    it at once. Elsewhere than in the main thread, which alone gets signals, it changes nothing.
+
+    Processes that are forked in the block, such as those that make crops, stay for the step: only a second one ends
+    them, which is how their parent does it.
+    """
+
+    def __init__(self) -> None:
+        self.asked: int | None = None  # the signal
+        self._process = os.getpid()
+        self._before: dict[int, signal._HANDLER] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def pass_on(self) -> None:
+        """Do what the signal would have done without this block."""
+        assert self.asked is not None
+        self.__exit__(None, None, None)
+        signal.raise_signal(self.asked)
+
+    def _ask(self, number: int, _: FrameType | None) -> None:
+        if self.asked is not None and os.getpid() != self._process:
+            os._exit(128 + number)
+        if self.asked == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = self.asked or number
