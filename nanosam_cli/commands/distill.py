@@ -73,6 +73,9 @@ def _train(recipe: Recipe, folder: Path, resume: bool) -> None:
 
     if not distributed.is_first():
         console.be_quiet()
+    section = recipe.optimiser
+    if section.warmup > section.steps:
+        console.warn(f"optimiser.warmup is longer than the run, {section.warmup} of {section.steps} steps")
     done = distillation.steps_done(folder) if resume or distributed.was_restarted() else 0
     with console.progress("train", recipe.optimiser.steps, "steps", done=done) as advance:
 

@@ -65,6 +65,12 @@ def test_resume_says_what_is_done() -> None:
     assert run_nanosam("distill", "tiny.toml", "--resume").code == 0  # nothing is left to do
 
 
+def test_a_warmup_longer_than_the_run_is_said() -> None:
+    ran = run_nanosam("distill", "tiny.toml", "--set", "optimiser.warmup=9")
+    assert ran.code == 0, ran.err
+    assert "optimiser.warmup is longer than the run, 9 of 4 steps" in ran.words
+
+
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
 def test_kill_and_resume(root: Path) -> None:
     tiny_recipe(root, steps=400, checkpoint_every=2)

@@ -305,9 +305,6 @@ def _notes(recipe: Recipe, ranks: Ranks, model: PromptableModel, fresh: bool) ->
     if fresh and reason is not None:
         yield Note(f"{recipe.model.backbone} starts from random weights: {reason}", warning=True)
     section = recipe.optimiser
-    if section.warmup > section.steps:
-        text = f"optimiser.warmup is {section.warmup} of {section.steps} steps: the rate never gets where it should"
-        yield Note(text, warning=True)
     features = machine.cpu_features() if ranks.device.type == "cpu" else None
     if section.precision == "bf16" and features and not features["bf16"]:
         text = "this processor has no bf16 instructions: --set optimiser.precision=fp32 is several times faster here"

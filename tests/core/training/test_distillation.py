@@ -149,13 +149,6 @@ def test_resume_says_where_a_run_stands(root: Path, tmp_path: Path) -> None:
     assert "--set optimiser.restarts=[2] --set optimiser.restart_rate=RATE" in str(refused.value.hint)
 
 
-def test_a_warmup_without_an_end_is_said(root: Path, tmp_path: Path) -> None:
-    told: list[Event] = []
-    train(tiny_recipe(root, steps=1, overrides=["optimiser.warmup=9"]), tmp_path, report=told.append)
-    warnings = [event.text for event in told if isinstance(event, Note) and event.warning]
-    assert any("optimiser.warmup is 9 of 1 steps" in text for text in warnings)
-
-
 def test_workers_change_nothing(root: Path, tmp_path: Path) -> None:
     train(tiny_recipe(root, steps=2), tmp_path / "alone")
     train(tiny_recipe(root, steps=2, workers=1), tmp_path / "helped")
