@@ -77,6 +77,10 @@ def _train(recipe: Recipe, folder: Path, resume: bool) -> None:
     if section.warmup > section.steps:
         console.warn(f"optimiser.warmup is longer than the run, {section.warmup} of {section.steps} steps")
     done = distillation.steps_done(folder) if resume or distributed.was_restarted() else 0
+    if resume and not done:
+        console.warn(f"{folder} holds no checkpoint: the run starts at step 1")
+    elif done == section.steps:
+        console.info(f"{folder} is finished: all its {done} steps are done")
     with console.progress("train", recipe.optimiser.steps, "steps", done=done) as advance:
 
         def report(event: Event) -> None:

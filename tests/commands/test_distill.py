@@ -65,10 +65,17 @@ def test_resume_says_what_is_done() -> None:
     assert run_nanosam("distill", "tiny.toml", "--resume").code == 0  # nothing is left to do
 
 
+def test_resume_says_where_a_run_stands() -> None:
+    ran = run_nanosam("distill", "tiny.toml", "--resume")
+    assert ran.code == 0, ran.err
+    assert "runs/tiny holds no checkpoint: the run starts at step 1" in ran.words
+    assert "runs/tiny is finished: all its 2 steps are done" in run_nanosam("distill", "tiny.toml", "--resume").words
+
+
 def test_a_warmup_longer_than_the_run_is_said() -> None:
     ran = run_nanosam("distill", "tiny.toml", "--set", "optimiser.warmup=9")
     assert ran.code == 0, ran.err
-    assert "optimiser.warmup is longer than the run, 9 of 4 steps" in ran.words
+    assert "optimiser.warmup is longer than the run, 9 of 2 steps" in ran.words
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")

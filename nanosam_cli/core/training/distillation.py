@@ -94,10 +94,6 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
         if (fresh or longer) and ranks.first:
             text = json.dumps(outcome.provenance(recipe, dataset, teacher, training.model), indent=2)
             write_text(folder / "recipe.json", text, overwrite=True)
-        if resume and fresh and not was_restarted():
-            tell(Note(f"{folder} holds no checkpoint: the run starts at step 1", warning=True))
-        elif done == recipe.optimiser.steps:
-            tell(Note(f"{folder} is finished: all its {done} steps are done"))
         for note in _notes(recipe, ranks, training.model, fresh):
             tell(note)
         if teacher and recipe.teacher and recipe.teacher.cache and recipe.is_taught:

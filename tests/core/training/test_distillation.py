@@ -136,14 +136,8 @@ def test_ctrl_c_twice_ends_a_run_at_once(root: Path, tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_resume_says_where_a_run_stands(root: Path, tmp_path: Path) -> None:
-    told: list[Event] = []
-    recipe = tiny_recipe(root, steps=2)
-    train(recipe, tmp_path, resume=True, report=told.append)
-    train(recipe, tmp_path, resume=True, report=told.append)
-    notes = [event for event in told if isinstance(event, Note)]
-    assert Note(f"{tmp_path} holds no checkpoint: the run starts at step 1", warning=True) in notes
-    assert Note(f"{tmp_path} is finished: all its 2 steps are done") in notes
+def test_more_steps_need_a_restart(root: Path, tmp_path: Path) -> None:
+    train(tiny_recipe(root, steps=2), tmp_path)
     with pytest.raises(OutputError, match=r"other values of optimiser\.steps") as refused:
         train(tiny_recipe(root, steps=6), tmp_path, resume=True)
     assert "--set optimiser.restarts=[2] --set optimiser.restart_rate=RATE" in str(refused.value.hint)
