@@ -229,8 +229,9 @@ def segment(
     check_reading(job, reading)
     _report_unmatched(job)
     photos = list(job.sources)
-    classes, read = job.classes, asked.files()
-    outputs = plan_outputs(photos, format.value, output, separate, force, classes, simplify, resume, read)
+    outputs = plan_outputs(
+        photos, format.value, output, separate, force, job.classes, simplify, resume, read=asked.files()
+    )
     if outputs.are_there:
         console.info("the results are there already, and no run that was cut off: nothing is done")
         return

@@ -139,6 +139,7 @@ def test_quick() -> None:
         ("distill nanosam-b1", 2, "did you mean nanosam-b0"),
         ("distill nothing.toml", 1, "no such recipe: nothing.toml"),
         ("distill tiny.toml --set optimiser.stepps=1", 1, "did you mean steps?"),
+        ("distill tiny.toml --set optimiser.steps=abc", 1, "tiny.toml with --set has 1 fault(s)"),
         ("distill tiny.toml --set model.backbone=resnet81", 1, "nearest: "),
         ("distill tiny.toml --set init.encoder=nothing.pt", 1, "no such checkpoint: nothing.pt"),
         ("distill tiny.toml --set init.encoder=encoder.onnx", 1, "holds no weights to start from"),

@@ -109,10 +109,9 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
                     listener.add(event)
             tell(event)
 
-        interruption = Interruption()
-        if ranks.backend is None:  # several processes would have to stop after the same step
-            opened.enter_context(interruption)
-        _loop(recipe, folder, training, dataset, done, ranks, teacher, interruption, tell_all)
+        # not among several processes, which would have to stop after the same step
+        with Interruption(watch=ranks.backend is None) as interruption:
+            _loop(recipe, folder, training, dataset, done, ranks, teacher, interruption, tell_all)
         if ranks.first:
             for note in outcome.finish(recipe, folder, checkpoint, training.average.module, teacher):
                 tell(note)
@@ -179,7 +178,7 @@ def _loop(
             keep_numbered(folder / CHECKPOINT, step, recipe.run.keep or 0)
         if interruption.asked:
             report(Note(f"step {step} of {steps} is kept in {folder}: --resume goes on"))
-            interruption.pass_on()
+            return
 
 
 def train_step(

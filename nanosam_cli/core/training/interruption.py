@@ -11,21 +11,24 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """In its `with` block the first signal only sets `asked`, and `pass_on` lets it end the run; Ctrl-C once more ends
-    it at once. Elsewhere than in the main thread, which alone gets signals, it changes nothing.
+    """In its `with` block the first signal only sets `asked`; leaving the block then does what the signal would have
+    done without it. Ctrl-C once more interrupts at once. Signals that were ignored before stay ignored, and elsewhere
+    than in the main thread, which alone gets signals, or without `watch`, nothing changes.
 
-    Processes that are forked in the block, such as those that make crops, stay for the step: only a second one ends
+    Processes that are forked in the block, such as those that make crops, stay for the step: only a second signal ends
     them, which is how their parent does it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, watch: bool = True) -> None:
         self.asked: int | None = None  # the signal
+        self._watch = watch and threading.current_thread() is threading.main_thread()
         self._process = os.getpid()
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in _SIGNALS}
+        for number in _SIGNALS if self._watch else ():
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
+                self._before[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(
@@ -33,13 +36,8 @@ class Interruption:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before = {}
-
-    def pass_on(self) -> None:
-        """Do what the signal would have done without this block."""
-        assert self.asked is not None
-        self.__exit__(None, None, None)
-        signal.raise_signal(self.asked)
+        if self.asked is not None and kind is None:
+            signal.raise_signal(self.asked)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
         if self.asked is not None and os.getpid() != self._process:

@@ -99,9 +99,7 @@ def test_a_killed_run_goes_on_with_the_same_losses(root: Path, tmp_path: Path, d
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_the_step_under_way(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
-) -> None:
+def test_an_interrupted_run_keeps_the_step_under_way(root: Path, tmp_path: Path, number: signal.Signals) -> None:
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the program has it: both interrupt
     recipe = tiny_recipe(root, workers=1)
     train(recipe, tmp_path / "whole")
@@ -134,6 +132,34 @@ def test_ctrl_c_twice_ends_a_run_at_once(root: Path, tmp_path: Path) -> None:
         train(tiny_recipe(root), tmp_path, report=interrupt)
     assert distillation.steps_done(tmp_path) == 0
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_after_the_last_step_interrupts_as_ever(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(*_: object) -> list[Note]:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the signal was swallowed")
+
+    monkeypatch.setattr(distillation.outcome, "finish", finish)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_recipe(root, steps=1), tmp_path)
+    assert distillation.steps_done(tmp_path) == 1
+
+
+def test_an_ignored_signal_stays_ignored(root: Path, tmp_path: Path) -> None:
+    """As under `nohup`, or in the background of a shell."""
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, StepReport):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        train(tiny_recipe(root, steps=2), tmp_path, report=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert distillation.steps_done(tmp_path) == 2
 
 
 def test_more_steps_need_a_restart(root: Path, tmp_path: Path) -> None:
