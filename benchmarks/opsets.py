@@ -22,7 +22,7 @@ from nanosam_cli.core.backends.onnxruntime import open_file
 from nanosam_cli.core.export import to_onnx
 from nanosam_cli.core.export_parts import ExportOptions, Part, make_part
 from nanosam_cli.core.export_source import load_source
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.types import DECODER, ENCODER
 
 
 def runner(part: Part, opset: int, folder: Path) -> Callable[[], object]:

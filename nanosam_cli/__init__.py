@@ -14,19 +14,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nanosam_cli.version import __version__
+
 if TYPE_CHECKING:
     from nanosam_cli.core.image import read_image as read_image
+    from nanosam_cli.core.loading.load import load_predictor as load_predictor
     from nanosam_cli.core.predictor import Predictor as Predictor
-    from nanosam_cli.core.predictor import load_predictor as load_predictor
     from nanosam_cli.core.tracking.tracker import Tracker as Tracker
     from nanosam_cli.core.types import ImageEmbedding as ImageEmbedding
     from nanosam_cli.core.types import Prompt as Prompt
     from nanosam_cli.core.types import Segmentation as Segmentation
 
-__version__ = "0.1.0"
-
 _HOME = {
-    "load_predictor": "predictor",
+    "load_predictor": "loading.load",
     "Predictor": "predictor",
     "Prompt": "types",
     "ImageEmbedding": "types",

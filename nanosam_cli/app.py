@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nanosam_cli import __version__, console
+from nanosam_cli import console
 from nanosam_cli.commands import (
     benchmark,
     build_engine,
@@ -24,6 +24,7 @@ from nanosam_cli.commands import (
 )
 from nanosam_cli.core.errors import NanosamError
 from nanosam_cli.options import QuietOption, VerboseOption, spelling
+from nanosam_cli.version import __version__
 
 DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 

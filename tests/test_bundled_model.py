@@ -13,11 +13,12 @@ from PIL import Image
 from nanosam_cli.core.coco import AnnotatedObject, AnnotatedPhoto, read_coco
 from nanosam_cli.core.files import file_sha256
 from nanosam_cli.core.image import read_image
+from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.loading.part_files import model_files
 from nanosam_cli.core.paths import resource
-from nanosam_cli.core.predictor import load_predictor
 from nanosam_cli.core.truth import Truth
 from nanosam_cli.core.types import Prompt
-from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model, model_files
+from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model
 from tests.command_line import run_nanosam
 
 PHOTOS = read_coco(resource("examples", "instances.json"), resource("examples"))

@@ -189,8 +189,8 @@ def build_engine(
         nanosam build-engine encoder.onnx decoder.onnx --fp16 --backend tensorrt-rtx -o engines/
     """
     from nanosam_cli.core.engine.plan import Asked, refuse_shared
-    from nanosam_cli.core.engine.rebuild import unless_default
     from nanosam_cli.core.engine.shapes import Shapes
+    from nanosam_cli.core.engine.sidecar import unless_default
     from nanosam_cli.core.engine.target import choose
     from nanosam_cli.core.precision.proof import Thresholds
 

@@ -333,7 +333,7 @@ def _report_davis(scores: Sequence[ClipScore], name: str, prompt: FirstPrompt, j
 
 
 def _report_missing(clips: Sequence[Clip], scores: Sequence[ClipScore]) -> None:
-    from nanosam_cli.core.request import some
+    from nanosam_cli.core.messages import some
 
     if missing := [clip.name for clip in clips[len(scores) :]]:
         console.warn(f"no result for {len(missing)} of {len(clips)} clips: {some(missing)}")

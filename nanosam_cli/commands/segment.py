@@ -191,11 +191,13 @@ def segment(
 
         nanosam segment photo.jpg --pose auto --part shirt
     """
-    from nanosam_cli.core.job import Asked, make_job
+    from nanosam_cli.core.asked import Asked
+    from nanosam_cli.core.find_photos import STDIN, find_photos
+    from nanosam_cli.core.job import make_job
+    from nanosam_cli.core.loading.load import load_predictor
+    from nanosam_cli.core.messages import some
     from nanosam_cli.core.outputs import plan_outputs
     from nanosam_cli.core.photo_result import Tally
-    from nanosam_cli.core.predictor import load_predictor
-    from nanosam_cli.core.request import STDIN, find_photos, some
     from nanosam_cli.core.segmenting import Reading, check_reading, run_settings, segment_photo
 
     asked = Asked(
@@ -316,7 +318,7 @@ def _objects(result: PhotoResult) -> str:
 
 
 def _report_unmatched(job: Job) -> None:
-    from nanosam_cli.core.request import some
+    from nanosam_cli.core.messages import some
 
     if job.unasked:
         console.warn(f"not in the prompt file, so left out: {some(job.unasked)}")

@@ -149,9 +149,9 @@ def track(
 
         nanosam track 0 --show
     """
+    from nanosam_cli.core.asked import Asked
     from nanosam_cli.core.errors import UsageError
-    from nanosam_cli.core.job import Asked
-    from nanosam_cli.core.predictor import load_predictor
+    from nanosam_cli.core.loading.load import load_predictor
     from nanosam_cli.core.request import make_request
     from nanosam_cli.core.tracking.outputs import SURVIVED, TrackOutputs, plan_track
     from nanosam_cli.core.tracking.people import follow_people

@@ -18,17 +18,19 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from nanosam_cli import __version__
 from nanosam_cli.core.cold_start import ColdStart, cold_start
 from nanosam_cli.core.engine.choice import Note, model_paths
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.files import file_sha256
-from nanosam_cli.core.frame import Frame
+from nanosam_cli.core.frame import SAM_MEAN, SAM_STD, Frame
+from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.machine import Load, Machine, Settings, read_gpus, read_load, read_machine, read_settings
-from nanosam_cli.core.predictor import Predictor, Timings, load_predictor
+from nanosam_cli.core.predictor import Predictor
 from nanosam_cli.core.session import Session
+from nanosam_cli.core.timing import Timings
 from nanosam_cli.core.types import ImageEmbedding, Prompt
-from nanosam_cli.core.zoo import SAM_MEAN, SAM_STD, find_model
+from nanosam_cli.core.zoo import find_model
+from nanosam_cli.version import __version__
 
 PROMPTS = (1, 8, 64)  # boxes in one decoder call
 STAGES: Mapping[str, str] = {

@@ -7,7 +7,8 @@ from pathlib import Path
 from nanosam_cli.core.cache import Note, cache_errors, one_at_a_time, unfinished
 from nanosam_cli.core.errors import MissingExtraError, ModelError
 from nanosam_cli.core.files import file_sha256
-from nanosam_cli.core.zoo import CHECKPOINT, ENCODER, ModelSpec, file_path
+from nanosam_cli.core.types import ENCODER
+from nanosam_cli.core.zoo import CHECKPOINT, ModelSpec, file_path
 
 
 def export_into_cache(spec: ModelSpec, note: Note) -> None:

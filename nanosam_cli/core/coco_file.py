@@ -12,8 +12,8 @@ from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.files import write_text
 from nanosam_cli.core.formats import coco_annotation, coco_results
 from nanosam_cli.core.journal import Journal, journal_path
+from nanosam_cli.core.messages import some
 from nanosam_cli.core.photo_result import PhotoResult, score
-from nanosam_cli.core.request import some
 
 
 class CocoFile:

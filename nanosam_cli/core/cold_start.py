@@ -63,7 +63,7 @@ def first_mask(
     """The child's part: `shape` of the pixels on stdin, `started` by the wall clock. Gives ColdStart's fields."""
     import numpy as np
 
-    from nanosam_cli.core.predictor import load_predictor
+    from nanosam_cli.core.loading.load import load_predictor
     from nanosam_cli.core.types import Prompt
 
     imported = time.time()

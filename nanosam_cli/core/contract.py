@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nanosam_cli.core.errors import ModelError
 from nanosam_cli.core.frame import COORDINATE_SIZE
 from nanosam_cli.core.session import Session, TensorInfo
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.types import DECODER, ENCODER
 
 Shape = tuple[int | None, ...]
 

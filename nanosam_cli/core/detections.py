@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.request import Request, Tag, some
+from nanosam_cli.core.messages import some
+from nanosam_cli.core.request import Request, Tag
 
 Array = NDArray[np.float64]
 

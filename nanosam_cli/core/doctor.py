@@ -18,11 +18,12 @@ from nanosam_cli.core import machine, paths
 from nanosam_cli.core.checks import Check, Status
 from nanosam_cli.core.doctor_files import cache_checks, model_checks
 from nanosam_cli.core.errors import ModelError, NanosamError, UsageError
-from nanosam_cli.core.predictor import load_predictor
+from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.loading.part_files import model_files
 from nanosam_cli.core.requirements import DISTRIBUTION, requirement_checks
 from nanosam_cli.core.session import BACKENDS, Backend
 from nanosam_cli.core.types import Prompt
-from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model, model_files
+from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model
 
 # Flavours by their import name. On a Jetson it comes with the system, and pip has nothing that fits.
 _TENSORRT = {"tensorrt": "pip install tensorrt", "tensorrt_rtx": "pip install tensorrt-rtx"}

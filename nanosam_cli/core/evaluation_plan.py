@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanosam_cli import __version__
-from nanosam_cli.core.annotated_prompts import Prompting, has_area
+from nanosam_cli.core.annotated_prompts import Prompting
 from nanosam_cli.core.coco import AnnotatedPhoto, Annotations
 from nanosam_cli.core.dataset_files import PhotoFiles
 from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.masks import has_area
 from nanosam_cli.core.protocols import EvaluationProtocol, select_objects
 from nanosam_cli.core.results import find_categories
 from nanosam_cli.core.segmenters import Segmenter
+from nanosam_cli.version import __version__
 
 
 @dataclass(frozen=True)

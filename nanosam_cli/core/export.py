@@ -14,7 +14,6 @@ from typing import Any
 import onnx
 import torch
 
-from nanosam_cli import __version__
 from nanosam_cli.core.backends.onnxruntime import open_file
 from nanosam_cli.core.errors import OutputError
 from nanosam_cli.core.export_parts import WHOLE, ExportOptions, Part, Precision, make_part
@@ -27,7 +26,8 @@ from nanosam_cli.core.half_emulation import emulate_half
 from nanosam_cli.core.half_plan import FP16
 from nanosam_cli.core.model_card import CardFacts, card_text
 from nanosam_cli.core.session import Session, TensorInfo
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.version import __version__
 
 _CONVERSIONS: Mapping[Precision, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "fp32": lambda model: model,

@@ -13,7 +13,7 @@ from nanosam_cli.core.contract import INPUTS, OUTPUTS
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.export_source import Source
 from nanosam_cli.core.modeling.whole_model import WHOLE_INPUTS, WHOLE_OUTPUTS, WholeModel
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.types import DECODER, ENCODER
 
 Precision = Literal["fp32", "fp16", "fp16-weights"]  # the last computes in float32, with weights stored in half
 

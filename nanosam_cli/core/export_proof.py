@@ -22,8 +22,7 @@ from nanosam_cli.core.paths import resource
 from nanosam_cli.core.predictor import Predictor, PreparedImage
 from nanosam_cli.core.prompts import decoder_points
 from nanosam_cli.core.session import Session, Tensor, host
-from nanosam_cli.core.types import ImageEmbedding, Prompt
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.types import DECODER, ENCODER, ImageEmbedding, Prompt
 
 Note = Callable[[str], object]
 Masks = list[NDArray[np.bool_]]  # (H, W) each

@@ -10,10 +10,10 @@ from torch import nn
 
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
 from nanosam_cli.core.files import file_sha256
+from nanosam_cli.core.modeling.checkpoint import load_state
+from nanosam_cli.core.modeling.design import ModelSection
 from nanosam_cli.core.modeling.mobile_sam import load_mobile_sam
 from nanosam_cli.core.modeling.model import PromptableModel
-from nanosam_cli.core.training.checkpoint import load_state
-from nanosam_cli.core.training.recipe import ModelSection
 from nanosam_cli.core.zoo import CHECKPOINT, MODELS, file_path
 
 _FOREIGN = (".pt", ".pth")

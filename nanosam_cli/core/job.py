@@ -7,101 +7,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from nanosam_cli.core.asked import GRID, Asked
 from nanosam_cli.core.detection_files import read_detections
 from nanosam_cli.core.detections import Choice, PhotoDetections, known_classes
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.everything import Everything
-from nanosam_cli.core.files import file_sha256
+from nanosam_cli.core.messages import some
 from nanosam_cli.core.parts import read_parts
 from nanosam_cli.core.photo_names import ByPhoto
 from nanosam_cli.core.pose import AUTO, MIN_CONFIDENCE, PoseChoice, PosePrompt, SeenPeople
 from nanosam_cli.core.pose_files import read_poses
-from nanosam_cli.core.request import Box, Point, Request, Source, make_request, read_prompts, some
+from nanosam_cli.core.prompt_files import read_prompts
+from nanosam_cli.core.request import Request, Source, make_request
 from nanosam_cli.core.text_prompt import DEFAULT_DETECTOR, TextPrompt
 
 T = TypeVar("T")
-
-_DRAWN = "--box, --point and --mask"
-_GRID = ("grid", "crop_layers", "min_iou", "min_stability", "min_area", "batch")  # names in `Asked` and `Everything`
-
-# option -> the places of prompts that it belongs to; with any other it would do nothing
-_BELONGS: Mapping[str, tuple[str, ...]] = {
-    "class_names": ("--detections",),
-    "classes": ("--detections",),
-    "text_model": ("--text",),
-    "parts": ("--pose",),
-    "part_table": ("--pose",),
-    "people": ("--pose",),
-    "min_score": ("--detections", "--text", "--pose"),
-    "top_k": ("--detections", "--text"),
-    "nms": ("--detections", "--text", "--everything"),
-    **dict.fromkeys(_GRID, ("--everything",)),
-}
-_SPELLING = {"classes": "class", "parts": "part", "part_table": "parts", "people": "person", "crop_layers": "crops"}
-
-
-_FILES = ("mask", "prompts", "detections", "class_names", "text_model", "pose", "part_table")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a command line asks for. None and empty mean that nothing was said."""
-
-    boxes: Sequence[Box] = ()
-    points: Sequence[Point] = ()
-    each_point: bool = False
-    mask: Path | None = None
-    prompts: Path | None = None
-    detections: Path | None = None
-    class_names: Path | None = None
-    classes: Sequence[str] = ()
-    text: Sequence[str] = ()
-    text_model: str | None = None
-    pose: str | None = None  # a file, or AUTO
-    parts: Sequence[str] = ()
-    part_table: Path | None = None
-    people: Sequence[int] = ()  # from 1
-    min_score: float | None = None
-    nms: float | None = None
-    top_k: int | None = None
-    everything: bool = False
-    grid: int | None = None
-    crop_layers: int | None = None
-    min_iou: float | None = None
-    min_stability: float | None = None
-    min_area: int | None = None
-    batch: int | None = None
-
-    def settings(self) -> dict[str, Any]:
-        """What was said, for the record of a long run. Plain values for JSON; a file stands for its content."""
-        said = {name: value for name, value in vars(self).items() if value not in (None, (), [])}
-        return {name: _content(value) if name in _FILES else value for name, value in said.items()}
-
-    def files(self) -> list[Path]:
-        """Files and folders that are read beside the photos; not a mask, whose place a better one may take."""
-        said = [getattr(self, name) for name in _FILES if name != "mask"]
-        return [Path(value) for value in said if value is not None and Path(value).exists()]
-
-    def place(self) -> str:
-        """The option that the prompts come from. UsageError where there are two, or one that does nothing."""
-        given = {
-            _DRAWN: bool(self.boxes or self.points or self.mask or self.each_point),
-            "--prompts": self.prompts is not None,
-            "--detections": self.detections is not None,
-            "--text": bool(self.text),
-            "--pose": self.pose is not None,
-            "--everything": self.everything,
-        }
-        places = [place for place, there in given.items() if there] or [_DRAWN]
-        if len(places) > 1:
-            raise UsageError(f"give prompts either by {places[1]} or by {places[0]}, not by both")
-        for name, homes in _BELONGS.items():
-            if getattr(self, name) not in (None, (), []) and places[0] not in homes:
-                option = f"--{_SPELLING.get(name, name).replace('_', '-')}"
-                raise UsageError(f"{option} belongs to {' or '.join(homes)}, which was not given")
-        return places[0]
 
 
 @dataclass
@@ -134,12 +56,6 @@ class Job:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._opened.close()
-
-
-def _content(place: Path | str) -> str:
-    """A file's SHA-256; the name itself of a folder, or of what is no file."""
-    path = Path(place)
-    return f"{path.name} sha256 {file_sha256(path)}" if path.is_file() else str(place)
 
 
 def make_job(photos: Sequence[Path], asked: Asked) -> Job:
@@ -217,7 +133,7 @@ def _from_pose(photos: Sequence[Path], asked: Asked) -> Job:
 
 
 def _everything(asked: Asked) -> Everything:
-    given = {name: getattr(asked, name) for name in _GRID if getattr(asked, name) is not None}
+    given = {name: getattr(asked, name) for name in GRID if getattr(asked, name) is not None}
     if asked.nms is not None:
         given["max_overlap"] = asked.nms
     return Everything(**given)

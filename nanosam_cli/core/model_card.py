@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
 
+from nanosam_cli.core.frame import SAM_MEAN, SAM_STD
 from nanosam_cli.core.session import TensorInfo
-from nanosam_cli.core.zoo import DECODER, ENCODER, SAM_MEAN, SAM_STD
+from nanosam_cli.core.types import DECODER, ENCODER
 
 _WIDTH = 120
 

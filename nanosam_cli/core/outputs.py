@@ -17,12 +17,13 @@ from nanosam_cli.core.annotation_files import CLASS_NAMES, class_names, labelme,
 from nanosam_cli.core.coco_file import CocoFile, open_coco_file
 from nanosam_cli.core.errors import OutputError, UsageError
 from nanosam_cli.core.files import check_writable, write_text
+from nanosam_cli.core.find_photos import STDIN
 from nanosam_cli.core.formats import mask_to_polygons, mask_to_rle
 from nanosam_cli.core.image import write_png
 from nanosam_cli.core.journal import check_choice, check_free, journal_path
+from nanosam_cli.core.messages import some
 from nanosam_cli.core.photo_result import SCHEMA_VERSION, Image, PhotoResult
 from nanosam_cli.core.render import PALETTE, cutout, label_map, overlap, overlay, union
-from nanosam_cli.core.request import STDIN, some
 
 _FIRST = ("1", "1-1")  # how the first of a photo's separate files is numbered; see `Found.name`
 PNG_KEY = "nanosam.objects"  # the text of a PNG that says what its objects are

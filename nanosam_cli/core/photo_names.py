@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Generic, TypeVar
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.request import some
+from nanosam_cli.core.messages import some
 
 T = TypeVar("T")
 

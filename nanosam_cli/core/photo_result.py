@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.request import Request
+from nanosam_cli.core.timing import Stopwatch
 from nanosam_cli.core.types import Segmentation
 
 SCHEMA_VERSION = 1
@@ -64,22 +63,6 @@ def score(found: Found, request: Request) -> float:
     """How sure the model that gave the prompt was of the object; where no model did, the predicted IoU of its mask."""
     given = request.tag(found.prompt).score
     return found.segmentation.predicted_iou if given is None else given
-
-
-class Stopwatch:
-    """Milliseconds by stage."""
-
-    def __init__(self) -> None:
-        self.ms: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = perf_counter()
-        yield
-        self.ms[stage] = self.ms.get(stage, 0.0) + (perf_counter() - start) * 1000
-
-    def __str__(self) -> str:
-        return ", ".join(f"{stage} {ms:.0f} ms" for stage, ms in self.ms.items())
 
 
 @dataclass

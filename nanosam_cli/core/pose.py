@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.messages import some
 from nanosam_cli.core.parts import CROWN, Part
-from nanosam_cli.core.request import Request, Tag, padded_points, some
+from nanosam_cli.core.people import EARS, HIPS, SHOULDERS, Keypoint, Person, middle_of
+from nanosam_cli.core.request import Request, Tag, padded_points
 from nanosam_cli.core.types import BACKGROUND, FOREGROUND
 
 if TYPE_CHECKING:
@@ -21,45 +23,8 @@ if TYPE_CHECKING:
 AUTO = "auto"  # in the place of a file: look for people in the photo
 MIN_CONFIDENCE = 0.3
 
-_SHOULDERS, _HIPS, _EARS = (("left_" + name, "right_" + name) for name in ("shoulder", "hip", "ear"))
 _CROWN = 0.4  # of the way from the neck to the ears, beyond them; the box's margin adds to it
 _SHOULDERS_TO_TORSO, _EARS_TO_TORSO = 1.4, 3.5  # how long a torso is for each width, facing the camera
-
-
-@dataclass(frozen=True)
-class Keypoint:
-    """A joint, or another place on a body."""
-
-    x: float  # original pixels
-    y: float
-    confidence: float = 1.0  # from 0 to 1
-
-
-@dataclass(frozen=True)
-class Person:
-    """One person's pose."""
-
-    keypoints: Mapping[str, Keypoint]  # by name; see `parts.KEYPOINTS`
-    score: float | None = None  # how sure the estimator was of the person
-
-    def visible(self, original_hw: tuple[int, int], min_confidence: float) -> dict[str, Keypoint]:
-        """The keypoints that lie in the photo and are sure enough, with the neck between the shoulders."""
-        sure = {
-            name: point
-            for name, point in self.keypoints.items()
-            if point.confidence >= min_confidence and _inside(point, original_hw)
-        }
-        if "neck" not in sure and all(name in sure for name in _SHOULDERS):
-            sure["neck"] = _between([sure[name] for name in _SHOULDERS])
-        return sure
-
-    def beyond(self, original_hw: tuple[int, int]) -> dict[str, Keypoint]:
-        """The keypoints outside the photo: the body goes on to its border there, and beyond."""
-        return {
-            name: point
-            for name, point in self.keypoints.items()
-            if point.confidence > 0 and not _inside(point, original_hw)
-        }
 
 
 @dataclass(frozen=True)
@@ -178,28 +143,19 @@ def _request(objects: Sequence[_PartPrompt], original_hw: tuple[int, int], notes
     return Request(boxes, points, labels, tags=[one.tag for one in objects], notes=notes)
 
 
-def _inside(point: Keypoint, original_hw: tuple[int, int]) -> bool:
-    return 0 <= point.x < original_hw[1] and 0 <= point.y < original_hw[0]
-
-
-def _between(points: Sequence[Keypoint]) -> Keypoint:
-    x, y = np.mean([(point.x, point.y) for point in points], axis=0)
-    return Keypoint(float(x), float(y), min(point.confidence for point in points))
-
-
 def _crown(points: Mapping[str, Keypoint]) -> dict[str, Keypoint]:
     """The top of the head, which no skeleton has: beyond the ears, or the nose, as they are seen from the neck."""
-    face = [points[name] for name in _EARS if name in points] or [points[name] for name in ("nose",) if name in points]
+    face = [points[name] for name in EARS if name in points] or [points[name] for name in ("nose",) if name in points]
     if "neck" not in points or not face:
         return {}
-    neck, middle = points["neck"], _between(face)
+    neck, middle = points["neck"], middle_of(face)
     x, y = (end + _CROWN * (end - start) for start, end in ((neck.x, middle.x), (neck.y, middle.y)))
     return {CROWN: Keypoint(x, y, middle.confidence)}
 
 
 def _torso_length(points: Mapping[str, Keypoint]) -> float:
     """From the shoulders to the hips in pixels; where they are not seen, guessed from what is."""
-    shoulders, hips, ears = (_places(points, names) for names in (_SHOULDERS, _HIPS, _EARS))
+    shoulders, hips, ears = (_places(points, names) for names in (SHOULDERS, HIPS, EARS))
     guesses = []
     if len(shoulders) and len(hips):
         guesses.append(_distance(shoulders.mean(0), hips.mean(0)))

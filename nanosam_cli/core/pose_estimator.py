@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import MissingExtraError
 from nanosam_cli.core.parts import KEYPOINTS
-from nanosam_cli.core.pose import Keypoint, Person
+from nanosam_cli.core.people import Keypoint, Person
 
 MAX_PEOPLE = 16  # in one photo
 

@@ -15,8 +15,8 @@ from typing import Any
 from nanosam_cli.core.detection_files import read_json
 from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.parts import COCO_KEYPOINTS, KEYPOINTS, TRTPOSE_KEYPOINTS
+from nanosam_cli.core.people import Keypoint, Person
 from nanosam_cli.core.photo_names import ByPhoto, file_name
-from nanosam_cli.core.pose import Keypoint, Person
 
 _KINDS = "COCO keypoint results and annotations, and TRTPose's people are read"
 _BY_COUNT = {len(names): names for names in (COCO_KEYPOINTS, TRTPOSE_KEYPOINTS)}

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, get_args
 
@@ -14,34 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.contract import read_contract
-from nanosam_cli.core.engine.choice import Note, model_paths
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
 from nanosam_cli.core.files import file_sha256
-from nanosam_cli.core.frame import Frame
+from nanosam_cli.core.frame import SAM_MEAN, SAM_STD, Frame
 from nanosam_cli.core.prompts import check_prompt, decoder_points
-from nanosam_cli.core.session import Session, Tensor, host, open_session
+from nanosam_cli.core.session import Session, Tensor, host
+from nanosam_cli.core.timing import Timings
 from nanosam_cli.core.types import PADDING, ImageEmbedding, Prompt, Segmentation
-from nanosam_cli.core.zoo import DECODER, DEFAULT_MODEL, ENCODER, SAM_MEAN, SAM_STD, find_model, part_file
 
 MAX_PROMPTS = 64  # in one decoder call: bounds memory at 64 MB of logits
 
 Array = NDArray[np.float32]
 Select = Literal["auto", "single", "argmax", "multimask"]
-
-
-@dataclass
-class Timings:
-    """Milliseconds spent in each stage. Pass one to the predictor's methods and they add to it."""
-
-    encode_ms: float = 0.0  # resize, normalise, image encoder
-    decode_ms: float = 0.0  # prompt, mask decoder
-    post_ms: float = 0.0  # choice among masks, masks at the photo's size
-
-    @contextmanager
-    def stage(self, name: Literal["encode", "decode", "post"]) -> Iterator[None]:
-        start = perf_counter()
-        yield
-        setattr(self, f"{name}_ms", getattr(self, f"{name}_ms") + (perf_counter() - start) * 1000)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,42 +219,3 @@ def _ambiguous(rows: Prompt) -> NDArray[np.bool_]:
 def _segmentation(frame: Frame, low_res: Array, iou: np.float32, index: int, threshold: float) -> Segmentation:
     # one mask at a time: the photo-sized logits of a 12-megapixel photo are 48 MB. The copy lets the call's output go.
     return Segmentation(frame.mask_to_original(low_res, threshold), float(iou), low_res.copy(), index)
-
-
-def load_predictor(
-    model: str | None = None,
-    *,
-    encoder: str | Path | None = None,
-    decoder: str | Path | None = None,
-    backend: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    note: Note = lambda _: None,
-) -> Predictor:
-    """Open a model by name (the default one without a name), or from files.
-
-    A named model is opened from the engines that `nanosam build-engine` made for this machine, where there are any that
-    fit, else from its ONNX files. `encoder` and `decoder` replace the named model's files; it then gives the
-    normalisation only. One file alone needs the name of the model that the other comes from, because an encoder and a
-    decoder work only if trained together. `backend`, `device` and `threads` are `open_session`'s. `note` is told why an
-    engine is passed over, and what takes long: a model that is published as a checkpoint, such as mobile-sam, is
-    exported once (which needs torch) and then run from the cache.
-    """
-    if model is None and (encoder is None) != (decoder is None):
-        given, other = ("encoder", "decoder") if decoder is None else ("decoder", "encoder")
-        raise UsageError(
-            f"{given} file given, {other} missing", f"give --{other} FILE too, or --model NAME to take its {other}"
-        )
-    spec = find_model(model or DEFAULT_MODEL)
-    if encoder or decoder:
-        files = (Path(encoder or part_file(spec, ENCODER, note)), Path(decoder or part_file(spec, DECODER, note)))
-    else:
-        files = model_paths(spec, backend, device, note)
-    with ExitStack() as opened:
-        sessions = [
-            opened.enter_context(closing(open_session(file, backend=backend, device=device, threads=threads)))
-            for file in files
-        ]
-        predictor = Predictor(sessions[0], sessions[1], spec.mean, spec.std)
-        opened.pop_all()  # all went well: the predictor closes them
-    return predictor

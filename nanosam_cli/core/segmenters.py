@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from nanosam_cli.core.annotated_prompts import Prompting
 from nanosam_cli.core.coco import AnnotatedPhoto
 from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.masks import Mask
-from nanosam_cli.core.predictor import Predictor, PreparedImage, Select, load_predictor
+from nanosam_cli.core.predictor import Predictor, PreparedImage, Select
 from nanosam_cli.core.types import Prompt
 from nanosam_cli.core.zoo import DEFAULT_MODEL
 

@@ -6,13 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanosam_cli import __version__
+from nanosam_cli.core.asked import Asked
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.everything import segment_everything
 from nanosam_cli.core.image import read_image
-from nanosam_cli.core.job import Asked, Job
-from nanosam_cli.core.photo_result import PhotoResult, Stopwatch, found_masks, without_overlap
+from nanosam_cli.core.job import Job
+from nanosam_cli.core.photo_result import PhotoResult, found_masks, without_overlap
 from nanosam_cli.core.predictor import Predictor
+from nanosam_cli.core.timing import Stopwatch
+from nanosam_cli.version import __version__
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urljoin, urlsplit
 from urllib.request import url2pathname
 
-from nanosam_cli import __version__
 from nanosam_cli.core.errors import DownloadError
+from nanosam_cli.version import __version__
 
 if TYPE_CHECKING:
     from requests import Response, Session

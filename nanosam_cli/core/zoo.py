@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.errors import ModelError, UsageError
+from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.frame import SAM_MEAN, SAM_STD
 from nanosam_cli.core.remote_file import RemoteFile
+from nanosam_cli.core.types import DECODER, ENCODER
 
-# Segment Anything's normalisation, RGB in [0, 255]: ImageNet's times 255.
-SAM_MEAN = (123.675, 116.28, 103.53)
-SAM_STD = (58.395, 57.12, 57.375)
-
-ENCODER, DECODER = "encoder", "decoder"  # the parts of a model that runs
 INT8_ENCODER = "encoder-int8"  # the same encoder for ONNX Runtime on a CPU, where a model comes with one
 CHECKPOINT = "checkpoint"  # weights for torch: all there is of some models
 EXPORTED = "onnx-"  # begins the name of a folder of files that were made from a checkpoint
@@ -178,35 +175,3 @@ def file_path(spec: ModelSpec, part: str) -> Path:
     if part in spec.parts:
         return folder / spec.parts[part].file
     return folder / f"{EXPORTED}{(spec.parts[CHECKPOINT].sha256 or '')[:12]}" / f"{part}.onnx"
-
-
-def part_file(spec: ModelSpec, part: str, note: Callable[[str], object] = lambda _: None) -> Path:
-    """The file of one part. A checkpoint's parts are exported first where they were not yet, and `note` is told so.
-
-    Raises:
-        ModelError: the model cannot run, or the file is not on this machine.
-        MissingExtraError, OutputError: it must be exported and cannot be; see `export_into_cache`.
-    """
-    if spec.cannot_run:
-        raise ModelError(f"model {spec.name} is not run: {spec.cannot_run}", _instead(spec))
-    path = file_path(spec, part)
-    if path.is_file():
-        return path
-    if part not in spec.parts and CHECKPOINT in spec.parts:
-        from nanosam_cli.core.cached_export import export_into_cache
-
-        export_into_cache(spec, note)
-        return path
-    hint = "pip install --force-reinstall nanosam-cli" if spec.bundled else f"nanosam download {spec.name}"
-    raise ModelError(f"the {part} of model {spec.name} is missing: {path}", hint)
-
-
-def model_files(spec: ModelSpec, note: Callable[[str], object] = lambda _: None) -> tuple[Path, Path]:
-    """The encoder's and the decoder's file, as `part_file` gives them."""
-    return part_file(spec, ENCODER, note), part_file(spec, DECODER, note)
-
-
-def _instead(spec: ModelSpec) -> str:
-    run = ", ".join(name for name, model in MODELS.items() if not model.cannot_run)
-    files = " ".join(f"--{part} {file_path(spec, part)}" for part in (ENCODER, DECODER))
-    return f"models that run: {run}; to try this one, see its masks: --model {spec.name} {files}"

@@ -20,7 +20,7 @@ from nanosam_cli.core.annotation_files import class_names
 from nanosam_cli.core.modeling.torchvision_compat import import_torchvision
 from nanosam_cli.core.outputs import PNG_KEY
 from nanosam_cli.core.parts import COCO_KEYPOINTS
-from nanosam_cli.core.pose import Keypoint, Person
+from nanosam_cli.core.people import Keypoint, Person
 from nanosam_cli.core.predictor import Predictor
 from tests.command_line import Ran, run_nanosam
 from tests.evaluation_data import save_data_set

@@ -18,8 +18,10 @@ from nanosam_cli.core import cached_export
 from nanosam_cli.core.benchmark import find_candidate
 from nanosam_cli.core.errors import ModelError
 from nanosam_cli.core.files import file_sha256
+from nanosam_cli.core.loading.part_files import model_files
 from nanosam_cli.core.paths import resource
-from nanosam_cli.core.zoo import CHECKPOINT, DECODER, ENCODER, MODELS, ModelSpec, file_path, find_model, model_files
+from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.core.zoo import CHECKPOINT, MODELS, ModelSpec, file_path, find_model
 from tests.command_line import Ran, run_nanosam
 from tests.evaluation_data import save_data_set
 

@@ -11,8 +11,9 @@ from pycocotools import mask as coco_mask
 from nanosam_cli.core.annotation_files import class_names, labelme, yolo_segments
 from nanosam_cli.core.formats import rle_to_mask
 from nanosam_cli.core.masks import Mask
-from nanosam_cli.core.photo_result import Found, PhotoResult, Stopwatch
+from nanosam_cli.core.photo_result import Found, PhotoResult
 from nanosam_cli.core.request import Request, Tag
+from nanosam_cli.core.timing import Stopwatch
 from nanosam_cli.core.types import Segmentation
 
 HW = 60, 90

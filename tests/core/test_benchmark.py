@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanosam_cli.core import benchmark, predictor
+from nanosam_cli.core import benchmark, timing
 from nanosam_cli.core.benchmark import (
     PROMPTS,
     STAGES,
@@ -46,8 +46,8 @@ from nanosam_cli.core.benchmark_report import (
 )
 from nanosam_cli.core.cold_start import ColdStart, cold_start, peak_memory_mb
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
+from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.machine import Load, Machine, Settings
-from nanosam_cli.core.predictor import load_predictor
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (3, 4, 3), np.uint8)  # tiny, as 64 masks of it are made
 Files = tuple[Path, Path]
@@ -109,7 +109,7 @@ def test_every_stage_is_timed(
 ) -> None:
     """A clock that ticks at each look: work without further looks takes one tick, a second."""
     clock = count()
-    for module in (benchmark, predictor):
+    for module in (benchmark, timing):
         monkeypatch.setattr(module, "perf_counter", lambda: next(clock))
     encoder, decoder = request.getfixturevalue(files)
     with load_predictor(encoder=encoder, decoder=decoder) as opened:

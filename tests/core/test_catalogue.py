@@ -9,7 +9,8 @@ import pytest
 
 from nanosam_cli.core.catalogue import Entry, entries, find_entry
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.zoo import MODELS, find_model, model_files
+from nanosam_cli.core.loading.part_files import model_files
+from nanosam_cli.core.zoo import MODELS, find_model
 
 
 @pytest.mark.parametrize("entry", entries().values(), ids=list(entries()))

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanosam_cli.core.annotated_prompts import Prompting, has_area, usable_boxes
+from nanosam_cli.core.annotated_prompts import Prompting
 from nanosam_cli.core.coco import AnnotatedObject, AnnotatedPhoto, read_coco
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.evaluation import PhotoResult, evaluate, evaluate_boxes
 from nanosam_cli.core.formats import mask_to_rle
+from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.masks import has_area, usable_boxes
 from nanosam_cli.core.metrics import mean_iou_by_size
-from nanosam_cli.core.predictor import load_predictor
 from nanosam_cli.core.protocols import PROTOCOLS, select_objects
 from nanosam_cli.core.segmenters import (
     BASELINES,

@@ -22,10 +22,10 @@ from nanosam_cli.core.export_parts import OPSET, ExportOptions, decoder_part, en
 from nanosam_cli.core.export_proof import LIMITS, MaskAgreement, prove_outputs
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.image import read_image
+from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.modeling.region_decoder import RegionDecoder
 from nanosam_cli.core.modeling.sam_decoder import SamDecoder
 from nanosam_cli.core.paths import resource
-from nanosam_cli.core.predictor import load_predictor
 from nanosam_cli.core.session import host
 from nanosam_cli.core.training.distillation import train
 from nanosam_cli.core.types import Prompt

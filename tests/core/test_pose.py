@@ -9,7 +9,8 @@ import pytest
 
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.parts import COCO_KEYPOINTS, Part, read_parts
-from nanosam_cli.core.pose import Keypoint, Person, PoseChoice, PosePrompt, pose_request
+from nanosam_cli.core.people import Keypoint, Person
+from nanosam_cli.core.pose import PoseChoice, PosePrompt, pose_request
 from nanosam_cli.core.request import Request
 from nanosam_cli.core.types import BACKGROUND, FOREGROUND, PADDING
 

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanosam_cli.core import paths, predictor
+from nanosam_cli.core import paths, predictor, timing
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
-from nanosam_cli.core.predictor import Predictor, Timings, load_predictor
+from nanosam_cli.core.frame import SAM_MEAN, SAM_STD
+from nanosam_cli.core.loading import load
+from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.predictor import Predictor
 from nanosam_cli.core.prompts import mask_to_logits
 from nanosam_cli.core.session import open_session
+from nanosam_cli.core.timing import Timings
 from nanosam_cli.core.types import Prompt
-from nanosam_cli.core.zoo import SAM_MEAN, SAM_STD
 from tests.fake_models import IOUS, Recorder, save_decoder, save_encoder
 
 Files = tuple[Path, Path]
@@ -322,7 +325,7 @@ def test_timings_add_up(recorded: tuple[Predictor, Recorder], monkeypatch: pytes
     sam, _ = recorded
     monkeypatch.setattr(predictor, "MAX_PROMPTS", 2)
     ticks = iter(np.arange(100) ** 2 / 1000)  # the n-th span of two ticks lasts 4 n + 1 ms
-    monkeypatch.setattr(predictor, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(timing, "perf_counter", lambda: next(ticks))
     timings = Timings()
     embedding = sam.encode_image(photo((100, 100)), timings)  # span 0
     sam.predict(embedding, Prompt.from_boxes([[1, 1, 9, 9]] * 3), timings=timings)  # spans 1 to 4
@@ -356,7 +359,7 @@ def test_sessions_are_closed_where_loading_fails(own_files: Files, monkeypatch: 
         opened.append(Recorder(open_session(path, **options)))
         return opened[-1]
 
-    monkeypatch.setattr(predictor, "open_session", record)
+    monkeypatch.setattr(load, "open_session", record)
     with pytest.raises(ModelError):
         load_predictor(encoder=own_files[1], decoder=own_files[0], **wanted)
     assert [session.closed for session in opened] == [True, True]

@@ -11,8 +11,9 @@ import pytest
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import ModelError, UsageError
-from nanosam_cli.core.predictor import load_predictor
-from nanosam_cli.core.zoo import DEFAULT_MODEL, MODELS, ModelSpec, file_path, find_model, model_files
+from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.loading.part_files import model_files
+from nanosam_cli.core.zoo import DEFAULT_MODEL, MODELS, ModelSpec, file_path, find_model
 
 
 @pytest.mark.parametrize("spec", MODELS.values(), ids=list(MODELS))

@@ -10,10 +10,7 @@ import torch
 from torch import nn
 
 from nanosam_cli.core.contract import INPUTS, OUTPUTS, Shape
-from nanosam_cli.core.modeling.model import PromptableModel
-from nanosam_cli.core.predictor import Predictor
-from nanosam_cli.core.session import Session, Tensor, TensorInfo, host
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.session import Tensor, TensorInfo, host
 
 
 class TorchSession:
@@ -48,12 +45,3 @@ class TorchSession:
     def close(self) -> None:
         """Give the module back as it was."""
         self._module.train(self._was_training)
-
-
-def model_predictor(model: PromptableModel, decoder: Session | None = None) -> Predictor:
-    """The product's predictor over torch modules; with another `decoder`, which it closes, where there is one."""
-    metadata = {"nanosam.image_size": str(model.encoder.image_size)}
-    if decoder is None:
-        assert model.decoder is not None
-        decoder = TorchSession(model.decoder, DECODER, {})
-    return Predictor(TorchSession(model.encoder, ENCODER, metadata), decoder)

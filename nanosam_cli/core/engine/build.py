@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nanosam_cli import __version__
 from nanosam_cli.core import paths
 from nanosam_cli.core.backends.onnxruntime import OnnxSession, open_file
 from nanosam_cli.core.contract import encoder_image_size
@@ -31,7 +30,8 @@ from nanosam_cli.core.precision.proof import Method, Proof, Thresholds
 from nanosam_cli.core.precision.prover import Prover
 from nanosam_cli.core.precision.step import Step
 from nanosam_cli.core.session import open_session
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.version import __version__
 
 Array = NDArray[np.float32]
 Tell = Callable[[Job, Step], None]

@@ -13,7 +13,9 @@ from nanosam_cli.core.backends.tensorrt.checks import checked
 from nanosam_cli.core.backends.tensorrt.flavour import gpu_here
 from nanosam_cli.core.engine.sidecar import Flavour, SideCar, check_engine, check_source, read_sidecar
 from nanosam_cli.core.errors import BackendError, ModelError
-from nanosam_cli.core.zoo import DECODER, ENCODER, INT8_ENCODER, ModelSpec, part_file
+from nanosam_cli.core.loading.part_files import part_file
+from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.core.zoo import INT8_ENCODER, ModelSpec
 
 Note = Callable[[str], object]
 

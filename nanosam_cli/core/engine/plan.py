@@ -12,14 +12,24 @@ from typing import Literal
 from nanosam_cli.core import paths
 from nanosam_cli.core.contract import INPUTS, check_part, encoder_image_size, part_of
 from nanosam_cli.core.engine.choice import engine_folder, engine_name
-from nanosam_cli.core.engine.rebuild import Options, rebuild_command, shapes_text, unless_default
 from nanosam_cli.core.engine.shapes import EncoderShape, Shapes, profile
-from nanosam_cli.core.engine.sidecar import Flavour, ShapeRange, read_sidecar, sidecar_path
+from nanosam_cli.core.engine.sidecar import (
+    Flavour,
+    Options,
+    ShapeRange,
+    read_sidecar,
+    rebuild_command,
+    shapes_text,
+    sidecar_path,
+    unless_default,
+)
 from nanosam_cli.core.engine.target import Chosen, half_pays
 from nanosam_cli.core.errors import ModelError, OutputError, UsageError
 from nanosam_cli.core.files import check_writable
+from nanosam_cli.core.loading.part_files import part_file
 from nanosam_cli.core.session import open_session
-from nanosam_cli.core.zoo import DECODER, DEFAULT_MODEL, ENCODER, ModelSpec, find_model, part_file
+from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.core.zoo import DEFAULT_MODEL, ModelSpec, find_model
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nanosam_cli.core.contract import INPUTS
-from nanosam_cli.core.engine.sidecar import ShapeRange
+from nanosam_cli.core.engine.sidecar import Shape, ShapeRange
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.session import TensorInfo
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.types import DECODER, ENCODER
 
-Shape = tuple[int, ...]
 Sides = tuple[int, int, int]  # min, opt, max
 
 PROMPTS = (1, 8, 64)  # in one call of the decoder: min, opt, max

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from nanosam_cli.core.session import TensorInfo
 SCHEMA_VERSION = 1
 SUFFIX = ".engine.json"
 
+Shape = tuple[int, ...]
 Status = Literal["proved by running", "built, not run", "not proved"]
 Flavour = Literal["tensorrt", "tensorrt-rtx", "onnxruntime"]
 
@@ -145,3 +147,25 @@ def _parse(content: dict[str, Any]) -> SideCar:
         for name, shape in found["shapes"].items()
     }
     return SideCar(**{**found, "fp32_nodes": tuple(found["fp32_nodes"]), "ladder": tuple(found["ladder"])})
+
+
+Options = Mapping[str, object]  # by their names on the command line, such as --batch; True where one takes no value
+
+
+def rebuild_command(models: Sequence[str], options: Options) -> str:
+    """`nanosam build-engine` with names or files, and the options that were given: those that are not None or False."""
+    words = ["nanosam", "build-engine", *models]
+    for name, value in options.items():
+        if value is not None and value is not False:
+            words += [name] if value is True else [name, str(value)]
+    return shlex.join(words)
+
+
+def unless_default(value: object, default: object) -> object:
+    """None where an option says what goes without saying."""
+    return None if value == default else value
+
+
+def shapes_text(shapes: Mapping[str, Shape]) -> str | None:
+    """`point_coords:8x2x2,point_labels:8x2`, or None where there are none."""
+    return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items()) or None

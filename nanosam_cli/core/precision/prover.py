@@ -17,8 +17,8 @@ from nanosam_cli.core.precision.photos import ProofPhoto
 from nanosam_cli.core.precision.proof import Method, Overflow, Proof, Thresholds
 from nanosam_cli.core.predictor import Predictor
 from nanosam_cli.core.session import Session, Tensor
-from nanosam_cli.core.types import ImageEmbedding
-from nanosam_cli.core.zoo import ENCODER, ModelSpec
+from nanosam_cli.core.types import ENCODER, ImageEmbedding
+from nanosam_cli.core.zoo import ModelSpec
 
 Array = NDArray[np.float32]
 

@@ -18,8 +18,8 @@ from nanosam_cli.core.errors import InputError, OutputError, UsageError
 from nanosam_cli.core.files import check_writable
 from nanosam_cli.core.image import read_image, write_png
 from nanosam_cli.core.masks import Mask
+from nanosam_cli.core.messages import some
 from nanosam_cli.core.render import PALETTE, label_map, overlay
-from nanosam_cli.core.request import some
 from nanosam_cli.core.tracking.clips import Clip, Labels, Truth
 from nanosam_cli.core.tracking.davis import VOID, boundary, boundary_accuracy, region_similarity, scored_frames
 from nanosam_cli.core.tracking.followers import Followed, Follower

@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nanosam_cli.core.annotated_prompts import usable_boxes
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.masks import Mask, mask_window
-from nanosam_cli.core.predictor import Predictor, load_predictor
+from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.masks import Mask, mask_window, usable_boxes
+from nanosam_cli.core.predictor import Predictor
 from nanosam_cli.core.prompts import mask_to_logits
 from nanosam_cli.core.tracking.target import State, TrackerSettings
 from nanosam_cli.core.tracking.tracker import Tracked, Tracker

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nanosam_cli.core.job import Asked, pose_choice
+from nanosam_cli.core.asked import Asked
+from nanosam_cli.core.job import pose_choice
+from nanosam_cli.core.messages import some
 from nanosam_cli.core.moment import Moment
+from nanosam_cli.core.people import Person
 from nanosam_cli.core.photo_names import ByPhoto
-from nanosam_cli.core.pose import AUTO, Person, PoseChoice, SeenPeople, pose_request
+from nanosam_cli.core.pose import AUTO, PoseChoice, SeenPeople, pose_request
 from nanosam_cli.core.pose_files import read_poses
-from nanosam_cli.core.request import some
 from nanosam_cli.core.tracking.prompts import TimedRequest
 
 if TYPE_CHECKING:

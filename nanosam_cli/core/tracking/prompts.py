@@ -14,9 +14,11 @@ from PIL import Image
 from nanosam_cli.core.errors import InputError, NanosamError, UsageError
 from nanosam_cli.core.frame import COORDINATE_SIZE, Frame
 from nanosam_cli.core.masks import Mask
+from nanosam_cli.core.messages import some
 from nanosam_cli.core.moment import Moment, parse_moment
+from nanosam_cli.core.prompt_files import parse_request, read_entries
 from nanosam_cli.core.prompts import check_prompt
-from nanosam_cli.core.request import Request, parse_request, read_entries, some
+from nanosam_cli.core.request import Request
 
 _LAYOUT = '{"0": {"boxes": [[x0, y0, x1, y1]]}, "4.5s": {"points": [[x, y, 1]], "ids": [2]}}'
 

@@ -15,8 +15,8 @@ from PIL import Image as Picture
 from nanosam_cli.core.errors import InputError, NanosamError
 from nanosam_cli.core.formats import mask_to_rle
 from nanosam_cli.core.masks import Mask
-from nanosam_cli.core.photo_result import Stopwatch
-from nanosam_cli.core.predictor import Predictor, Timings
+from nanosam_cli.core.predictor import Predictor
+from nanosam_cli.core.timing import Stopwatch, Timings
 from nanosam_cli.core.tracking.people import FollowedPeople
 from nanosam_cli.core.tracking.prompts import TimedRequest
 from nanosam_cli.core.tracking.target import State

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from nanosam_cli.core.coco import AnnotatedPhoto
+from nanosam_cli.core.frame import SAM_MEAN, SAM_STD
 from nanosam_cli.core.training.photos import Photo, Photos, Shape, View
 from nanosam_cli.core.training.resize import resize
-from nanosam_cli.core.zoo import SAM_MEAN, SAM_STD
 
 MIN_SIDE = 3.0  # pixels of the crop: smaller objects say nothing
 MIN_VISIBLE = 0.3  # share of an object that a crop must show

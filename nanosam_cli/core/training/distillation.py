@@ -25,11 +25,12 @@ from torch.utils.data import DataLoader
 from nanosam_cli.core import machine
 from nanosam_cli.core.errors import BackendError, NanosamError, OutputError, RecipeError
 from nanosam_cli.core.files import write_text
+from nanosam_cli.core.modeling.checkpoint import load_state, save_tensors
 from nanosam_cli.core.modeling.encoder import EMBEDDING_SIDE
 from nanosam_cli.core.modeling.imagenet import load_imagenet
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.training import outcome
-from nanosam_cli.core.training.checkpoint import keep_numbered, load_state, restore, save_state, save_tensors
+from nanosam_cli.core.training.checkpoint import keep_numbered, restore, save_state
 from nanosam_cli.core.training.datasets import Batch, MicroBatches, ResumableSteps, TrainingCrops
 from nanosam_cli.core.training.distributed import Ranks, join, was_restarted
 from nanosam_cli.core.training.image_folder import Unreadable
@@ -50,7 +51,7 @@ from nanosam_cli.core.training.step import Learned, TrainingStep, freeze, train_
 from nanosam_cli.core.training.teacher import Teacher, load_weights, open_teacher
 from nanosam_cli.core.training.teaching import fill_cache
 from nanosam_cli.core.training.tensorboard import TensorBoard
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.types import DECODER, ENCODER
 
 CHECKPOINT, BEST = "last.safetensors", "best.safetensors"
 UNREADABLE = "unreadable.jsonl"

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nanosam_cli import __version__
-from nanosam_cli.core.backends.torch import model_predictor
+from nanosam_cli.core.backends.torch import TorchSession
 from nanosam_cli.core.coco import AnnotatedPhoto, read_coco
 from nanosam_cli.core.contact_sheet import Entry, draw_sheet
 from nanosam_cli.core.dataset_files import PhotoFiles
@@ -30,12 +29,14 @@ from nanosam_cli.core.predictor import Predictor
 from nanosam_cli.core.protocols import PROTOCOLS, select_objects
 from nanosam_cli.core.results import ObjectResult
 from nanosam_cli.core.segmenters import ModelSegmenter, ScoredMask
+from nanosam_cli.core.session import Session
 from nanosam_cli.core.training.checkpoint import save_weights
 from nanosam_cli.core.training.datasets import TrainingCrops, photo_folder
 from nanosam_cli.core.training.recipe import Recipe
 from nanosam_cli.core.training.run_log import Note
 from nanosam_cli.core.training.teacher import Teacher
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.version import __version__
 
 SHEET = "masks.png"
 WEIGHTS = "weights.safetensors"
@@ -143,3 +144,12 @@ def export_run(checkpoint: Path, folder: Path, teacher: Teacher | None) -> list[
     assert teacher is not None
     teacher.save_decoder(folder / f"{DECODER}.onnx")
     return files
+
+
+def model_predictor(model: PromptableModel, decoder: Session | None = None) -> Predictor:
+    """The product's predictor over torch modules; with another `decoder`, which it closes, where there is one."""
+    metadata = {"nanosam.image_size": str(model.encoder.image_size)}
+    if decoder is None:
+        assert model.decoder is not None
+        decoder = TorchSession(model.decoder, DECODER, {})
+    return Predictor(TorchSession(model.encoder, ENCODER, metadata), decoder)

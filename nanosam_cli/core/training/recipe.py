@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, RecipeError, UsageError
+from nanosam_cli.core.modeling.design import TEACHERS_DECODER, ModelSection
 from nanosam_cli.core.training.sections import Amount, Count, OneOf, Range, Share, Whole, build, without_none
 
 if sys.version_info >= (3, 11):
@@ -23,23 +24,6 @@ else:  # pragma: no cover
 
 PACKAGED = "package:"  # before a folder that comes with the package, such as package:examples
 HOST_KEYS = ("root", "workers", "resident")  # of [data]: where photos are and who reads them, not what is learned
-TEACHERS_DECODER = "teacher"
-
-
-@dataclass(frozen=True)
-class ModelSection:
-    """What is trained."""
-
-    name: str  # goes into the files' metadata
-    backbone: str  # a timm name
-    pretrained: bool  # start from timm's ImageNet weights (needs network; without, said aloud and random)
-    image_size: Annotated[int, OneOf((512, 1024))]  # side of the square input, pixels
-    neck_width: Annotated[int, Range(16)]
-    finest_stride: Annotated[int, OneOf((4, 8, 16))]  # finest backbone map that the neck uses
-    # region: this project's; sam: SAM's with a dense box prompt; plain-sam: SAM's, which takes MobileSAM's weights;
-    # teacher: the encoder alone is trained, for the teacher's own decoder
-    decoder: Annotated[str, OneOf(("region", "sam", "plain-sam", TEACHERS_DECODER))]
-    neck: Annotated[str, OneOf(("pyramid", "nanosam"))] | None = None  # nanosam: NVIDIA NanoSAM's; else pyramid
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ from nanosam_cli.core.errors import ModelError, RecipeError
 from nanosam_cli.core.export import export_model
 from nanosam_cli.core.export_source import load_source
 from nanosam_cli.core.files import file_sha256, write_bytes
+from nanosam_cli.core.loading.part_files import part_file
 from nanosam_cli.core.modeling.encoder import EMBEDDING_CHANNELS, EMBEDDING_SIDE
 from nanosam_cli.core.modeling.prediction import Prompts
 from nanosam_cli.core.onnx_graph import external_files
 from nanosam_cli.core.session import Session, host, open_session
 from nanosam_cli.core.training.recipe import TeacherSection
-from nanosam_cli.core.zoo import CHECKPOINT, DECODER, ENCODER, file_path, find_model, part_file
+from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.core.zoo import CHECKPOINT, file_path, find_model
 
 WEIGHTS = (".pt", ".pth", ".safetensors")  # what torch runs; other files are a session's
 

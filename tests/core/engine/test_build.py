@@ -28,10 +28,10 @@ from nanosam_cli.core.engine.sidecar import ShapeRange, Target, read_sidecar, si
 from nanosam_cli.core.engine.target import Chosen, choose
 from nanosam_cli.core.engine.tensorrt import BuildSettings
 from nanosam_cli.core.errors import BackendError, ModelError, OutputError
+from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.polygraphy_log import polygraphy_errors
 from nanosam_cli.core.precision.photos import ProofPhoto
 from nanosam_cli.core.precision.proof import Thresholds
-from nanosam_cli.core.predictor import load_predictor
 from nanosam_cli.core.types import Prompt
 from tests.command_line import run_nanosam
 
@@ -115,7 +115,8 @@ def test_tensorrt_rtx_builds_what_it_says(own_files: tuple[Path, Path], tmp_path
 
 @needs_rtx
 def test_half_engines_of_real_weights_are_smaller(tmp_path: Path) -> None:
-    from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model, model_files
+    from nanosam_cli.core.loading.part_files import model_files
+    from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model
 
     encoder, _ = model_files(find_model(DEFAULT_MODEL))
     unproved = replace(SETTINGS, prove=False)

@@ -15,9 +15,11 @@ from nanosam_cli.core.engine.choice import engine_folder, engine_name, model_pat
 from nanosam_cli.core.engine.sidecar import Flavour, SideCar, Target, sidecar_path
 from nanosam_cli.core.errors import BackendError, ModelError
 from nanosam_cli.core.files import file_sha256
+from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.loading.part_files import model_files
 from nanosam_cli.core.machine import Gpu
-from nanosam_cli.core.predictor import load_predictor
-from nanosam_cli.core.zoo import DECODER, DEFAULT_MODEL, ENCODER, INT8_ENCODER, file_path, find_model, model_files
+from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.core.zoo import DEFAULT_MODEL, INT8_ENCODER, file_path, find_model
 from tests.command_line import run_nanosam
 
 SPEC = find_model(DEFAULT_MODEL)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from nanosam_cli.core.engine.shapes import EncoderShape, Shape, Shapes, profile
+from nanosam_cli.core.engine.shapes import EncoderShape, Shapes, profile
+from nanosam_cli.core.engine.sidecar import Shape
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.session import TensorInfo
 

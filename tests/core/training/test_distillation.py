@@ -15,8 +15,8 @@ import torch
 
 from nanosam_cli.core import machine
 from nanosam_cli.core.errors import BackendError, InputError, NanosamError, OutputError, RecipeError
+from nanosam_cli.core.modeling.checkpoint import load_state
 from nanosam_cli.core.training import distillation
-from nanosam_cli.core.training.checkpoint import load_state
 from nanosam_cli.core.training.datasets import TrainingCrops
 from nanosam_cli.core.training.distillation import learning_rate, train
 from nanosam_cli.core.training.distributed import Ranks

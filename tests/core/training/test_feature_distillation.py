@@ -18,8 +18,8 @@ from PIL import Image
 
 from nanosam_cli.core.errors import BackendError, InputError, OutputError
 from nanosam_cli.core.export import export_model
+from nanosam_cli.core.modeling.checkpoint import load_state
 from nanosam_cli.core.training import distillation
-from nanosam_cli.core.training.checkpoint import load_state
 from nanosam_cli.core.training.datasets import TrainingCrops
 from nanosam_cli.core.training.distillation import train
 from nanosam_cli.core.training.distributed import Ranks

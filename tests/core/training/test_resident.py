@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from nanosam_cli.core.errors import BackendError, InputError
+from nanosam_cli.core.frame import SAM_STD
 from nanosam_cli.core.training import resident
 from nanosam_cli.core.training.crops import Colours, change_colours
 from nanosam_cli.core.training.datasets import TrainingCrops
@@ -22,7 +23,6 @@ from nanosam_cli.core.training.image_folder import Unreadable
 from nanosam_cli.core.training.resident import ResidentPhotos
 from nanosam_cli.core.training.resize import resize
 from nanosam_cli.core.training.run_log import Event, Note, StepReport
-from nanosam_cli.core.zoo import SAM_STD
 from tests.fake_models import save_encoder
 from tests.training_data import save_shapes, teacher, tiny_recipe
 

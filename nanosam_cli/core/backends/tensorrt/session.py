@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from nanosam_cli.core.backends.tensorrt.checks import checked
 from nanosam_cli.core.backends.tensorrt.cuda import Cuda, DeviceTensor, Handle, Pair
 from nanosam_cli.core.backends.tensorrt.flavour import Flavour, Installed
-from nanosam_cli.core.engine.rebuild import shapes_text
-from nanosam_cli.core.engine.sidecar import SideCar
+from nanosam_cli.core.engine.sidecar import SideCar, shapes_text
 from nanosam_cli.core.errors import BackendError, ModelError
 from nanosam_cli.core.session import Tensor, TensorInfo, check_feeds, host
-from nanosam_cli.core.zoo import ENCODER
+from nanosam_cli.core.types import ENCODER
 
 _FLOAT = 4  # bytes
 
