@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli import Predictor, load_predictor
-from nanosam_cli.core.prompts import mask_to_logits
-from nanosam_cli.core.tracking.clips import find_clips
-from nanosam_cli.core.tracking.davis_run import DavisScore, score_clip
-from nanosam_cli.core.tracking.followers import CopyFollower, Followed, Follower, PromptKind, TrackerFollower, box_of
+from nanosam_cli.core.datasets.clips import find_clips
+from nanosam_cli.core.evaluation.davis_run import DavisScore, score_clip
+from nanosam_cli.core.evaluation.followers import CopyFollower, Followed, Follower, PromptKind, TrackerFollower, box_of
+from nanosam_cli.core.inference.decoder_inputs import mask_to_logits
 from nanosam_cli.core.tracking.target import State
 from nanosam_cli.core.types import ImageEmbedding, Prompt
 

@@ -18,10 +18,10 @@ from time import process_time
 
 import onnx
 
-from nanosam_cli.core.backends.onnxruntime import open_file
-from nanosam_cli.core.export import to_onnx
-from nanosam_cli.core.export_parts import ExportOptions, Part, make_part
-from nanosam_cli.core.export_source import load_source
+from nanosam_cli.core.export.export import to_onnx
+from nanosam_cli.core.export.parts import ExportOptions, Part, make_part
+from nanosam_cli.core.export.source import load_source
+from nanosam_cli.core.inference.backends.onnxruntime import open_file
 from nanosam_cli.core.types import DECODER, ENCODER
 
 

@@ -21,12 +21,12 @@ import numpy as np
 from synthetic_clips import Clip, make_clips
 
 from nanosam_cli import Prompt, Tracker, load_predictor
-from nanosam_cli.core.moment import Moment
-from nanosam_cli.core.request import Request
-from nanosam_cli.core.session import Session
-from nanosam_cli.core.tracking.prompts import TimedRequest
+from nanosam_cli.core.inference.session import Session
+from nanosam_cli.core.media.video import VideoFrame
+from nanosam_cli.core.media.video_time import Moment
+from nanosam_cli.core.prompting.request import Request
 from nanosam_cli.core.tracking.run import TrackingRun
-from nanosam_cli.core.video import VideoFrame
+from nanosam_cli.core.tracking.timed_requests import TimedRequest
 
 USED = 12  # frames of the clip, before its object is gone
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from nanosam_cli.version import __version__
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.image import read_image as read_image
+    from nanosam_cli.core.inference.predictor import Predictor as Predictor
     from nanosam_cli.core.loading.load import load_predictor as load_predictor
-    from nanosam_cli.core.predictor import Predictor as Predictor
+    from nanosam_cli.core.media.image import read_image as read_image
     from nanosam_cli.core.tracking.tracker import Tracker as Tracker
     from nanosam_cli.core.types import ImageEmbedding as ImageEmbedding
     from nanosam_cli.core.types import Prompt as Prompt
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "load_predictor": "loading.load",
-    "Predictor": "predictor",
+    "Predictor": "inference.predictor",
     "Prompt": "types",
     "ImageEmbedding": "types",
     "Segmentation": "types",
-    "read_image": "image",
+    "read_image": "media.image",
     "Tracker": "tracking.tracker",
 }
 __all__ = [

@@ -40,7 +40,7 @@ def test_exit_codes(monkeypatch: pytest.MonkeyPatch, error: BaseException, code:
         raise error
 
     monkeypatch.setattr(segment, "_report_unmatched", fail)
-    monkeypatch.setattr("nanosam_cli.core.find_photos.find_photos", lambda _: [Path("a.jpg")])
+    monkeypatch.setattr("nanosam_cli.core.media.find_photos.find_photos", lambda _: [Path("a.jpg")])
     ran = run_nanosam("segment", "a.jpg", "--box", "1,2,3,4")
     assert (ran.code, ran.words, ran.out) == (code, words, "")
 
@@ -49,7 +49,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("nanosam_cli.core.find_photos.find_photos", fail)
+    monkeypatch.setattr("nanosam_cli.core.media.find_photos.find_photos", fail)
     with pytest.raises(ZeroDivisionError):
         run_nanosam("segment", "a.jpg", "--box", "1,2,3,4")
 

@@ -19,34 +19,31 @@ TRAINING = (
     "core.modeling",
     "core.training",
     "core.export",
-    "core.export_parts",
-    "core.export_proof",
-    "core.export_source",
-    "core.text_prompt",
-    "core.backends.torch",
+    "core.prompting.text_prompt",
+    "core.inference.backends.torch",
 )
-ENGINES = ("core.backends.tensorrt", "core.engine", "core.precision", "core.polygraphy_log")
+ENGINES = ("core.inference.backends.tensorrt", "core.engine", "core.precision")
 
 # heavy package -> the only modules that may import it
 HOMES = {
     "torch": TRAINING,
     "torchvision": TRAINING,
     "timm": TRAINING,
-    "transformers": ("core.text_prompt",),
-    "huggingface_hub": ("core.text_prompt",),
-    "mediapipe": ("core.pose_estimator",),
-    "onnxruntime": ("core.backends.onnxruntime", "core.export", "core.engine"),
+    "transformers": ("core.prompting.text_prompt",),
+    "huggingface_hub": ("core.prompting.text_prompt",),
+    "mediapipe": ("core.prompting.pose_estimator",),
+    "onnxruntime": ("core.inference.backends.onnxruntime", "core.loading.engines", "core.export", "core.engine"),
     "tensorrt": ENGINES,
     "tensorrt_rtx": ENGINES,
     "polygraphy": ENGINES,
-    "cuda": ("core.backends.tensorrt",),
-    "pycocotools": ("core.coco", "core.formats", "core.metrics"),
-    "shapely": ("core.formats",),
-    "av": ("core.video",),
+    "cuda": ("core.inference.backends.tensorrt",),
+    "pycocotools": ("core.datasets.coco", "core.media.mask_codes", "core.evaluation.metrics"),
+    "shapely": ("core.media.mask_codes",),
+    "av": ("core.media.video",),
     "tkinter": ("core.tracking.window",),
-    "requests": ("core.transport",),
-    "urllib3": ("core.transport",),
-    "filelock": ("core.cache",),
+    "requests": ("core.zoo.transport",),
+    "urllib3": ("core.zoo.transport",),
+    "filelock": ("core.system.cache",),
     "rich": ("console",),
     "typer": ("app", "options", "prompt_options", "commands"),
 }
@@ -64,7 +61,7 @@ LAYERS = {
 
 
 def name_of(path: Path) -> str:
-    """`nanosam_cli/core/image.py` -> `core.image`."""
+    """`nanosam_cli/core/media/image.py` -> `core.media.image`."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

@@ -12,7 +12,7 @@ import pytest
 from nanosam_cli.core.errors import ModelError
 from nanosam_cli.core.loading.part_files import model_files
 from nanosam_cli.core.paths import resource
-from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model
+from nanosam_cli.core.zoo.models import DEFAULT_MODEL, find_model
 from tests.command_line import run_nanosam
 
 ROOT = Path(__file__).parents[1]

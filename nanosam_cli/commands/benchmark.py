@@ -24,7 +24,7 @@ from nanosam_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.benchmark import Candidate, ModelReport, Run, Runtime
+    from nanosam_cli.core.benchmark.measure import Candidate, ModelReport, Run, Runtime
 
 
 class Results(NamedTuple):
@@ -90,8 +90,8 @@ def benchmark(
 
         nanosam benchmark --compare before.json after.json
     """
-    from nanosam_cli.core.benchmark import Runtime
-    from nanosam_cli.core.files import check_writable
+    from nanosam_cli.core.benchmark.measure import Runtime
+    from nanosam_cli.core.system.files import check_writable
 
     if compare:
         if encoder or decoder or results or image or output:
@@ -113,8 +113,8 @@ def benchmark(
 
 
 def _candidates(models: list[str], encoder: Path | None, decoder: Path | None, runtime: Runtime) -> list[Candidate]:
-    from nanosam_cli.core.benchmark import Candidate, find_candidate
-    from nanosam_cli.core.zoo import DEFAULT_MODEL
+    from nanosam_cli.core.benchmark.measure import Candidate, find_candidate
+    from nanosam_cli.core.zoo.models import DEFAULT_MODEL
 
     found = []
     for text in models:
@@ -136,9 +136,9 @@ def _candidates(models: list[str], encoder: Path | None, decoder: Path | None, r
 def _measure(
     candidates: list[Candidate], image: Path | None, results: list[Results], runtime: Runtime, repeats: int
 ) -> Run:
-    from nanosam_cli.core.benchmark import benchmark, steps
-    from nanosam_cli.core.benchmark_report import read_accuracy, with_accuracy
-    from nanosam_cli.core.image import read_image
+    from nanosam_cli.core.benchmark.measure import benchmark, steps
+    from nanosam_cli.core.benchmark.report import read_accuracy, with_accuracy
+    from nanosam_cli.core.media.image import read_image
     from nanosam_cli.core.paths import resource
 
     accuracy = read_accuracy(results, [candidate.name for candidate in candidates])
@@ -151,7 +151,7 @@ def _measure(
 
 
 def _warn_if_busy() -> None:
-    from nanosam_cli.core.machine import read_load, usable_cores
+    from nanosam_cli.core.system.machine import read_load, usable_cores
 
     load, cores = read_load(()), usable_cores()
     if load.busy(cores):
@@ -162,8 +162,8 @@ def _warn_if_busy() -> None:
 
 
 def _save(run: Run, target: Path | None, force: bool) -> None:
-    from nanosam_cli.core.benchmark_report import run_text
-    from nanosam_cli.core.files import write_text
+    from nanosam_cli.core.benchmark.report import run_text
+    from nanosam_cli.core.system.files import write_text
 
     if target:
         write_text(target, run_text(run), force)
@@ -171,7 +171,7 @@ def _save(run: Run, target: Path | None, force: bool) -> None:
 
 
 def _report(run: Run, markdown: bool, json: bool) -> None:
-    from nanosam_cli.core.benchmark_report import caption, run_record
+    from nanosam_cli.core.benchmark.report import caption, run_record
 
     if json:
         console.json_line(run_record(run))
@@ -181,7 +181,7 @@ def _report(run: Run, markdown: bool, json: bool) -> None:
 
 
 def _compare(files: list[Path], markdown: bool, json: bool) -> None:
-    from nanosam_cli.core.benchmark_report import compare
+    from nanosam_cli.core.benchmark.report import compare
 
     comparison = compare(files)
     for difference in comparison.differences:
@@ -194,7 +194,7 @@ def _compare(files: list[Path], markdown: bool, json: bool) -> None:
 
 
 def _table(models: tuple[ModelReport, ...], markdown: bool) -> None:
-    from nanosam_cli.core.benchmark_report import markdown_table, stage_table
+    from nanosam_cli.core.benchmark.report import markdown_table, stage_table
 
     if not markdown:
         console.table(*stage_table(models))

@@ -24,9 +24,9 @@ from nanosam_cli.options import (
 if TYPE_CHECKING:
     from nanosam_cli.core.engine.build import Settings
     from nanosam_cli.core.engine.plan import Asked, Job, Plan, Precision
-    from nanosam_cli.core.engine.target import Chosen
+    from nanosam_cli.core.engine.runtime import Chosen
+    from nanosam_cli.core.precision.ladder_step import Step
     from nanosam_cli.core.precision.proof import Thresholds
-    from nanosam_cli.core.precision.step import Step
 
 PRECISION, RUNTIME, PROOF = "Precision", "Runtime", "Proof"  # headings of the help
 
@@ -189,9 +189,9 @@ def build_engine(
         nanosam build-engine encoder.onnx decoder.onnx --fp16 --backend tensorrt-rtx -o engines/
     """
     from nanosam_cli.core.engine.plan import Asked, refuse_shared
+    from nanosam_cli.core.engine.runtime import choose
     from nanosam_cli.core.engine.shapes import Shapes
-    from nanosam_cli.core.engine.sidecar import unless_default
-    from nanosam_cli.core.engine.target import choose
+    from nanosam_cli.core.inference.sidecar import unless_default
     from nanosam_cli.core.precision.proof import Thresholds
 
     thresholds = Thresholds(mean_iou, worst_iou)
@@ -243,7 +243,7 @@ def _plans(
     models: list[str], chosen: Chosen, asked: Asked, model: str | None, originals: dict[str, Path | None]
 ) -> list[Plan]:
     from nanosam_cli.core.engine.plan import plan_files, plan_model
-    from nanosam_cli.core.zoo import DEFAULT_MODEL
+    from nanosam_cli.core.zoo.models import DEFAULT_MODEL
 
     files = [Path(name) for name in models if Path(name).suffix.lower() == ".onnx"]
     given = {part: path for part, path in originals.items() if path is not None}

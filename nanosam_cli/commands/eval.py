@@ -31,11 +31,11 @@ from nanosam_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.evaluation_plan import Plan
-    from nanosam_cli.core.evaluation_run import EvaluationRun
-    from nanosam_cli.core.results import Results
-    from nanosam_cli.core.tracking.clips import Clip
-    from nanosam_cli.core.tracking.davis_run import ClipScore
+    from nanosam_cli.core.datasets.clips import Clip
+    from nanosam_cli.core.evaluation.davis_run import ClipScore
+    from nanosam_cli.core.evaluation.plan import Plan
+    from nanosam_cli.core.evaluation.results import Results
+    from nanosam_cli.core.evaluation.run import EvaluationRun
 
 DATA = "Data"  # heading of the help
 
@@ -185,14 +185,14 @@ def coco(
 
         nanosam eval coco --resume --shard 2/4
     """
-    from nanosam_cli.core.annotated_prompts import Prompting
-    from nanosam_cli.core.coco import read_annotations
-    from nanosam_cli.core.dataset_files import PhotoFiles, find_data
-    from nanosam_cli.core.evaluation_plan import Choice, plan_evaluation
-    from nanosam_cli.core.evaluation_run import start_run
-    from nanosam_cli.core.protocols import PROTOCOLS
-    from nanosam_cli.core.segmenters import BASELINES, open_segmenter
-    from nanosam_cli.core.zoo import check_model
+    from nanosam_cli.core.datasets.coco import read_annotations
+    from nanosam_cli.core.datasets.photo_files import PhotoFiles, find_data
+    from nanosam_cli.core.evaluation.plan import Choice, plan_evaluation
+    from nanosam_cli.core.evaluation.prompting import Prompting
+    from nanosam_cli.core.evaluation.protocols import PROTOCOLS
+    from nanosam_cli.core.evaluation.run import start_run
+    from nanosam_cli.core.evaluation.segmenters import BASELINES, open_segmenter
+    from nanosam_cli.core.zoo.models import check_model
 
     check_model(model, BASELINES)  # before data is looked for: a wrong word is mended sooner than a missing file
     kind, part = prompt or PromptKind(True, 0), shard or Shard(1, 1)
@@ -283,10 +283,10 @@ def davis(
 
         nanosam eval davis DAVIS/ --split val --prompt box --sheets sheets/
     """
-    from nanosam_cli.core.tracking.clips import find_clips
-    from nanosam_cli.core.tracking.davis_run import Places, check_clips, score_clip
-    from nanosam_cli.core.tracking.followers import COPY, open_follower
-    from nanosam_cli.core.zoo import check_model
+    from nanosam_cli.core.datasets.clips import find_clips
+    from nanosam_cli.core.evaluation.davis_run import Places, check_clips, score_clip
+    from nanosam_cli.core.evaluation.followers import COPY, open_follower
+    from nanosam_cli.core.zoo.models import check_model
 
     check_model(model, [COPY])
     clips = find_clips(folder, clip or [], split)
@@ -319,7 +319,7 @@ def davis(
 
 
 def _report_davis(scores: Sequence[ClipScore], name: str, prompt: FirstPrompt, json: bool) -> None:
-    from nanosam_cli.core.tracking.davis_run import DavisScore
+    from nanosam_cli.core.evaluation.davis_run import DavisScore
 
     result = DavisScore(scores)
     if json:
@@ -355,8 +355,8 @@ def _report_plan(plan: Plan, allow_missing: bool) -> None:
 
 
 def _report(run: EvaluationRun, results: Results, json: bool) -> None:
-    from nanosam_cli.core.metrics import group_rows, summarise
-    from nanosam_cli.core.protocols import PROTOCOLS
+    from nanosam_cli.core.evaluation.metrics import group_rows, summarise
+    from nanosam_cli.core.evaluation.protocols import PROTOCOLS
 
     settings, counts = results.settings, results.meta["counts"]
     for path, error in run.failed:

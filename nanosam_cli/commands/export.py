@@ -13,7 +13,7 @@ from nanosam_cli.core.errors import MissingExtraError, UsageError
 from nanosam_cli.options import ForceOption, JsonOption, QuietOption, VerboseOption
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.export import Exported
+    from nanosam_cli.core.export.export import Exported
 
 SHAPES = "Shapes and precision"  # heading of the help
 TEACHER = "mobile-sam"
@@ -93,9 +93,9 @@ def export(
         nanosam export all mobile-sam --single-file --precision fp16
     """
     try:
-        from nanosam_cli.core.export import export_model
-        from nanosam_cli.core.export_parts import ExportOptions
-        from nanosam_cli.core.export_source import find_checkpoint
+        from nanosam_cli.core.export.export import export_model
+        from nanosam_cli.core.export.parts import ExportOptions
+        from nanosam_cli.core.export.source import find_checkpoint
     except ModuleNotFoundError as error:
         raise MissingExtraError("export", "train", str(error.name)) from error
 

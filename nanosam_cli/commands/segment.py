@@ -59,8 +59,8 @@ from nanosam_cli.prompt_options import (
 )
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.job import Job
-    from nanosam_cli.core.photo_result import PhotoResult, Tally
+    from nanosam_cli.core.segmentation.job import Job
+    from nanosam_cli.core.segmentation.result import PhotoResult, Tally
 
 
 class Format(str, Enum):
@@ -191,14 +191,14 @@ def segment(
 
         nanosam segment photo.jpg --pose auto --part shirt
     """
-    from nanosam_cli.core.asked import Asked
-    from nanosam_cli.core.find_photos import STDIN, find_photos
-    from nanosam_cli.core.job import make_job
     from nanosam_cli.core.loading.load import load_predictor
+    from nanosam_cli.core.media.find_photos import STDIN, find_photos
     from nanosam_cli.core.messages import some
-    from nanosam_cli.core.outputs import plan_outputs
-    from nanosam_cli.core.photo_result import Tally
-    from nanosam_cli.core.segmenting import Reading, check_reading, run_settings, segment_photo
+    from nanosam_cli.core.prompting.asked import Asked
+    from nanosam_cli.core.segmentation.job import make_job
+    from nanosam_cli.core.segmentation.outputs import plan_outputs
+    from nanosam_cli.core.segmentation.result import Tally
+    from nanosam_cli.core.segmentation.segment_photo import Reading, check_reading, run_settings, segment_photo
 
     asked = Asked(
         boxes=box or [],

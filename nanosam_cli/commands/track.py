@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nanosam_cli import console
-from nanosam_cli.core.moment import Moment, parse_moment
+from nanosam_cli.core.media.video_time import Moment, parse_moment
 from nanosam_cli.options import (
     OUTPUT,
     PROMPT,
@@ -149,23 +149,23 @@ def track(
 
         nanosam track 0 --show
     """
-    from nanosam_cli.core.asked import Asked
     from nanosam_cli.core.errors import UsageError
     from nanosam_cli.core.loading.load import load_predictor
-    from nanosam_cli.core.request import make_request
+    from nanosam_cli.core.media.frame_range import BEGINNING, Part
+    from nanosam_cli.core.media.video import open_video
+    from nanosam_cli.core.prompting.asked import Asked
+    from nanosam_cli.core.prompting.request import make_request
     from nanosam_cli.core.tracking.outputs import SURVIVED, TrackOutputs, plan_track
     from nanosam_cli.core.tracking.people import follow_people
-    from nanosam_cli.core.tracking.prompts import (
+    from nanosam_cli.core.tracking.run import TrackingRun
+    from nanosam_cli.core.tracking.timed_requests import (
         TimedRequest,
         check_asked,
         read_timed_requests,
         some_moments,
         split_early,
     )
-    from nanosam_cli.core.tracking.run import TrackingRun
     from nanosam_cli.core.tracking.window import Window
-    from nanosam_cli.core.video import open_video
-    from nanosam_cli.core.video_part import BEGINNING, Part
 
     asked = Asked(
         boxes=box or [],
@@ -232,7 +232,7 @@ def track(
 
 def _report(run: TrackingRun, plan: TrackPlan, people: FollowedPeople | None, json: bool) -> None:
     """What was done, after Ctrl-C too."""
-    from nanosam_cli.core.tracking.prompts import some_moments
+    from nanosam_cli.core.tracking.timed_requests import some_moments
 
     if run.waiting and run.summary.frames:  # none at all is another fault, told where it is found
         console.warn(f"the frames ended before these prompts: {some_moments(run.waiting)}")

@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 
 from nanosam_cli.commands.segment import Format
-from nanosam_cli.core import outputs
-from nanosam_cli.core.formats import rle_to_mask
-from nanosam_cli.core.predictor import Predictor
+from nanosam_cli.core.inference.predictor import Predictor
+from nanosam_cli.core.media.mask_codes import rle_to_mask
+from nanosam_cli.core.segmentation import outputs
 from tests.command_line import Ran, run_nanosam
 
 Run = Callable[..., Ran]

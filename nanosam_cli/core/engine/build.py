@@ -14,22 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.backends.onnxruntime import OnnxSession, open_file
-from nanosam_cli.core.contract import encoder_image_size
 from nanosam_cli.core.engine.calibration import calibration_tensors
+from nanosam_cli.core.engine.candidates import trials
 from nanosam_cli.core.engine.compile import Compiled, compile_step
 from nanosam_cli.core.engine.plan import Job, Plan
-from nanosam_cli.core.engine.sidecar import SideCar, Status, Target, sidecar_path
 from nanosam_cli.core.engine.tensorrt import BuildSettings
-from nanosam_cli.core.engine.trials import trials
 from nanosam_cli.core.errors import ModelError
-from nanosam_cli.core.files import atomic_write, check_writable, file_sha256, write_text
-from nanosam_cli.core.onnx_graph import external_files
+from nanosam_cli.core.graphs.graph import external_files
+from nanosam_cli.core.inference.backends.onnxruntime import OnnxSession, open_file
+from nanosam_cli.core.inference.contract import encoder_image_size
+from nanosam_cli.core.inference.session import open_session
+from nanosam_cli.core.inference.sidecar import SideCar, Status, Target, sidecar_path
+from nanosam_cli.core.precision.ladder_step import Step
 from nanosam_cli.core.precision.photos import ProofPhoto
 from nanosam_cli.core.precision.proof import Method, Proof, Thresholds
 from nanosam_cli.core.precision.prover import Prover
-from nanosam_cli.core.precision.step import Step
-from nanosam_cli.core.session import open_session
+from nanosam_cli.core.system.files import atomic_write, check_writable, file_sha256, write_text
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.version import __version__
 

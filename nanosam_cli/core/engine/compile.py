@@ -13,10 +13,10 @@ import onnx
 from onnx import TensorProto
 
 from nanosam_cli.core.engine.plan import Job
-from nanosam_cli.core.engine.sidecar import Flavour
 from nanosam_cli.core.engine.tensorrt import BuildSettings, build
 from nanosam_cli.core.errors import BackendError
-from nanosam_cli.core.precision.step import Step
+from nanosam_cli.core.inference.sidecar import Flavour
+from nanosam_cli.core.precision.ladder_step import Step
 
 # the types of layers by which an engine is recognised, the rarest first
 _SIGNS: Mapping[str, str] = {"int8": "int8", "float16": "fp16", "bfloat16": "bf16"}

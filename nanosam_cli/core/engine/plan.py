@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.contract import INPUTS, check_part, encoder_image_size, part_of
-from nanosam_cli.core.engine.choice import engine_folder, engine_name
+from nanosam_cli.core.engine.runtime import Chosen, half_pays
 from nanosam_cli.core.engine.shapes import EncoderShape, Shapes, profile
-from nanosam_cli.core.engine.sidecar import (
+from nanosam_cli.core.errors import ModelError, OutputError, UsageError
+from nanosam_cli.core.inference.contract import INPUTS, check_part, encoder_image_size, part_of
+from nanosam_cli.core.inference.session import open_session
+from nanosam_cli.core.inference.sidecar import (
     Flavour,
     Options,
     ShapeRange,
@@ -23,13 +25,11 @@ from nanosam_cli.core.engine.sidecar import (
     sidecar_path,
     unless_default,
 )
-from nanosam_cli.core.engine.target import Chosen, half_pays
-from nanosam_cli.core.errors import ModelError, OutputError, UsageError
-from nanosam_cli.core.files import check_writable
+from nanosam_cli.core.loading.engines import engine_folder, engine_name
 from nanosam_cli.core.loading.part_files import part_file
-from nanosam_cli.core.session import open_session
+from nanosam_cli.core.system.files import check_writable
 from nanosam_cli.core.types import DECODER, ENCODER
-from nanosam_cli.core.zoo import DEFAULT_MODEL, ModelSpec, find_model
+from nanosam_cli.core.zoo.models import DEFAULT_MODEL, ModelSpec, find_model
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")

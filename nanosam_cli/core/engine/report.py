@@ -8,7 +8,7 @@ from typing import Any
 
 from nanosam_cli.core.engine.build import Engine
 from nanosam_cli.core.engine.plan import Job, Plan
-from nanosam_cli.core.precision.step import Step
+from nanosam_cli.core.precision.ladder_step import Step
 
 SCHEMA_VERSION = 1
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nanosam_cli.core.contract import INPUTS
-from nanosam_cli.core.engine.sidecar import Shape, ShapeRange
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.session import TensorInfo
+from nanosam_cli.core.inference.contract import INPUTS
+from nanosam_cli.core.inference.session import TensorInfo
+from nanosam_cli.core.inference.sidecar import Shape, ShapeRange
 from nanosam_cli.core.types import DECODER, ENCODER
 
 Sides = tuple[int, int, int]  # min, opt, max

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from nanosam_cli.core.engine.choice import model_paths
 from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.inference.predictor import Predictor
+from nanosam_cli.core.inference.session import open_session
+from nanosam_cli.core.loading.engines import model_paths
 from nanosam_cli.core.loading.part_files import part_file
 from nanosam_cli.core.messages import Note
-from nanosam_cli.core.predictor import Predictor
-from nanosam_cli.core.session import open_session
 from nanosam_cli.core.types import DECODER, ENCODER
-from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model
+from nanosam_cli.core.zoo.models import DEFAULT_MODEL, find_model
 
 
 def load_predictor(

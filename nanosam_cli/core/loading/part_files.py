@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nanosam_cli.core.cached_export import export_into_cache
 from nanosam_cli.core.errors import ModelError
+from nanosam_cli.core.loading.cached_export import export_into_cache
 from nanosam_cli.core.messages import Note
 from nanosam_cli.core.types import DECODER, ENCODER
-from nanosam_cli.core.zoo import CHECKPOINT, MODELS, ModelSpec, file_path
+from nanosam_cli.core.zoo.models import CHECKPOINT, MODELS, ModelSpec, file_path
 
 
 def part_file(spec: ModelSpec, part: str, note: Note = lambda _: None) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.files import write_bytes
+from nanosam_cli.core.system.files import write_bytes
 
 AVERAGE = "ema."  # before the names of the moving average's tensors
 

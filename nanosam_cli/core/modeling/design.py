@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from nanosam_cli.core.training.sections import OneOf, Range
+from nanosam_cli.core.schema import OneOf, Range
 
 TEACHERS_DECODER = "teacher"
 

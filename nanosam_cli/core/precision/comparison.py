@@ -13,9 +13,9 @@ from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 from polygraphy.comparator import Comparator, CosineSimilarityCompareFunc, RunResults, SimpleCompareFunc
 
-from nanosam_cli.core.polygraphy_log import polygraphy_errors
+from nanosam_cli.core.inference.session import Session, Tensor, host
+from nanosam_cli.core.precision.polygraphy_log import polygraphy_errors
 from nanosam_cli.core.precision.proof import OutputError
-from nanosam_cli.core.session import Session, Tensor, host
 
 Feeds: TypeAlias = Mapping[str, Tensor]
 Outputs: TypeAlias = Mapping[str, NDArray[Any]]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.image import list_images, read_image
+from nanosam_cli.core.media.image import list_images, read_image
 from nanosam_cli.core.paths import resource
 from nanosam_cli.core.types import Prompt
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.frame import Frame
+from nanosam_cli.core.inference.session import host
 from nanosam_cli.core.masks import Mask, Window
-from nanosam_cli.core.session import host
 from nanosam_cli.core.types import ImageEmbedding
 
 Array = NDArray[np.float32]

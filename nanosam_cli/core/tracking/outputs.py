@@ -14,12 +14,12 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
-from nanosam_cli.core.files import atomic_write, check_writable
-from nanosam_cli.core.image import write_png
-from nanosam_cli.core.render import PALETTE, label_map, object_colour, overlay
+from nanosam_cli.core.media.image import write_png
+from nanosam_cli.core.media.render import PALETTE, label_map, object_colour, overlay
+from nanosam_cli.core.media.video import Video, VideoWriter, find_encoder
+from nanosam_cli.core.system.files import atomic_write, check_writable
 from nanosam_cli.core.tracking.run import Image, TrackedFrame
 from nanosam_cli.core.tracking.target import State
-from nanosam_cli.core.video import Video, VideoWriter, find_encoder
 
 # what a video ends at and plays up to: Ctrl-C, a source that is cut off, a prompt that cannot be followed, `| head`
 SURVIVED = (KeyboardInterrupt, InputError, UsageError, BrokenPipeError)

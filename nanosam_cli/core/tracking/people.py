@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nanosam_cli.core.asked import Asked
-from nanosam_cli.core.job import pose_choice
+from nanosam_cli.core.media.video_time import Moment
 from nanosam_cli.core.messages import some
-from nanosam_cli.core.moment import Moment
-from nanosam_cli.core.people import Person
-from nanosam_cli.core.photo_names import ByPhoto
-from nanosam_cli.core.pose import AUTO, PoseChoice, SeenPeople, pose_request
-from nanosam_cli.core.pose_files import read_poses
-from nanosam_cli.core.tracking.prompts import TimedRequest
+from nanosam_cli.core.prompting.asked import Asked
+from nanosam_cli.core.prompting.by_photo import ByPhoto
+from nanosam_cli.core.prompting.people import Person
+from nanosam_cli.core.prompting.pose import AUTO, PoseChoice, SeenPeople, pose_request
+from nanosam_cli.core.prompting.pose_files import read_poses
+from nanosam_cli.core.segmentation.job import pose_choice
+from nanosam_cli.core.tracking.timed_requests import TimedRequest
 
 if TYPE_CHECKING:
+    from nanosam_cli.core.media.video import VideoFrame
     from nanosam_cli.core.tracking.tracker import Tracked
-    from nanosam_cli.core.video import VideoFrame
 
 PAUSE = 5  # frames from one look for somebody who is lost to the next, where a look takes time
 

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from nanosam_cli.core.errors import InputError, NanosamError
-from nanosam_cli.core.formats import mask_to_rle
+from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.masks import Mask
-from nanosam_cli.core.predictor import Predictor
+from nanosam_cli.core.media.mask_codes import mask_to_rle
+from nanosam_cli.core.media.video import VideoFrame
 from nanosam_cli.core.timing import Stopwatch, Timings
 from nanosam_cli.core.tracking.people import FollowedPeople
-from nanosam_cli.core.tracking.prompts import TimedRequest
 from nanosam_cli.core.tracking.target import State
+from nanosam_cli.core.tracking.timed_requests import TimedRequest
 from nanosam_cli.core.tracking.tracker import Tracked, Tracker
 from nanosam_cli.core.types import ImageEmbedding, Prompt
-from nanosam_cli.core.video import VideoFrame
 
 SCHEMA_VERSION = 1
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.predictor import Predictor
+from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.timing import Timings
 from nanosam_cli.core.tracking.cells import Array, CellSpace, mask_box
-from nanosam_cli.core.tracking.one_thread import one_thread
+from nanosam_cli.core.tracking.single_thread_blas import one_thread
 from nanosam_cli.core.tracking.target import Answer, Proposal, State, Target, TrackerSettings
 from nanosam_cli.core.types import ImageEmbedding, Prompt, Segmentation
 

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nanosam_cli.core.files import write_bytes
 from nanosam_cli.core.modeling.checkpoint import AVERAGE, TrainingState, load_state, save_tensors
+from nanosam_cli.core.system.files import write_bytes
 
 
 def save_state(

@@ -22,21 +22,21 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from nanosam_cli.core import machine
 from nanosam_cli.core.errors import BackendError, NanosamError, OutputError, RecipeError
-from nanosam_cli.core.files import write_text
 from nanosam_cli.core.modeling.checkpoint import load_state, save_tensors
 from nanosam_cli.core.modeling.encoder import EMBEDDING_SIDE
 from nanosam_cli.core.modeling.imagenet import load_imagenet
 from nanosam_cli.core.modeling.model import PromptableModel
+from nanosam_cli.core.system import machine
+from nanosam_cli.core.system.files import write_text
 from nanosam_cli.core.training import outcome
 from nanosam_cli.core.training.checkpoint import keep_numbered, restore, save_state
-from nanosam_cli.core.training.datasets import Batch, MicroBatches, ResumableSteps, TrainingCrops
+from nanosam_cli.core.training.data.datasets import Batch, MicroBatches, ResumableSteps, TrainingCrops
+from nanosam_cli.core.training.data.image_folder import Unreadable
+from nanosam_cli.core.training.data.resident import ResidentPhotos
 from nanosam_cli.core.training.distributed import Ranks, join, was_restarted
-from nanosam_cli.core.training.image_folder import Unreadable
 from nanosam_cli.core.training.interruption import Interruption
 from nanosam_cli.core.training.recipe import OptimiserSection, Recipe, differences
-from nanosam_cli.core.training.resident import ResidentPhotos
 from nanosam_cli.core.training.run_log import (
     EvaluationReport,
     Event,
@@ -47,10 +47,10 @@ from nanosam_cli.core.training.run_log import (
     Stopwatch,
     read_evaluations,
 )
-from nanosam_cli.core.training.step import Learned, TrainingStep, freeze, train_mode
-from nanosam_cli.core.training.teacher import Teacher, load_weights, open_teacher
-from nanosam_cli.core.training.teaching import fill_cache
+from nanosam_cli.core.training.teaching.fill_cache import fill_cache
+from nanosam_cli.core.training.teaching.teacher import Teacher, load_weights, open_teacher
 from nanosam_cli.core.training.tensorboard import TensorBoard
+from nanosam_cli.core.training.training_step import Learned, TrainingStep, freeze, train_mode
 from nanosam_cli.core.types import DECODER, ENCODER
 
 CHECKPOINT, BEST = "last.safetensors", "best.safetensors"

@@ -13,28 +13,28 @@ import numpy as np
 import torch
 from torch import nn
 
-from nanosam_cli.core.backends.torch import TorchSession
-from nanosam_cli.core.coco import AnnotatedPhoto, read_coco
-from nanosam_cli.core.contact_sheet import Entry, draw_sheet
-from nanosam_cli.core.dataset_files import PhotoFiles
-from nanosam_cli.core.evaluation import evaluate, evaluate_boxes
-from nanosam_cli.core.export import Exported, export_model
-from nanosam_cli.core.export_parts import ALL
-from nanosam_cli.core.export_source import load_source
-from nanosam_cli.core.formats import mask_to_rle
-from nanosam_cli.core.image import write_png
-from nanosam_cli.core.metrics import mean_iou_by_size
+from nanosam_cli.core.datasets.coco import AnnotatedPhoto, read_coco
+from nanosam_cli.core.datasets.photo_files import PhotoFiles
+from nanosam_cli.core.evaluation.contact_sheet import Entry, draw_sheet
+from nanosam_cli.core.evaluation.loop import evaluate, evaluate_boxes
+from nanosam_cli.core.evaluation.metrics import mean_iou_by_size
+from nanosam_cli.core.evaluation.protocols import PROTOCOLS, select_objects
+from nanosam_cli.core.evaluation.results import ObjectResult
+from nanosam_cli.core.evaluation.segmenters import ModelSegmenter, ScoredMask
+from nanosam_cli.core.export.export import Exported, export_model
+from nanosam_cli.core.export.parts import ALL
+from nanosam_cli.core.export.source import load_source
+from nanosam_cli.core.inference.backends.torch import TorchSession
+from nanosam_cli.core.inference.predictor import Predictor
+from nanosam_cli.core.inference.session import Session
+from nanosam_cli.core.media.image import write_png
+from nanosam_cli.core.media.mask_codes import mask_to_rle
 from nanosam_cli.core.modeling.model import PromptableModel
-from nanosam_cli.core.predictor import Predictor
-from nanosam_cli.core.protocols import PROTOCOLS, select_objects
-from nanosam_cli.core.results import ObjectResult
-from nanosam_cli.core.segmenters import ModelSegmenter, ScoredMask
-from nanosam_cli.core.session import Session
 from nanosam_cli.core.training.checkpoint import save_weights
-from nanosam_cli.core.training.datasets import TrainingCrops, photo_folder
+from nanosam_cli.core.training.data.datasets import TrainingCrops, photo_folder
 from nanosam_cli.core.training.recipe import Recipe
 from nanosam_cli.core.training.run_log import Note
-from nanosam_cli.core.training.teacher import Teacher
+from nanosam_cli.core.training.teaching.teacher import Teacher
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.version import __version__
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, RecipeError, UsageError
 from nanosam_cli.core.modeling.design import TEACHERS_DECODER, ModelSection
-from nanosam_cli.core.training.sections import Amount, Count, OneOf, Range, Share, Whole, build, without_none
+from nanosam_cli.core.schema import Amount, Count, OneOf, Range, Share, Whole, build, without_none
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanosam_cli.core.files import atomic_write, write_text
+from nanosam_cli.core.system.files import atomic_write, write_text
 
 LOG = "log.csv"
 EVALUATIONS = "evaluation.jsonl"

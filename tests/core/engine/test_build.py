@@ -23,14 +23,14 @@ from nanosam_cli.core.engine import tensorrt as builder
 from nanosam_cli.core.engine.build import Engine, Settings, build, check_timing_cache, timing_cache
 from nanosam_cli.core.engine.compile import Compiled
 from nanosam_cli.core.engine.plan import Asked, Plan, plan_files
+from nanosam_cli.core.engine.runtime import Chosen, choose
 from nanosam_cli.core.engine.shapes import Shapes
-from nanosam_cli.core.engine.sidecar import ShapeRange, Target, read_sidecar, sidecar_path
-from nanosam_cli.core.engine.target import Chosen, choose
 from nanosam_cli.core.engine.tensorrt import BuildSettings
 from nanosam_cli.core.errors import BackendError, ModelError, OutputError
+from nanosam_cli.core.inference.sidecar import ShapeRange, Target, read_sidecar, sidecar_path
 from nanosam_cli.core.loading.load import load_predictor
-from nanosam_cli.core.polygraphy_log import polygraphy_errors
 from nanosam_cli.core.precision.photos import ProofPhoto
+from nanosam_cli.core.precision.polygraphy_log import polygraphy_errors
 from nanosam_cli.core.precision.proof import Thresholds
 from nanosam_cli.core.types import Prompt
 from tests.command_line import run_nanosam
@@ -116,7 +116,7 @@ def test_tensorrt_rtx_builds_what_it_says(own_files: tuple[Path, Path], tmp_path
 @needs_rtx
 def test_half_engines_of_real_weights_are_smaller(tmp_path: Path) -> None:
     from nanosam_cli.core.loading.part_files import model_files
-    from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model
+    from nanosam_cli.core.zoo.models import DEFAULT_MODEL, find_model
 
     encoder, _ = model_files(find_model(DEFAULT_MODEL))
     unproved = replace(SETTINGS, prove=False)
@@ -341,7 +341,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 import nanosam_cli.core.engine.build as build_module
-from nanosam_cli.core.engine.{module} import {name} as original
+from nanosam_cli.core.{module} import {name} as original
 def killed(*arguments, **options):
     {before}
     os.kill(os.getpid(), signal.SIGKILL)
@@ -361,9 +361,9 @@ def test_kill_in_the_middle_leaves_no_half_engine(own_files: tuple[Path, Path], 
     out = tmp_path / "out"
     line = ["build-engine", str(own_files[0]), "--fp32", "--backend", "onnxruntime", "-o", str(out)]
     arguments = [*line, "--validate", str(photos)]
-    fields = {"module": "compile", "name": "compile_step", "before": "original(*arguments, **options)"}
+    fields = {"module": "engine.compile", "name": "compile_step", "before": "original(*arguments, **options)"}
     if moment == "write":
-        fields = {"module": "sidecar", "name": "sidecar_path", "before": "Path(original(*arguments)).touch()"}
+        fields = {"module": "inference.sidecar", "name": "sidecar_path", "before": "Path(original(*arguments)).touch()"}
     program = _KILLED.format(arguments=arguments, **fields)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from nanosam_cli.core.engine.shapes import EncoderShape, Shapes, profile
-from nanosam_cli.core.engine.sidecar import Shape
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.session import TensorInfo
+from nanosam_cli.core.inference.session import TensorInfo
+from nanosam_cli.core.inference.sidecar import Shape
 
 DECODER = [
     TensorInfo("image_embeddings", (1, 256, 64, 64), "float32"),

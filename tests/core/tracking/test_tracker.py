@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from nanosam_cli import Predictor, Prompt, Tracker, load_predictor
 from nanosam_cli.core.errors import InputError, NanosamError, UsageError
-from nanosam_cli.core.prompts import mask_to_logits
-from nanosam_cli.core.tracking.davis import region_similarity
+from nanosam_cli.core.evaluation.davis_measures import region_similarity
+from nanosam_cli.core.inference.decoder_inputs import mask_to_logits
 from nanosam_cli.core.tracking.target import State
 from nanosam_cli.core.tracking.tracker import Tracked, _exclusive
 from tests.fake_models import Recorder

@@ -13,9 +13,9 @@ import pytest
 
 from nanosam_cli import load_predictor
 from nanosam_cli.core.errors import BackendError
+from nanosam_cli.core.media.video import VideoFrame
 from nanosam_cli.core.tracking.run import TrackingRun
 from nanosam_cli.core.tracking.window import Window
-from nanosam_cli.core.video import VideoFrame
 from tests.video_data import picture
 
 

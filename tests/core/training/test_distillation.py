@@ -13,16 +13,16 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 
 import torch
 
-from nanosam_cli.core import machine
 from nanosam_cli.core.errors import BackendError, InputError, NanosamError, OutputError, RecipeError
 from nanosam_cli.core.modeling.checkpoint import load_state
+from nanosam_cli.core.system import machine
 from nanosam_cli.core.training import distillation
-from nanosam_cli.core.training.datasets import TrainingCrops
+from nanosam_cli.core.training.data.datasets import TrainingCrops
 from nanosam_cli.core.training.distillation import learning_rate, train
 from nanosam_cli.core.training.distributed import Ranks
 from nanosam_cli.core.training.recipe import load_recipe
 from nanosam_cli.core.training.run_log import EvaluationReport, Event, Note, StepReport
-from nanosam_cli.core.training.step import Learned, TrainingStep
+from nanosam_cli.core.training.training_step import Learned, TrainingStep
 from tests.training_data import save_shapes, tiny_recipe
 
 

@@ -17,16 +17,16 @@ import torch
 from PIL import Image
 
 from nanosam_cli.core.errors import BackendError, InputError, OutputError
-from nanosam_cli.core.export import export_model
+from nanosam_cli.core.export.export import export_model
 from nanosam_cli.core.modeling.checkpoint import load_state
 from nanosam_cli.core.training import distillation
-from nanosam_cli.core.training.datasets import TrainingCrops
+from nanosam_cli.core.training.data.datasets import TrainingCrops
 from nanosam_cli.core.training.distillation import train
 from nanosam_cli.core.training.distributed import Ranks
 from nanosam_cli.core.training.recipe import Recipe
 from nanosam_cli.core.training.run_log import Event, Note, read_steps
-from nanosam_cli.core.training.step import TrainingStep
-from nanosam_cli.core.training.teacher import open_teacher
+from nanosam_cli.core.training.teaching.teacher import open_teacher
+from nanosam_cli.core.training.training_step import TrainingStep
 from tests.fake_models import save_decoder, save_encoder
 from tests.training_data import save_shapes, teacher, tiny_recipe
 
