@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -48,7 +50,7 @@ HOMES = {
     "typer": ("app", "options", "prompt_options", "commands"),
 }
 
-# layer -> layers of this package that it may import; what is in no row is a module of its own beside them
+# layer -> layers of this package that it may import
 LAYERS = {
     "app": {"app", "commands", "core", "options", "console", "version"},
     "commands": {"commands", "core", "options", "prompt_options", "console"},
@@ -58,6 +60,21 @@ LAYERS = {
     "core": {"core", "version"},
     "version": set(),
 }
+
+# the rooms of core on their floors, from the ground up: a file imports its own room and lower floors alone
+FLOORS = (
+    ("",),  # the files of core itself
+    ("system", "graphs"),
+    ("media", "modeling", "zoo"),
+    ("inference", "datasets"),
+    ("prompting", "precision"),
+    ("export", "segmentation", "tracking"),
+    ("loading",),
+    ("doctor", "engine", "evaluation"),
+    ("benchmark", "training"),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+FULLEST = 20  # Python files in a folder of core
 
 
 def name_of(path: Path) -> str:
@@ -92,6 +109,37 @@ def test_imports_run_one_way(path: Path) -> None:
     layer = name_of(path).split(".")[0]
     used = {name.split(".")[1] for name in imports(path) if name.startswith("nanosam_cli.")}
     assert used <= LAYERS[layer]
+
+
+def room_of(module: str) -> str:
+    """`core.media.image` -> `media`; the files of core itself are in the room without a name."""
+    parts = module.split(".")[1:]
+    return parts[0] if parts and (PACKAGE / "core" / parts[0]).is_dir() else ""
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if name_of(p).startswith("core.")], ids=name_of)
+def test_rooms_stand_on_lower_floors(path: Path) -> None:
+    """Imports inside functions count too."""
+    room = room_of(name_of(path))
+    used = {room_of(name.split(".", 1)[1]) for name in imports(path) if name.startswith("nanosam_cli.core.")}
+    assert not {other for other in used if other != room and FLOOR_OF[other] >= FLOOR_OF[room]}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    modules = {name_of(path) for path in SOURCES}
+    arrows = {
+        name_of(path): {
+            own if own in modules else own.rpartition(".")[0]
+            for own in (name.removeprefix("nanosam_cli.") for name in imports(path) if name.startswith("nanosam_cli."))
+        }
+        for path in SOURCES
+    }
+    TopologicalSorter(arrows).prepare()  # CycleError names the circle
+
+
+def test_no_folder_is_full() -> None:
+    count = Counter(path.parent.relative_to(PACKAGE) for path in SOURCES if name_of(path).startswith("core"))
+    assert max(count.values()) <= FULLEST
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if name_of(p).startswith("commands")], ids=name_of)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from nanosam_cli.core.datasets.photo_files import find_data
-from nanosam_cli.core.zoo import catalogue, fetch
+from nanosam_cli.core.zoo import catalogue, fetch, models
 from nanosam_cli.core.zoo.models import MODELS
 from nanosam_cli.core.zoo.remote_file import RemoteFile
 from tests.command_line import run_nanosam

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.evaluation.davis_measures import VOID
 from nanosam_cli.core.media.video import list_frames
 
 Labels = NDArray[np.uint8]  # (H, W), 0 background, k object k, 255 void (see Truth)
 
 _LAYOUT = "expected DIR/<clip>/00000.jpg with 00000.png beside it, or JPEGImages/ and Annotations/ as in DAVIS"
 _LIST = "expected the names of clips, one a line"
+
+VOID = 255  # label of pixels that do not count
 
 
 @dataclass(frozen=True)

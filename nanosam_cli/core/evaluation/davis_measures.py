@@ -16,7 +16,6 @@ import numpy as np
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.masks import Mask, mask_iou
 
-VOID = 255  # label of pixels that do not count
 TOLERANCE = 0.008  # of the picture's diagonal: how far apart boundaries may run
 
 

@@ -14,15 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from nanosam_cli.core.datasets.clips import Clip, Labels, Truth
+from nanosam_cli.core.datasets.clips import VOID, Clip, Labels, Truth
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
-from nanosam_cli.core.evaluation.davis_measures import (
-    VOID,
-    boundary,
-    boundary_accuracy,
-    region_similarity,
-    scored_frames,
-)
+from nanosam_cli.core.evaluation.davis_measures import boundary, boundary_accuracy, region_similarity, scored_frames
 from nanosam_cli.core.evaluation.followers import Followed, Follower
 from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.media.image import read_image, write_png

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.prompting.body_parts import read_parts
+from nanosam_cli.core.prompting.pose import MIN_CONFIDENCE, PoseChoice
 from nanosam_cli.core.prompting.request import Box, Point
 from nanosam_cli.core.system.files import file_sha256
 
@@ -93,3 +95,9 @@ def _content(place: Path | str) -> str:
     """A file's SHA-256; the name itself of a folder, or of what is no file."""
     path = Path(place)
     return f"{path.name} sha256 {file_sha256(path)}" if path.is_file() else str(place)
+
+
+def pose_choice(asked: Asked) -> PoseChoice:
+    """The parts and people of the options beside --pose. See `read_parts` for what is refused."""
+    confidence = MIN_CONFIDENCE if asked.min_score is None else asked.min_score
+    return PoseChoice(read_parts(asked.parts, asked.part_table), asked.people, confidence)

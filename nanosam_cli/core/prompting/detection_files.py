@@ -18,8 +18,7 @@ from typing import Any
 from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.media.mask_codes import rle_box
 from nanosam_cli.core.prompting.by_photo import ByPhoto, file_name
-from nanosam_cli.core.prompting.detections import Detection
-from nanosam_cli.core.segmentation.label_formats import CLASS_NAMES
+from nanosam_cli.core.prompting.detections import CLASS_NAMES, Detection
 
 _KINDS = "COCO results, COCO annotations, YOLO text files and labelme files are read"
 _FAULTS = (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError)  # of a file's layout

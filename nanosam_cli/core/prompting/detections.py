@@ -16,6 +16,8 @@ from nanosam_cli.core.prompting.request import Request, Tag
 
 Array = NDArray[np.float64]
 
+CLASS_NAMES = "classes.txt"  # beside YOLO's rows: name k is that of class k, from 0
+
 
 @dataclass(frozen=True)
 class Detection:

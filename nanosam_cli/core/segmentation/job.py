@@ -11,12 +11,11 @@ from typing import TypeVar
 
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.messages import some
-from nanosam_cli.core.prompting.asked import GRID, Asked
-from nanosam_cli.core.prompting.body_parts import read_parts
+from nanosam_cli.core.prompting.asked import GRID, Asked, pose_choice
 from nanosam_cli.core.prompting.by_photo import ByPhoto
 from nanosam_cli.core.prompting.detection_files import read_detections
 from nanosam_cli.core.prompting.detections import Choice, PhotoDetections, known_classes
-from nanosam_cli.core.prompting.pose import AUTO, MIN_CONFIDENCE, PoseChoice, PosePrompt, SeenPeople
+from nanosam_cli.core.prompting.pose import AUTO, PosePrompt, SeenPeople
 from nanosam_cli.core.prompting.pose_files import read_poses
 from nanosam_cli.core.prompting.prompt_files import read_prompts
 from nanosam_cli.core.prompting.request import Request, Source, make_request
@@ -112,12 +111,6 @@ def _from_text(photos: Sequence[Path], asked: Asked) -> Job:
     choice = Choice(asked.min_score, nms=asked.nms, top_k=asked.top_k)
     source = TextPrompt(phrases, asked.text_model or DEFAULT_DETECTOR, choice)
     return Job(dict.fromkeys(photos, source), classes=dict(enumerate(phrases, 1)), model=source)
-
-
-def pose_choice(asked: Asked) -> PoseChoice:
-    """The parts and people of the options beside --pose. See `read_parts` for what is refused."""
-    confidence = MIN_CONFIDENCE if asked.min_score is None else asked.min_score
-    return PoseChoice(read_parts(asked.parts, asked.part_table), asked.people, confidence)
 
 
 def _from_pose(photos: Sequence[Path], asked: Asked) -> Job:

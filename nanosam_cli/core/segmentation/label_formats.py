@@ -13,7 +13,6 @@ import numpy as np
 from nanosam_cli.core.media.mask_codes import mask_to_polygons
 from nanosam_cli.core.segmentation.result import PhotoResult
 
-CLASS_NAMES = "classes.txt"  # beside YOLO's rows: name k is that of class k, from 0
 UNNAMED = "object"  # for what no other model gave a class
 
 _LABELME_VERSION = "5.5.0"  # whose layout is written

@@ -19,8 +19,9 @@ from nanosam_cli.core.media.image import write_png
 from nanosam_cli.core.media.mask_codes import mask_to_polygons, mask_to_rle
 from nanosam_cli.core.media.render import PALETTE, cutout, label_map, overlap, overlay, union
 from nanosam_cli.core.messages import some
+from nanosam_cli.core.prompting.detections import CLASS_NAMES
 from nanosam_cli.core.segmentation.coco_output import CocoFile, open_coco_file
-from nanosam_cli.core.segmentation.label_formats import CLASS_NAMES, class_names, labelme, yolo_segments
+from nanosam_cli.core.segmentation.label_formats import class_names, labelme, yolo_segments
 from nanosam_cli.core.segmentation.result import SCHEMA_VERSION, Image, PhotoResult
 from nanosam_cli.core.system.files import check_writable, write_text
 from nanosam_cli.core.system.journal import check_choice, check_free, journal_path

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.media.video_time import Moment
 from nanosam_cli.core.messages import some
-from nanosam_cli.core.prompting.asked import Asked
+from nanosam_cli.core.prompting.asked import Asked, pose_choice
 from nanosam_cli.core.prompting.by_photo import ByPhoto
 from nanosam_cli.core.prompting.people import Person
 from nanosam_cli.core.prompting.pose import AUTO, PoseChoice, SeenPeople, pose_request
 from nanosam_cli.core.prompting.pose_files import read_poses
-from nanosam_cli.core.segmentation.job import pose_choice
 from nanosam_cli.core.tracking.timed_requests import TimedRequest
 
 if TYPE_CHECKING:
