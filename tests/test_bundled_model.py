@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nanosam_cli.core.datasets.annotated_mask import Truth
+from nanosam_cli.core.datasets.annotated_mask import AnnotatedMask
 from nanosam_cli.core.datasets.coco import AnnotatedObject, AnnotatedPhoto, read_coco
 from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.loading.part_files import model_files
@@ -34,7 +34,7 @@ def iou_of(photo: AnnotatedPhoto, target: AnnotatedObject, *prompt: str) -> floa
     ran = run_nanosam("segment", photo.path, *prompt, "-o", "mask.png", "--force")
     assert ran.code == 0, ran.err
     with Image.open("mask.png") as mask:
-        return Truth.of(target).iou(np.asarray(mask) == 1)
+        return AnnotatedMask.of(target).iou(np.asarray(mask) == 1)
 
 
 def test_the_cat_through_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

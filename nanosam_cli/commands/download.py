@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nanosam_cli.core.zoo.catalogue import Entry
-    from nanosam_cli.core.zoo.fetch import Options
+    from nanosam_cli.core.zoo.fetch import FetchOptions
     from nanosam_cli.core.zoo.remote_file import RemoteFile
 
 WHAT, FROM = "What to do", "Where from"  # headings of the help
@@ -93,7 +93,7 @@ def download(
             _download(entry, asked, extract, json)
 
 
-def _download(entry: Entry, asked: Options, extract: bool, json: bool) -> None:
+def _download(entry: Entry, asked: FetchOptions, extract: bool, json: bool) -> None:
     from nanosam_cli.core.zoo.download import download, kept_bytes
 
     if entry.bundled:

@@ -26,7 +26,7 @@ class What(str, Enum):
     all = "all"
 
 
-class Precision(str, Enum):
+class ExportPrecision(str, Enum):
     fp32 = "fp32"
     fp16 = "fp16"
     fp16_weights = "fp16-weights"
@@ -46,13 +46,13 @@ def export(
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files.")] = Path(),
     precision: Annotated[
-        Precision,
+        ExportPrecision,
         typer.Option(
             "--precision",
             rich_help_panel=SHAPES,
             help="Of weights and values; float32 goes in and comes out. fp16-weights: in the file alone.",
         ),
-    ] = Precision.fp32,
+    ] = ExportPrecision.fp32,
     opset: Annotated[
         int,
         typer.Option("--opset", min=17, max=20, rich_help_panel=SHAPES, help="17 is read by the most runtimes."),

@@ -15,7 +15,7 @@ from nanosam_cli.options import OUTPUT, ForceOption, QuietOption, VerboseOption
 
 if TYPE_CHECKING:
     from nanosam_cli.core.evaluation.metrics import Rows
-    from nanosam_cli.core.evaluation.report import Report
+    from nanosam_cli.core.evaluation.report import MetricReport
     from nanosam_cli.core.evaluation.results import Results
 
 CHOICE = "Choice"  # heading of the help
@@ -206,7 +206,7 @@ def _matched(before: Sequence[Results], after: Sequence[Results]) -> list[Result
     return list(after)
 
 
-def _print(report: Report, json: bool, markdown: bool) -> None:
+def _print(report: MetricReport, json: bool, markdown: bool) -> None:
     if json:
         console.json_line(report.record)
     elif markdown:
@@ -225,7 +225,7 @@ def _draw_worst(
     images: Path | None,
     masks: Sequence[Path],
 ) -> None:
-    from nanosam_cli.core.evaluation.contact_sheet import draw_sheet, find_entries, open_data, read_masks
+    from nanosam_cli.core.evaluation.contact_sheet import draw_sheet, find_entries, open_data, read_predicted_masks
     from nanosam_cli.core.evaluation.metrics import worst
     from nanosam_cli.core.media.image import write_png
 
@@ -236,7 +236,7 @@ def _draw_worst(
         console.warn(f"no objects, so no picture: {output} is not written")
         return
     truth, files = open_data(results, annotations, images)
-    predicted = {name: mask for path in masks for name, mask in read_masks(path).items()}
+    predicted = {name: mask for path in masks for name, mask in read_predicted_masks(path).items()}
     if not predicted:
         console.info("no saved masks (`nanosam eval coco --save-masks`): the picture shows annotations and boxes alone")
     with files:

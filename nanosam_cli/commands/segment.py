@@ -194,13 +194,13 @@ def segment(
     from nanosam_cli.core.loading.load import load_predictor
     from nanosam_cli.core.media.find_photos import STDIN, find_photos
     from nanosam_cli.core.messages import some
-    from nanosam_cli.core.prompting.asked import Asked
+    from nanosam_cli.core.prompting.options import PromptOptions
     from nanosam_cli.core.segmentation.job import make_job
     from nanosam_cli.core.segmentation.outputs import plan_outputs
     from nanosam_cli.core.segmentation.result import Tally
-    from nanosam_cli.core.segmentation.segment_photo import Reading, check_reading, run_settings, segment_photo
+    from nanosam_cli.core.segmentation.segment_photo import MaskOptions, check_mask_options, run_settings, segment_photo
 
-    asked = Asked(
+    asked = PromptOptions(
         boxes=box or [],
         points=point or [],
         each_point=each_point,
@@ -227,8 +227,8 @@ def segment(
         batch=batch,
     )
     job = make_job(find_photos(images), asked)
-    reading = Reading(multimask, threshold, exclusive)
-    check_reading(job, reading)
+    reading = MaskOptions(multimask, threshold, exclusive)
+    check_mask_options(job, reading)
     _report_unmatched(job)
     photos = list(job.sources)
     outputs = plan_outputs(

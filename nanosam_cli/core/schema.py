@@ -42,14 +42,14 @@ Amount = Annotated[float, Range(0)]
 Share = Annotated[float, Range(0, 1)]
 
 
-def build(kind: Any, content: Any, where: str, faults: list[str]) -> Any:
+def read_value(kind: Any, content: Any, where: str, faults: list[str]) -> Any:
     """`content` as an instance of `kind`, or None with the faults noted."""
     kind = _without_none(kind) or kind
     if dataclasses.is_dataclass(kind):
         return _build_section(kind, content, where, faults)
     if typing.get_origin(kind) is Annotated:
         plain, rule = typing.get_args(kind)
-        value = build(plain, content, where, faults)
+        value = read_value(plain, content, where, faults)
         fault = None if value is None else rule.fault(value)
         if fault:
             faults.append(f"{where}: {fault}")
@@ -93,7 +93,7 @@ def _build_list(arguments: tuple[Any, ...], content: Any, where: str, faults: li
         faults.append(f"{where}: needs {len(arguments)} values, not {len(content)}")
         return None
     kinds = [arguments[0]] * len(content) if arguments[-1] is Ellipsis else arguments
-    return tuple(build(k, c, f"{where}[{i}]", faults) for i, (k, c) in enumerate(zip(kinds, content)))
+    return tuple(read_value(k, c, f"{where}[{i}]", faults) for i, (k, c) in enumerate(zip(kinds, content)))
 
 
 def _build_section(kind: Any, content: Any, where: str, faults: list[str]) -> Any:
@@ -109,7 +109,7 @@ def _build_section(kind: Any, content: Any, where: str, faults: list[str]) -> An
     values = {}
     for name, hint in hints.items():
         if name in content:
-            values[name] = build(hint, content[name], f"{prefix}{name}", faults)
+            values[name] = read_value(hint, content[name], f"{prefix}{name}", faults)
         elif _without_none(hint) is None:
             faults.append(f"{prefix}{name}: missing")
     return kind(**values) if len(faults) == before else None

@@ -16,19 +16,19 @@ from time import perf_counter
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nanosam_cli.core.benchmark.cold_start import ColdStart, cold_start
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.frame import SAM_MEAN, SAM_STD, Frame
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.inference.session import Session
-from nanosam_cli.core.loading.engines import Note, model_paths
+from nanosam_cli.core.loading.engines import model_paths
 from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.messages import Note
 from nanosam_cli.core.system.files import file_sha256
 from nanosam_cli.core.system.machine import Load, Machine, Settings, read_gpus, read_load, read_machine, read_settings
 from nanosam_cli.core.timing import Timings
-from nanosam_cli.core.types import ImageEmbedding, Prompt
+from nanosam_cli.core.types import Image, ImageEmbedding, Prompt
 from nanosam_cli.core.zoo.models import find_model
 from nanosam_cli.version import __version__
 
@@ -43,12 +43,11 @@ STAGES: Mapping[str, str] = {
 WARM_UP = 2  # repeats that are thrown away: runtimes allocate and tune on the first
 COLD_STARTS = 3  # fresh processes a model
 
-Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
 Probe: TypeAlias = Callable[[], Mapping[str, float]]  # does some work once -> milliseconds by stage
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Contender:
     """A model to measure."""
 
     name: str
@@ -137,14 +136,14 @@ class Run:
     models: tuple[ModelReport, ...]
 
 
-def find_candidate(name: str, runtime: Runtime = DEFAULT_RUNTIME, note: Note = lambda _: None) -> Candidate:
+def find_candidate(name: str, runtime: Runtime = DEFAULT_RUNTIME, note: Note = lambda _: None) -> Contender:
     """A model of the zoo, from the files that `load_predictor` would take. Errors and notes are `model_paths`'s."""
     encoder, decoder = model_paths(find_model(name), runtime.backend, runtime.device, note)
-    return Candidate(name, encoder, decoder, name)
+    return Contender(name, encoder, decoder, name)
 
 
 def benchmark(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[Contender],
     image: Image,
     runtime: Runtime,
     repeats: int,
@@ -260,7 +259,7 @@ def _decoder_probe(predictor: Predictor, embedding: ImageEmbedding, prompt: Prom
     return probe
 
 
-def _options(candidate: Candidate, runtime: Runtime) -> dict[str, Any]:
+def _options(candidate: Contender, runtime: Runtime) -> dict[str, Any]:
     files = {"model": candidate.model, "encoder": candidate.encoder, "decoder": candidate.decoder}
     return {**files, "backend": runtime.backend, "device": runtime.device, "threads": runtime.threads}
 

@@ -126,7 +126,7 @@ class Comparison:
         }
 
 
-def compare(files: Sequence[Path]) -> Comparison:
+def compare_contenders(files: Sequence[Path]) -> Comparison:
     """Put saved runs together, the first file's first model being what the others are measured against.
 
     InputError, saying what differs, where the runs are not all from one machine.

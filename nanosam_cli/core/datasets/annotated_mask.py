@@ -15,7 +15,7 @@ _NOWHERE = (slice(0, 0), slice(0, 0))
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class AnnotatedMask:
     """What a prediction is compared with."""
 
     target: AnnotatedObject
@@ -24,7 +24,7 @@ class Truth:
     area: int  # pixels of the mask, which is not the annotated area
 
     @classmethod
-    def of(cls, target: AnnotatedObject) -> Truth:
+    def of(cls, target: AnnotatedObject) -> AnnotatedMask:
         """Decode an annotation. InputError, naming it, where its run lengths are broken."""
         try:
             mask = target.mask()

@@ -31,7 +31,7 @@ class Clip:
     truths: Sequence[Path | None]
 
 
-class Truth:
+class ClipLabels:
     """What is annotated in a clip: k object k, 255 void, as in DAVIS 2017.
 
     Where the first mask has no values but 0 and 255, as in DAVIS 2016, 255 is object 1 in all frames and nothing is

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["ok", "missing", "broken"]
+CheckStatus = Literal["ok", "missing", "broken"]
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,6 @@ class Check:
 
     section: str
     name: str
-    status: Status
+    status: CheckStatus
     detail: str
     fix: str | None = None  # a command to type, or a step

@@ -15,7 +15,7 @@ from time import perf_counter
 import numpy as np
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.doctor.check import Check, Status
+from nanosam_cli.core.doctor.check import Check, CheckStatus
 from nanosam_cli.core.doctor.model_files import cache_checks, model_checks
 from nanosam_cli.core.doctor.requirements import DISTRIBUTION, requirement_checks
 from nanosam_cli.core.errors import ModelError, NanosamError, UsageError
@@ -124,7 +124,7 @@ def backend_check(backend: Backend) -> Check:
     try:
         module = import_module(backend.module)
     except ImportError as error:
-        status: Status = "missing" if isinstance(error, ModuleNotFoundError) else "broken"
+        status: CheckStatus = "missing" if isinstance(error, ModuleNotFoundError) else "broken"
         return Check("backends", backend.name, status, str(error), backend.install)
     runtime = getattr(module, backend.name, None)  # the package, where the backend is named after it
     providers: list[str] = getattr(runtime, "get_available_providers", list)()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from nanosam_cli.core.doctor.check import Check, Status
+from nanosam_cli.core.doctor.check import Check, CheckStatus
 
 DISTRIBUTION = "nanosam-cli"
 
@@ -92,7 +92,7 @@ def _package(requirement: Requirement) -> Check:
     fault = requirement.fault()
     if fault is None:
         return Check("packages", requirement.name, "ok", metadata.version(requirement.name))
-    status: Status = "missing" if fault == "missing" else "broken"
+    status: CheckStatus = "missing" if fault == "missing" else "broken"
     return Check("packages", requirement.name, status, f"{requirement}: {fault}", f"pip install '{requirement}'")
 
 

@@ -8,13 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from nanosam_cli.core.engine.int8 import CPU, TENSORRT, Int8Ladder
 from nanosam_cli.core.engine.ort_optimize import optimized
-from nanosam_cli.core.engine.plan import Job
+from nanosam_cli.core.engine.plan import EngineJob
+from nanosam_cli.core.frame import Array
 from nanosam_cli.core.graphs.graph import set_metadata, widened
 from nanosam_cli.core.graphs.half_plan import BF16, FP16
 from nanosam_cli.core.graphs.rewrites import rewrite
@@ -27,10 +26,8 @@ from nanosam_cli.core.precision.prover import Prover
 
 GLANCE = 3  # photos that a search looks at
 
-Array = NDArray[np.float32]
 
-
-def trials(job: Job, backend: Flavour, prover: Prover | None, calibration: Sequence[Array]) -> Iterator[Step]:
+def trials(job: EngineJob, backend: Flavour, prover: Prover | None, calibration: Sequence[Array]) -> Iterator[Step]:
     """Versions of one file, the one asked for first, the float32 original last. Without a prover none is proved."""
     model = widened(onnx.load(job.onnx))  # a builder takes what is stored in half for what computes in it
     # ONNX Runtime runs int8 and float32 as they are; what another runtime will do is emulated

@@ -10,7 +10,7 @@ import onnxruntime
 
 from nanosam_cli.core.errors import BackendError, UsageError
 from nanosam_cli.core.inference.backends.tensorrt.flavour import check_capability, gpu_here, installed
-from nanosam_cli.core.inference.sidecar import Flavour, Target
+from nanosam_cli.core.inference.sidecar import EngineTarget, Flavour
 from nanosam_cli.core.system.machine import Gpu
 
 FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx", "onnxruntime")  # the best first
@@ -20,7 +20,7 @@ FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx", "onnxruntime")  # t
 class Chosen:
     """A runtime."""
 
-    target: Target
+    target: EngineTarget
     why: str
     runs_here: bool  # whether its engines can be run on this machine, and so be proved by running
 
@@ -61,7 +61,7 @@ def _tensorrt() -> Chosen:
             "--backend tensorrt-rtx builds for RTX cards without one; --backend onnxruntime for CPUs",
         )
     check_capability(found, gpu)
-    target = Target("tensorrt", found.version, _platform(), gpu.name, _capabilities(gpu))
+    target = EngineTarget("tensorrt", found.version, _platform(), gpu.name, _capabilities(gpu))
     return Chosen(target, f"TensorRT {found.version} and {gpu.name} are here", runs_here=True)
 
 
@@ -69,13 +69,13 @@ def _rtx() -> Chosen:
     found, gpu = installed("tensorrt-rtx"), gpu_here()
     if gpu is not None:
         check_capability(found, gpu)
-    target = Target("tensorrt-rtx", found.version, _platform(), None, found.capabilities)
+    target = EngineTarget("tensorrt-rtx", found.version, _platform(), None, found.capabilities)
     why = f"TensorRT-RTX {found.version} is installed, which builds for RTX cards on any machine"
     return Chosen(target, why, runs_here=gpu is not None)
 
 
 def _onnxruntime() -> Chosen:
-    target = Target("onnxruntime", onnxruntime.__version__, _platform())
+    target = EngineTarget("onnxruntime", onnxruntime.__version__, _platform())
     return Chosen(target, f"ONNX Runtime {onnxruntime.__version__} runs everywhere", runs_here=True)
 
 

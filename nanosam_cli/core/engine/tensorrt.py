@@ -42,7 +42,9 @@ class Built:
     seconds: float
 
 
-def build(onnx_file: Path, flavour: Flavour, profile: Mapping[str, ShapeRange], settings: BuildSettings) -> Built:
+def build_tensorrt(
+    onnx_file: Path, flavour: Flavour, profile: Mapping[str, ShapeRange], settings: BuildSettings
+) -> Built:
     """Parse and build.
 
     Raises:

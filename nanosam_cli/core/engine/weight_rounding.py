@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, numpy_helper
 from onnxruntime import InferenceSession
 
+from nanosam_cli.core.frame import Array
 from nanosam_cli.core.graphs.graph import Graph, array_of, attribute_of
 
 MOST_PHOTOS = 8
@@ -24,7 +25,6 @@ SAMPLES = 512  # places of a convolution's input that are looked at in each of t
 MOST_HELD = 5e8  # bytes of activations that are held at once; MobileSAM has seven times as many
 DAMPING = 0.01  # of the mean square: what so few places tell about rare inputs is not trusted
 
-Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
 
 

@@ -31,7 +31,7 @@ PAPER, INK = (24, 24, 28), (235, 235, 235)
 
 
 @dataclass(frozen=True)
-class Entry:
+class SheetEntry:
     """One object of the sheet."""
 
     result: ObjectResult
@@ -43,7 +43,7 @@ class Entry:
 
 def find_entries(
     results: Sequence[ObjectResult], annotations: Annotations, masks: Mapping[int, Mapping[str, Any]]
-) -> list[Entry]:
+) -> list[SheetEntry]:
     """Look up the results' photos and masks. InputError where an object is not in the annotation file."""
     known = {target.id: (photo, target) for photo in annotations.photos for target in photo.objects}
     entries = []
@@ -54,7 +54,7 @@ def find_entries(
             )
         photo, target = known[result.id]
         category = annotations.categories.get(result.category_id, str(result.category_id))
-        entries.append(Entry(result, category, photo, target, masks.get(result.id)))
+        entries.append(SheetEntry(result, category, photo, target, masks.get(result.id)))
     return entries
 
 
@@ -75,7 +75,7 @@ def open_data(results: Results, annotations: Path | None, images: Path | None) -
     return truth, PhotoFiles(place)
 
 
-def read_masks(path: Path) -> dict[int, dict[str, Any]]:
+def read_predicted_masks(path: Path) -> dict[int, dict[str, Any]]:
     """Saved masks by the id of their object: run-length codes. InputError where it is no such file."""
     try:
         return {int(row["annotation_id"]): row["segmentation"] for row in json.loads(read_file(path, "masks file"))}
@@ -86,7 +86,7 @@ def read_masks(path: Path) -> dict[int, dict[str, Any]]:
 
 
 def draw_sheet(
-    entries: Sequence[Entry], files: PhotoFiles, columns: int = 5, legend: tuple[str, str, str] = LEGEND
+    entries: Sequence[SheetEntry], files: PhotoFiles, columns: int = 5, legend: tuple[str, str, str] = LEGEND
 ) -> NDArray[np.uint8]:
     """(H, W, 3) RGB: a tile an object, row by row; `legend` names the two outlines and the box.
 
@@ -112,7 +112,7 @@ def draw_sheet(
     return np.array(sheet, np.uint8)
 
 
-def _caption(entry: Entry) -> tuple[str, str]:
+def _caption(entry: SheetEntry) -> tuple[str, str]:
     result = entry.result
     crowd = ", crowd" if result.iscrowd else ""
     lines = (f"IoU {result.iou:.3f}  {entry.category}{crowd}", f"object {result.id}  area {result.area:.0f}")
@@ -120,7 +120,7 @@ def _caption(entry: Entry) -> tuple[str, str]:
     return first, second
 
 
-def _tile(entry: Entry, files: PhotoFiles) -> Image.Image:
+def _tile(entry: SheetEntry, files: PhotoFiles) -> Image.Image:
     """The object's part of the photo, enlarged to fill TILE x TILE, with its masks' outlines and its box."""
     image = files.read(entry.photo.path)
     truth = entry.target.mask()

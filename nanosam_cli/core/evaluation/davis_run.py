@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from nanosam_cli.core.datasets.clips import VOID, Clip, Labels, Truth
+from nanosam_cli.core.datasets.clips import VOID, Clip, ClipLabels, Labels
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
 from nanosam_cli.core.evaluation.davis_measures import boundary, boundary_accuracy, region_similarity, scored_frames
 from nanosam_cli.core.evaluation.followers import Followed, Follower
@@ -23,7 +23,7 @@ from nanosam_cli.core.media.image import read_image, write_png
 from nanosam_cli.core.media.render import PALETTE, label_map, overlay
 from nanosam_cli.core.messages import some
 from nanosam_cli.core.system.files import check_writable
-from nanosam_cli.core.tracking.target import State
+from nanosam_cli.core.tracking.target import TrackState
 
 SCHEMA_VERSION = 1
 
@@ -178,7 +178,7 @@ def check_clips(clips: Sequence[Clip]) -> None:
     """InputError where a clip cannot be scored, as far as its file names and its first mask tell."""
     for clip in clips:
         _counted(clip)
-        Truth(clip)
+        ClipLabels(clip)
 
 
 def score_clip(
@@ -189,7 +189,7 @@ def score_clip(
     InputError where a file cannot be read, sizes differ, the first mask is empty, or no frame counts.
     """
     places = places or Places()
-    annotated = Truth(clip)
+    annotated = ClipLabels(clip)
     numbers = annotated.numbers
     judge, sheet = _Judge(clip, numbers), _Sheet(clip)
     seconds = 0.0
@@ -216,7 +216,7 @@ class _Judge:
         self._numbers = numbers
         self._j: list[list[float]] = [[] for _ in numbers]
         self._f: list[list[float]] = [[] for _ in numbers]
-        self._states: list[list[State]] = [[] for _ in numbers]
+        self._states: list[list[TrackState]] = [[] for _ in numbers]
 
     def see(self, index: int, found: Sequence[Followed], truth: Labels | None) -> None:
         for row, (number, one) in enumerate(zip(self._numbers, found, strict=True)):
@@ -234,12 +234,12 @@ class _Judge:
         ]
 
 
-def _share_tracked(states: Sequence[State]) -> float:
-    return fmean(state is State.tracked for state in states[1:])
+def _share_tracked(states: Sequence[TrackState]) -> float:
+    return fmean(state is TrackState.tracked for state in states[1:])
 
 
-def _found_again(states: Sequence[State]) -> int:
-    return sum(a is State.lost and b is not State.lost for a, b in pairwise(states))
+def _found_again(states: Sequence[TrackState]) -> int:
+    return sum(a is TrackState.lost and b is not TrackState.lost for a, b in pairwise(states))
 
 
 class _Sheet:

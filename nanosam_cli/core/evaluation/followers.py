@@ -15,7 +15,7 @@ from nanosam_cli.core.inference.decoder_inputs import mask_to_logits
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.masks import Mask, mask_window, usable_boxes
-from nanosam_cli.core.tracking.target import State, TrackerSettings
+from nanosam_cli.core.tracking.target import TrackerSettings, TrackState
 from nanosam_cli.core.tracking.tracker import Tracked, Tracker
 from nanosam_cli.core.types import Prompt
 from nanosam_cli.core.zoo.models import DEFAULT_MODEL
@@ -29,7 +29,7 @@ class Followed(NamedTuple):
     """One object in one frame."""
 
     mask: Mask  # (H, W)
-    state: State
+    state: TrackState
 
 
 class Follower(Protocol):
@@ -80,7 +80,7 @@ class CopyFollower:
     name = COPY
 
     def start(self, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> list[Followed]:
-        self._given = [Followed(mask, State.tracked) for mask in masks]
+        self._given = [Followed(mask, TrackState.tracked) for mask in masks]
         return self._given
 
     def step(self, image: NDArray[np.uint8]) -> list[Followed]:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from nanosam_cli.core.datasets.annotated_mask import Truth
+from nanosam_cli.core.datasets.annotated_mask import AnnotatedMask
 from nanosam_cli.core.datasets.coco import AnnotatedPhoto
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.evaluation.prompting import Prompting
@@ -28,7 +28,7 @@ Failed = Callable[[AnnotatedPhoto, InputError], None]
 
 
 @dataclass(frozen=True, eq=False)
-class PhotoResult:
+class EvaluatedPhoto:
     """One photo's objects, in the order of their annotations."""
 
     photo: AnnotatedPhoto
@@ -44,7 +44,7 @@ def evaluate(
     prompting: Prompting | None = None,
     read: ReadImage = read_image,
     failed: Failed | None = None,
-) -> Iterator[PhotoResult]:
+) -> Iterator[EvaluatedPhoto]:
     """Segment every object -> results, photo by photo in their order. Without `prompting`, by the annotated box.
 
     Photos are read and prepared in a thread of their own while the ones before them are segmented. A photo whose image
@@ -53,8 +53,8 @@ def evaluate(
     ask = prompting or Prompting()
     segmenter.check(ask)
 
-    def prepare(photo: AnnotatedPhoto) -> tuple[list[Truth], Prompt, Ready]:
-        truths = [Truth.of(target) for target in photo.objects]
+    def prepare(photo: AnnotatedPhoto) -> tuple[list[AnnotatedMask], Prompt, Ready]:
+        truths = [AnnotatedMask.of(target) for target in photo.objects]
         return truths, ask(photo.original_hw, truths), segmenter.prepare(photo, read)
 
     for photo, prepared in _ahead(prepare, photos):
@@ -67,7 +67,7 @@ def evaluate(
             failed(photo, error)
             continue
         results = [_result(photo, truth, found) for truth, found in zip(truths, masks, strict=True)]
-        yield PhotoResult(photo, results, masks, sum(truth.area == 0 for truth in truths))
+        yield EvaluatedPhoto(photo, results, masks, sum(truth.area == 0 for truth in truths))
 
 
 def evaluate_boxes(predictor: Predictor, photos: Sequence[AnnotatedPhoto]) -> list[ObjectResult]:
@@ -76,7 +76,7 @@ def evaluate_boxes(predictor: Predictor, photos: Sequence[AnnotatedPhoto]) -> li
     return [result for photo in done for result in photo.results]
 
 
-def _result(photo: AnnotatedPhoto, truth: Truth, found: ScoredMask) -> ObjectResult:
+def _result(photo: AnnotatedPhoto, truth: AnnotatedMask, found: ScoredMask) -> ObjectResult:
     target = truth.target
     return ObjectResult(
         id=target.id,

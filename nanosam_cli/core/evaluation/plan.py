@@ -20,7 +20,7 @@ from nanosam_cli.version import __version__
 
 
 @dataclass(frozen=True)
-class Choice:
+class ObjectFilter:
     """Which objects of a data set are evaluated: the first `limit` photos that have any, and of these a share."""
 
     protocol: EvaluationProtocol
@@ -30,7 +30,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What is to be done. `settings` decide the results: a run goes on, and shards join, only where they are equal."""
 
     annotations: Annotations
@@ -54,11 +54,11 @@ def plan_evaluation(
     annotations: Annotations,
     files: PhotoFiles,
     segmenter: Segmenter,
-    choice: Choice,
+    choice: ObjectFilter,
     prompting: Prompting,
     *,
     save_masks: bool = False,
-) -> Plan:
+) -> EvaluationPlan:
     """Choose the objects and look for the photos.
 
     Raises:
@@ -95,7 +95,7 @@ def plan_evaluation(
         "shard": list(choice.shard),
         "save_masks": save_masks,
     }
-    return Plan(annotations, files.place, prompting, photos, missing, settings)
+    return EvaluationPlan(annotations, files.place, prompting, photos, missing, settings)
 
 
 def _check_ids(annotations: Annotations, photos: Sequence[AnnotatedPhoto]) -> None:

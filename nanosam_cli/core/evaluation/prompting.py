@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nanosam_cli.core.datasets.annotated_mask import Truth
+from nanosam_cli.core.datasets.annotated_mask import AnnotatedMask
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.masks import usable_boxes
 from nanosam_cli.core.types import Prompt
-
-Array = NDArray[np.float32]
 
 MAX_NOISE = 0.5  # of a side: from there on a box could turn inside out
 _EDGES, _CLICKS = 0, 1  # streams of random numbers: what one draws does not change the other
@@ -45,7 +43,7 @@ class Prompting:
         points = "point" if self.points == 1 else f"points:{self.points}"
         return "+".join(["box"] * self.boxes + [points] * bool(self.points))
 
-    def __call__(self, original_hw: tuple[int, int], truths: Sequence[Truth]) -> Prompt:
+    def __call__(self, original_hw: tuple[int, int], truths: Sequence[AnnotatedMask]) -> Prompt:
         """The prompts of one photo's objects. Boxes lie within the photo and are one pixel or more on each side."""
         boxes = points = labels = None
         if self.boxes:
@@ -56,10 +54,10 @@ class Prompting:
             labels = np.ones(points.shape[:2], np.float32)
         return Prompt(boxes, points, labels)
 
-    def _box(self, truth: Truth) -> NDArray[np.float64]:
+    def _box(self, truth: AnnotatedMask) -> NDArray[np.float64]:
         _, _, width, height = truth.target.bbox
         shift = self._random(truth, _EDGES).uniform(-self.noise, self.noise, 4)
         return np.array(truth.target.box) + shift * (width, height, width, height)
 
-    def _random(self, truth: Truth, stream: int) -> np.random.Generator:
+    def _random(self, truth: AnnotatedMask, stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream, truth.target.id % 2**64])  # ids may be negative

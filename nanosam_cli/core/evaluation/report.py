@@ -16,7 +16,7 @@ _NONE = "-"
 
 
 @dataclass(frozen=True)
-class Report:
+class MetricReport:
     """A table, and the same as plain values for JSON."""
 
     title: str
@@ -30,7 +30,7 @@ class Report:
         return [f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |" for cells in lines]
 
 
-def summary_report(results: Results, groups: Mapping[str, Rows], by: str) -> Report:
+def summary_report(results: Results, groups: Mapping[str, Rows], by: str) -> MetricReport:
     """A line a group: mean, interval, share of objects over each threshold."""
     summaries = summarise(results, groups)
     rows = [
@@ -45,10 +45,10 @@ def summary_report(results: Results, groups: Mapping[str, Rows], by: str) -> Rep
     ]
     heads = (by, "objects", "mIoU", "95 %", *(f"IoU>{threshold:g}" for threshold in THRESHOLDS))
     record = {"schema_version": SCHEMA_VERSION, **_about(results), "groups": [s.record() for s in summaries]}
-    return Report(_title(results), heads, rows, record)
+    return MetricReport(_title(results), heads, rows, record)
 
 
-def comparison_report(files: Sequence[Results], groups: Mapping[str, Rows], by: str) -> Report:
+def comparison_report(files: Sequence[Results], groups: Mapping[str, Rows], by: str) -> MetricReport:
     """A line a group: the mean of each file, and how much each is better than the first. See `common_objects`."""
     first, *others = files
     summaries = [summarise(file, groups) for file in files]
@@ -70,10 +70,10 @@ def comparison_report(files: Sequence[Results], groups: Mapping[str, Rows], by: 
         for other, each in zip(others, against)
     ]
     record = {"schema_version": SCHEMA_VERSION, "files": made, "differences": better}
-    return Report("mIoU of the same objects", heads, rows, record)
+    return MetricReport("mIoU of the same objects", heads, rows, record)
 
 
-def worst_report(results: Results, count: int, names: Mapping[int, str]) -> Report:
+def worst_report(results: Results, count: int, names: Mapping[int, str]) -> MetricReport:
     """A line an object, the lowest IoU first."""
     found = worst(results, count)
     rows = [
@@ -90,7 +90,7 @@ def worst_report(results: Results, count: int, names: Mapping[int, str]) -> Repo
     heads = ("IoU", "object", "image", "category", "area", "box x0 y0 x1 y1")
     listed = [{**result.to_dict(), "category": names.get(result.category_id)} for result in found]
     record = {"schema_version": SCHEMA_VERSION, **_about(results), "worst": listed}
-    return Report(f"The worst of {len(results.objects)} objects, {_title(results)}", heads, rows, record)
+    return MetricReport(f"The worst of {len(results.objects)} objects, {_title(results)}", heads, rows, record)
 
 
 def made_differently(files: Sequence[Results]) -> dict[str, list[str]]:

@@ -19,8 +19,8 @@ from typing import Any
 from nanosam_cli.core.datasets.coco import AnnotatedPhoto
 from nanosam_cli.core.datasets.photo_files import PhotoFiles
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
-from nanosam_cli.core.evaluation.loop import PhotoResult, evaluate
-from nanosam_cli.core.evaluation.plan import Plan
+from nanosam_cli.core.evaluation.loop import EvaluatedPhoto, evaluate
+from nanosam_cli.core.evaluation.plan import EvaluationPlan
 from nanosam_cli.core.evaluation.results import (
     SCHEMA_VERSION,
     ObjectResult,
@@ -42,7 +42,7 @@ _PACKAGES = ("numpy", "pillow", "pycocotools")  # what images are read and masks
 class EvaluationRun:
     """A planned run that was started or taken up again by `start_run`. Ends with its `with` block."""
 
-    plan: Plan
+    plan: EvaluationPlan
     output: Path
     journal: Journal | None  # None where the results are there already
     overwrite: bool = False
@@ -136,7 +136,7 @@ class EvaluationRun:
         self.journal.__exit__(kind, error, trace)
 
 
-def start_run(plan: Plan, output: Path, *, resume: bool = False, force: bool = False) -> EvaluationRun:
+def start_run(plan: EvaluationPlan, output: Path, *, resume: bool = False, force: bool = False) -> EvaluationRun:
     """Check the places that are written to and open the journal.
 
     With `resume`, go on with a run of the same settings; one that is finished is left as it is, and where there is none
@@ -163,7 +163,7 @@ def start_run(plan: Plan, output: Path, *, resume: bool = False, force: bool = F
     return EvaluationRun(plan, output, journal, overwrite=resume or force)
 
 
-def _record(result: PhotoResult, masks: bool) -> dict[str, Any]:
+def _record(result: EvaluatedPhoto, masks: bool) -> dict[str, Any]:
     record = {
         "image_id": result.photo.id,
         "objects": [found.to_dict() for found in result.results],

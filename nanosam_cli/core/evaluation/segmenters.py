@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from nanosam_cli.core.datasets.coco import AnnotatedPhoto
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.evaluation.prompting import Prompting
+from nanosam_cli.core.frame import Array
 from nanosam_cli.core.inference.predictor import Predictor, PreparedImage, Select
 from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.types import Prompt
 from nanosam_cli.core.zoo.models import DEFAULT_MODEL
 
-Array = NDArray[np.float32]
 ReadImage = Callable[[Path], NDArray[np.uint8]]  # an `AnnotatedPhoto.path` -> (H, W, 3) uint8 RGB
 
 

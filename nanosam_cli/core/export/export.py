@@ -16,15 +16,16 @@ import torch
 
 from nanosam_cli.core.errors import OutputError
 from nanosam_cli.core.export.model_card import CardFacts, card_text
-from nanosam_cli.core.export.parts import WHOLE, ExportOptions, Part, Precision, make_part
-from nanosam_cli.core.export.proof import LIMITS, Note, PhotoProof, Proof, prove_half
-from nanosam_cli.core.export.source import Source, load_source
+from nanosam_cli.core.export.parts import WHOLE, ExportOptions, ExportPart, Precision, make_part
+from nanosam_cli.core.export.proof import LIMITS, PhotoProof, Proof, prove_half
+from nanosam_cli.core.export.source import ExportSource, load_source
 from nanosam_cli.core.frame import COORDINATE_SIZE
 from nanosam_cli.core.graphs.half_convert import convert_to_fp16, stored_in_half
 from nanosam_cli.core.graphs.half_emulate import emulate_half
 from nanosam_cli.core.graphs.half_plan import FP16
 from nanosam_cli.core.inference.backends.onnxruntime import open_file
 from nanosam_cli.core.inference.session import Session, TensorInfo
+from nanosam_cli.core.messages import Note
 from nanosam_cli.core.system.files import atomic_write, check_writable, file_sha256, write_text
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.version import __version__
@@ -94,8 +95,8 @@ def export_model(
 
 
 def export_part(
-    part: Part,
-    source: Source,
+    part: ExportPart,
+    source: ExportSource,
     path: Path,
     options: ExportOptions,
     photos: PhotoProof | None,
@@ -121,7 +122,9 @@ def export_part(
     return exported
 
 
-def _prove_half(part: Part, traced: onnx.ModelProto, file: Session, photos: PhotoProof | None, note: Note) -> Proof:
+def _prove_half(
+    part: ExportPart, traced: onnx.ModelProto, file: Session, photos: PhotoProof | None, note: Note
+) -> Proof:
     emulation = emulate_half(traced, FP16)
     with TemporaryDirectory(prefix="nanosam-") as folder:
         path = Path(folder, f"{part.name}.onnx")
@@ -140,7 +143,7 @@ def _opened(path: Path) -> Iterator[Session]:
         session.close()
 
 
-def to_onnx(part: Part, opset: int) -> onnx.ModelProto:
+def to_onnx(part: ExportPart, opset: int) -> onnx.ModelProto:
     """Trace a part's module."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -162,7 +165,7 @@ def to_onnx(part: Part, opset: int) -> onnx.ModelProto:
     return model
 
 
-def _declare_sides(model: onnx.ModelProto, part: Part) -> None:
+def _declare_sides(model: onnx.ModelProto, part: ExportPart) -> None:
     """Say how long the fixed sides of outputs are, where the exporter could not tell."""
     unknown = [
         (dimension, index, axis)
@@ -177,7 +180,7 @@ def _declare_sides(model: onnx.ModelProto, part: Part) -> None:
         dimension.dim_value = outputs[index].shape[axis]
 
 
-def _metadata(part: Part, source: Source, options: ExportOptions) -> dict[str, str]:
+def _metadata(part: ExportPart, source: ExportSource, options: ExportOptions) -> dict[str, str]:
     return {
         "nanosam.model": source.name,
         "nanosam.part": part.kind,
@@ -200,8 +203,8 @@ def _card_path(path: Path) -> Path:
 
 
 def _card_facts(
-    part: Part,
-    source: Source,
+    part: ExportPart,
+    source: ExportSource,
     options: ExportOptions,
     exported: Exported,
     inputs: Sequence[TensorInfo],

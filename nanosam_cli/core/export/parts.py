@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.export.source import Source
+from nanosam_cli.core.export.source import ExportSource
 from nanosam_cli.core.inference.contract import INPUTS, OUTPUTS
 from nanosam_cli.core.modeling.whole_model import WHOLE_INPUTS, WHOLE_OUTPUTS, WholeModel
 from nanosam_cli.core.types import DECODER, ENCODER
@@ -48,7 +48,7 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
-class Part:
+class ExportPart:
     """One file to be made."""
 
     name: str  # of the file, without suffix
@@ -67,7 +67,7 @@ class Part:
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def make_part(name: str, source: Source, options: ExportOptions) -> Part:
+def make_part(name: str, source: ExportSource, options: ExportOptions) -> ExportPart:
     """One of the names that `ExportOptions.names` gives. InputError where the source has no decoder for it."""
     if name not in (DECODER, WHOLE):
         return encoder_part(source.encoder, source.image_size, options.batch, name)
@@ -81,7 +81,7 @@ def make_part(name: str, source: Source, options: ExportOptions) -> Part:
     return _whole_part(source.encoder, source.decoder, source.image_size, options.max_points)
 
 
-def encoder_part(module: nn.Module, image_size: int, batch: int | None = None, name: str = ENCODER) -> Part:
+def encoder_part(module: nn.Module, image_size: int, batch: int | None = None, name: str = ENCODER) -> ExportPart:
     """An image encoder for `batch` images a run, or any number."""
     random = _random()
     images = [
@@ -89,10 +89,10 @@ def encoder_part(module: nn.Module, image_size: int, batch: int | None = None, n
     ]
     free = {} if batch else {tensor: {0: "B"} for tensor in (*INPUTS[ENCODER], *OUTPUTS[ENCODER])}
     examples = tuple((image,) for image in images)
-    return Part(name, ENCODER, module, tuple(INPUTS[ENCODER]), tuple(OUTPUTS[ENCODER]), free, examples)
+    return ExportPart(name, ENCODER, module, tuple(INPUTS[ENCODER]), tuple(OUTPUTS[ENCODER]), free, examples)
 
 
-def decoder_part(module: nn.Module, max_points: int | None = None) -> Part:
+def decoder_part(module: nn.Module, max_points: int | None = None) -> ExportPart:
     """A mask decoder for any number of prompts, of up to `max_points` points each or any number."""
     embeddings = torch.randn(1, 256, 64, 64, generator=_random())
     examples = []
@@ -105,10 +105,10 @@ def decoder_part(module: nn.Module, max_points: int | None = None) -> Part:
     free = {name: {0: "P"} for name in (*INPUTS[DECODER], *OUTPUTS[DECODER]) if name != "image_embeddings"}
     inputs, outputs = tuple(INPUTS[DECODER]), tuple(OUTPUTS[DECODER])
     free |= _free_points(max_points)
-    return Part(DECODER, DECODER, module, inputs, outputs, free, tuple(examples), _CLICKS)
+    return ExportPart(DECODER, DECODER, module, inputs, outputs, free, tuple(examples), _CLICKS)
 
 
-def _whole_part(encoder: nn.Module, decoder: nn.Module, image_size: int, max_points: int | None) -> Part:
+def _whole_part(encoder: nn.Module, decoder: nn.Module, image_size: int, max_points: int | None) -> ExportPart:
     module = WholeModel(encoder, decoder, image_size).eval()
     image = torch.randn(1, 3, image_size, image_size, generator=_random())
     sizes = (torch.tensor([427.0, 640.0]), torch.tensor([611.0, 300.0]))
@@ -116,7 +116,7 @@ def _whole_part(encoder: nn.Module, decoder: nn.Module, image_size: int, max_poi
     examples = tuple((image, coords, labels, size) for (coords, labels), size in zip(points, sizes, strict=True))
     free = {name: {0: "P"} for name in ("iou_predictions", "low_res_masks")} | _free_points(max_points)
     free["masks"] = {0: "P", 2: "H", 3: "W"}
-    return Part(WHOLE, WHOLE, module, WHOLE_INPUTS, WHOLE_OUTPUTS, free, examples, _CLICKS)
+    return ExportPart(WHOLE, WHOLE, module, WHOLE_INPUTS, WHOLE_OUTPUTS, free, examples, _CLICKS)
 
 
 _CLICKS = (2, 3)  # among the prompts of every kind

@@ -12,7 +12,7 @@ from torch import nn
 
 from nanosam_cli.core.datasets.coco import AnnotatedPhoto, read_coco
 from nanosam_cli.core.errors import ModelError
-from nanosam_cli.core.export.parts import WHOLE, Part, Precision
+from nanosam_cli.core.export.parts import WHOLE, ExportPart, Precision
 from nanosam_cli.core.graphs.half_emulate import RANGES
 from nanosam_cli.core.graphs.half_plan import FP16
 from nanosam_cli.core.inference.backends.torch import TorchSession
@@ -21,10 +21,10 @@ from nanosam_cli.core.inference.predictor import Predictor, PreparedImage
 from nanosam_cli.core.inference.session import Session, Tensor, host
 from nanosam_cli.core.masks import mask_iou
 from nanosam_cli.core.media.image import read_image
+from nanosam_cli.core.messages import Note
 from nanosam_cli.core.paths import resource
 from nanosam_cli.core.types import DECODER, ENCODER, ImageEmbedding, Prompt
 
-Note = Callable[[str], object]
 Masks = list[NDArray[np.bool_]]  # (H, W) each
 _FAULT = "no file was kept; this is a fault of the exporter or of the model's code"
 _TOO_COARSE = "no file was kept; --precision fp32"
@@ -98,7 +98,7 @@ class Proof:
         )
 
     @staticmethod
-    def of(part: Part, session: Session, photos: PhotoProof | None, limits: Limits, note: Note) -> Proof:
+    def of(part: ExportPart, session: Session, photos: PhotoProof | None, limits: Limits, note: Note) -> Proof:
         """Compare a file, or the emulation of one, with torch. Raises ModelError beyond the limits."""
         note(f"proving {part.name} on made-up inputs")
         differences = prove_outputs(part, session, limits)
@@ -109,7 +109,7 @@ class Proof:
 
 
 def prove_half(
-    part: Part, file: Session, emulation: Session, checks: Sequence[str], photos: PhotoProof | None, note: Note
+    part: ExportPart, file: Session, emulation: Session, checks: Sequence[str], photos: PhotoProof | None, note: Note
 ) -> Proof:
     """The proof of an fp16 file.
 
@@ -128,7 +128,7 @@ def prove_half(
     return replace(proof, largest=float(watched.largest.max()))
 
 
-def prove_outputs(part: Part, session: Session, limits: Limits) -> dict[str, float]:
+def prove_outputs(part: ExportPart, session: Session, limits: Limits) -> dict[str, float]:
     """Largest |torch - ONNX Runtime| of each output over the part's examples. Raises ModelError above the limit."""
     differences = dict.fromkeys(part.outputs, 0.0)
     for inputs in part.examples:

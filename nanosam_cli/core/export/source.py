@@ -23,7 +23,7 @@ _OWN_LICENCE = "that of whoever trained it, and of the photos it was trained on"
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportSource:
     """Two modules in evaluation mode, and what the files made from them say of themselves."""
 
     name: str
@@ -62,7 +62,7 @@ def find_checkpoint(text: str) -> Path:
     return path
 
 
-def load_source(checkpoint: Path) -> Source:
+def load_source(checkpoint: Path) -> ExportSource:
     """A training checkpoint (safetensors; its averaged weights), or MobileSAM's `mobile_sam.pt`.
 
     Raises InputError where the file is neither, or holds anything but tensors.
@@ -70,7 +70,7 @@ def load_source(checkpoint: Path) -> Source:
     if checkpoint.suffix in _FOREIGN:
         sam = load_mobile_sam(checkpoint)
         name, size, licence = _MOBILE_SAM.name, sam.encoder.image_size, _MOBILE_SAM.licence
-        return Source(name, sam.encoder, sam.decoder, size, checkpoint, file_sha256(checkpoint), licence)
+        return ExportSource(name, sam.encoder, sam.decoder, size, checkpoint, file_sha256(checkpoint), licence)
     state = load_state(checkpoint)
     try:
         section = ModelSection(**state.metadata["recipe"]["model"])
@@ -80,7 +80,7 @@ def load_source(checkpoint: Path) -> Source:
     missing, extra = model.load_state_dict(state.part("ema.module."), strict=False)
     if missing or extra:
         raise InputError(f"{checkpoint} does not fit its model: missing {missing or 'none'}, extra {extra or 'none'}")
-    return Source(
+    return ExportSource(
         section.name,
         model.encoder,
         model.decoder,

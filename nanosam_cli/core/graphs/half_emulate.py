@@ -24,7 +24,7 @@ _EXACT = MOVES | {"Abs", "Cast", "Max", "MaxPool", "Min", "Neg", "Relu"}  # of n
 
 
 @dataclass(frozen=True)
-class Check:
+class RangeCheck:
     """Something whose range is looked at."""
 
     place: str  # the node that computes it, or the name of a float32 value that goes into half
@@ -37,7 +37,7 @@ class Emulation:
 
     model: onnx.ModelProto
     half: Half
-    checks: tuple[Check, ...]  # by their place in RANGES
+    checks: tuple[RangeCheck, ...]  # by their place in RANGES
 
 
 def emulate_half(model: onnx.ModelProto, half: Half, keep: Collection[str] = ()) -> Emulation:
@@ -54,7 +54,7 @@ class _Emulator(HalfWriter):
 
     def __init__(self, graph: Graph, plan: HalfPlan) -> None:
         super().__init__(graph, plan)
-        self.checks: list[Check] = []
+        self.checks: list[RangeCheck] = []
         self._largest: list[str] = []  # the value of each check
         self._one = self._add_constant(numpy_helper.from_array(np.array([1], np.int64)), "nanosam_one")
 
@@ -65,7 +65,7 @@ class _Emulator(HalfWriter):
         return name
 
     def _lowered(self, name: str) -> str:
-        return self._rounded(name, self._free(f"{name}_rounded"), Check(name, is_value=True))
+        return self._rounded(name, self._free(f"{name}_rounded"), RangeCheck(name, is_value=True))
 
     def _constant(self, name: str, values: NDArray[np.float32]) -> str:
         return self._add_constant(numpy_helper.from_array(in_half(values, self._half)), f"{name}_rounded")
@@ -77,9 +77,9 @@ class _Emulator(HalfWriter):
         for name in names:
             exact = self._free(f"{name}_exact")
             node.output[list(node.output).index(name)] = exact
-            self._rounded(exact, name, Check(node.name, is_value=False))
+            self._rounded(exact, name, RangeCheck(node.name, is_value=False))
 
-    def _rounded(self, name: str, to: str, check: Check) -> str:
+    def _rounded(self, name: str, to: str, check: RangeCheck) -> str:
         """Round a value by a cast to half and back, and have its range checked."""
         size = self._add("Abs", name, self._free(f"{name}_size"))
         most = self._add("ReduceMax", size, self._free(f"{name}_most"), keepdims=0)

@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.frame import Frame
+from nanosam_cli.core.frame import Array, Frame
 from nanosam_cli.core.types import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND, PADDING, Prompt
-
-Array = NDArray[np.float32]
 
 # Share of mask that a wholly covered cell is taken for, so that logits stay within +-6.9, the size of SAM's own.
 # The constant is micro-sam's (micro_sam/prompt_based_segmentation.py).

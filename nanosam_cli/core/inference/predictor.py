@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
-from nanosam_cli.core.frame import SAM_MEAN, SAM_STD, Frame
+from nanosam_cli.core.frame import SAM_MEAN, SAM_STD, Array, Frame
 from nanosam_cli.core.inference.contract import read_contract
 from nanosam_cli.core.inference.decoder_inputs import check_prompt, decoder_points
 from nanosam_cli.core.inference.session import Session, Tensor, host
@@ -21,7 +21,6 @@ from nanosam_cli.core.types import PADDING, ImageEmbedding, Prompt, Segmentation
 
 MAX_PROMPTS = 64  # in one decoder call: bounds memory at 64 MB of logits
 
-Array = NDArray[np.float32]
 Select = Literal["auto", "single", "argmax", "multimask"]
 
 

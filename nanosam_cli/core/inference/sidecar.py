@@ -21,8 +21,8 @@ from nanosam_cli.core.system.files import file_sha256
 SCHEMA_VERSION = 1
 SUFFIX = ".engine.json"
 
-Shape = tuple[int, ...]
-Status = Literal["proved by running", "built, not run", "not proved"]
+FixedShape = tuple[int, ...]
+ProofStatus = Literal["proved by running", "built, not run", "not proved"]
 Flavour = Literal["tensorrt", "tensorrt-rtx", "onnxruntime"]
 
 
@@ -36,7 +36,7 @@ class ShapeRange:
 
 
 @dataclass(frozen=True)
-class Target:
+class EngineTarget:
     """What an engine was built for. An engine of TensorRT runs on nothing else."""
 
     backend: Flavour
@@ -56,10 +56,10 @@ class SideCar:
     onnx: str  # file name of the float32 original
     onnx_sha256: str
     part: str
-    target: Target
+    target: EngineTarget
     precision_asked: str
     precision_built: str
-    status: Status
+    status: ProofStatus
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     metadata: Mapping[str, str]  # the original's own `nanosam.*` entries
@@ -141,7 +141,7 @@ def _parse(content: dict[str, Any]) -> SideCar:
     for key in ("inputs", "outputs"):
         found[key] = tuple(TensorInfo(row["name"], tuple(row["shape"]), row["dtype"]) for row in found[key])
     target = found["target"]
-    found["target"] = Target(**{**target, "compute_capabilities": tuple(target["compute_capabilities"])})
+    found["target"] = EngineTarget(**{**target, "compute_capabilities": tuple(target["compute_capabilities"])})
     found["shapes"] = {
         name: ShapeRange(*(tuple(shape[key]) for key in ("min", "opt", "max")))
         for name, shape in found["shapes"].items()
@@ -149,10 +149,12 @@ def _parse(content: dict[str, Any]) -> SideCar:
     return SideCar(**{**found, "fp32_nodes": tuple(found["fp32_nodes"]), "ladder": tuple(found["ladder"])})
 
 
-Options = Mapping[str, object]  # by their names on the command line, such as --batch; True where one takes no value
+CommandOptions = Mapping[
+    str, object
+]  # by their names on the command line, such as --batch; True where one takes no value
 
 
-def rebuild_command(models: Sequence[str], options: Options) -> str:
+def rebuild_command(models: Sequence[str], options: CommandOptions) -> str:
     """`nanosam build-engine` with names or files, and the options that were given: those that are not None or False."""
     words = ["nanosam", "build-engine", *models]
     for name, value in options.items():
@@ -166,6 +168,6 @@ def unless_default(value: object, default: object) -> object:
     return None if value == default else value
 
 
-def shapes_text(shapes: Mapping[str, Shape]) -> str | None:
+def shapes_text(shapes: Mapping[str, FixedShape]) -> str | None:
     """`point_coords:8x2x2,point_labels:8x2`, or None where there are none."""
     return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items()) or None

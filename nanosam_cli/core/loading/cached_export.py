@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from nanosam_cli.core.errors import MissingExtraError, ModelError
-from nanosam_cli.core.system.cache import Note, cache_errors, one_at_a_time, unfinished
+from nanosam_cli.core.messages import Note
+from nanosam_cli.core.system.cache import cache_errors, one_at_a_time, unfinished
 from nanosam_cli.core.system.files import file_sha256
 from nanosam_cli.core.types import ENCODER
 from nanosam_cli.core.zoo.models import CHECKPOINT, ModelSpec, file_path

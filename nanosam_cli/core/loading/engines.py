@@ -5,7 +5,7 @@ On a CPU that is the int8 encoder, where the model comes with one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nanosam_cli.core import paths
@@ -14,10 +14,9 @@ from nanosam_cli.core.inference.backends.tensorrt.compatibility import checked
 from nanosam_cli.core.inference.backends.tensorrt.flavour import gpu_here
 from nanosam_cli.core.inference.sidecar import Flavour, SideCar, check_engine, check_source, read_sidecar
 from nanosam_cli.core.loading.part_files import part_file
+from nanosam_cli.core.messages import Note
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.core.zoo.models import INT8_ENCODER, ModelSpec
-
-Note = Callable[[str], object]
 
 ON_GPU: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx")
 _SUFFIXES: Mapping[Flavour, str] = {"tensorrt": ".engine", "tensorrt-rtx": ".rtx", "onnxruntime": ".onnx"}

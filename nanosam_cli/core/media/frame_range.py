@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.media.video import Video, VideoFrame
-from nanosam_cli.core.media.video_time import Moment
+from nanosam_cli.core.media.video_time import VideoTime
 
-BEGINNING = Moment(frame=0)
+BEGINNING = VideoTime(frame=0)
 
 
 @dataclass(frozen=True)
-class Part:
+class FrameRange:
     """From `start` on, up to but without `stop`, every `stride`-th frame."""
 
-    start: Moment = BEGINNING
-    stop: Moment | None = None
+    start: VideoTime = BEGINNING
+    stop: VideoTime | None = None
     stride: int = 1
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ from nanosam_cli.core.system.files import atomic_write
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses: 0.5 GiB as RGB
 
 # What a suffix promises. Formats that run programs (EPS) or have no signature (TGA) are left out on purpose.
-FORMATS = {
+IMAGE_FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
     ".png": "PNG",
@@ -130,11 +130,11 @@ def list_images(path_or_pattern: str) -> list[Path]:
             found = [Path(name) for name in glob.glob(path_or_pattern, recursive=True)]  # noqa: PTH207 absolute too
         else:
             raise _no_such_file(path)
-        images = [p for p in found if p.suffix.lower() in FORMATS and not p.name.startswith(".") and p.is_file()]
+        images = [p for p in found if p.suffix.lower() in IMAGE_FORMATS and not p.name.startswith(".") and p.is_file()]
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise InputError(f"cannot read {path_or_pattern!r}: {_reason(error)}", "check the path") from error
     if not images:
-        raise InputError(f"no images in {path_or_pattern}", f"known suffixes: {' '.join(FORMATS)}")
+        raise InputError(f"no images in {path_or_pattern}", f"known suffixes: {' '.join(IMAGE_FORMATS)}")
     return sorted(images, key=_natural)
 
 
@@ -218,7 +218,9 @@ def _reason(error: Exception) -> str:
 def _open_image(file: BinaryIO, name: str) -> Image.Image:
     """The header only: the size is known and judged before a pixel is decoded."""
     Image.init()
-    formats = [known for known in dict.fromkeys(FORMATS.values()) if known in Image.OPEN]  # Pillow may be built without
+    formats = [
+        known for known in dict.fromkeys(IMAGE_FORMATS.values()) if known in Image.OPEN
+    ]  # Pillow may be built without
     too_large = f"{name} has more than {MAX_PIXELS // 10**6} million pixels"
     try:
         image = Image.open(file, formats=formats)

@@ -13,15 +13,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import BackendError, InputError, MissingExtraError, UsageError
 from nanosam_cli.core.media.image import animation_delays, list_images, read_animation, read_image
+from nanosam_cli.core.types import Image
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
 
 FOLDER_RATE = Fraction(24)  # frames a second of a folder, as in DAVIS
 CLOCK = Fraction(1, 90_000)  # seconds, the step of MPEG's timestamps; where a source has no clock of its own

@@ -13,7 +13,7 @@ _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)(s)?")
 EXAMPLES = "a frame such as 120, or a time such as 4.5s or 1:30"
 
 
-class Moment(NamedTuple):
+class VideoTime(NamedTuple):
     """A place in a video: a frame's number from 0, or seconds from the first frame."""
 
     frame: int | None = None
@@ -33,12 +33,12 @@ class Moment(NamedTuple):
         return f"frame {self.frame}" if self.seconds is None else f"{float(self.seconds):g} s"
 
 
-def parse_moment(text: str) -> Moment:
+def parse_video_time(text: str) -> VideoTime:
     """`120` is a frame; `4.5s`, `1:30` and `1:02:03.5` are times. ValueError where it is neither."""
     found = _TIME.fullmatch(text.strip())
     if not found or ("." in text and ":" not in text and not found[4]):
         raise ValueError(f"{text!r} is not {EXAMPLES}")
     hours, minutes, seconds, unit = found.groups()
     if minutes is None and unit is None:
-        return Moment(frame=int(seconds))
-    return Moment(seconds=int(hours or 0) * 3600 + int(minutes or 0) * 60 + Fraction(seconds))
+        return VideoTime(frame=int(seconds))
+    return VideoTime(seconds=int(hours or 0) * 3600 + int(minutes or 0) * 60 + Fraction(seconds))

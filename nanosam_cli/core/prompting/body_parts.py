@@ -33,7 +33,7 @@ KEYPOINTS = (*TRTPOSE_KEYPOINTS, *(f"{side}_{name}" for name in _HANDS_AND_FEET 
 
 
 @dataclass(frozen=True)
-class Part:
+class BodyPart:
     """One part of a person, by the names of keypoints."""
 
     name: str
@@ -43,7 +43,7 @@ class Part:
     margin: float = 0.0  # around the box, in torso lengths
 
 
-def read_parts(wanted: Sequence[str] = (), table: Path | None = None) -> list[Part]:
+def read_parts(wanted: Sequence[str] = (), table: Path | None = None) -> list[BodyPart]:
     """The parts of a TOML table, the packaged one without `table`, that are asked for; without any, the person.
 
     Raises:
@@ -65,7 +65,7 @@ def read_parts(wanted: Sequence[str] = (), table: Path | None = None) -> list[Pa
     return [_part(name, content) for name in (wanted or [DEFAULT_PART])]
 
 
-def _part(name: str, content: Mapping[str, Any]) -> Part:
+def _part(name: str, content: Mapping[str, Any]) -> BodyPart:
     if name not in content:
         near = get_close_matches(name, content, n=1)
         raise UsageError(
@@ -73,7 +73,7 @@ def _part(name: str, content: Mapping[str, Any]) -> Part:
         )
     entry = content[name]
     points = {key: tuple(entry.get(key, ())) for key in _POINTS}
-    return Part(name, **points, margin=float(entry.get("margin", 0)))
+    return BodyPart(name, **points, margin=float(entry.get("margin", 0)))
 
 
 def _faults(name: str, entry: Any) -> list[str]:

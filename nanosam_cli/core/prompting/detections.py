@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.messages import some
-from nanosam_cli.core.prompting.request import Request, Tag
+from nanosam_cli.core.prompting.request import PromptLabel, Request
 
-Array = NDArray[np.float64]
+Corners = NDArray[np.float64]
 
 CLASS_NAMES = "classes.txt"  # beside YOLO's rows: name k is that of class k, from 0
 
@@ -37,7 +37,7 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Choice:
+class BoxFilter:
     """Which boxes become prompts. UsageError where a number makes no sense."""
 
     min_score: float | None = None  # boxes without a score are kept
@@ -57,7 +57,7 @@ class PhotoDetections:
     """The boxes of one photo: a `Source` of its request."""
 
     detections: Sequence[Detection]
-    choice: Choice = field(default_factory=Choice)
+    choice: BoxFilter = field(default_factory=BoxFilter)
     skipped: Sequence[str] = ()  # what the file has for the photo and is no box
 
     def request_for(self, image: NDArray[np.uint8]) -> Request:
@@ -66,7 +66,7 @@ class PhotoDetections:
         return Request(request.boxes, tags=request.tags, notes=[*self.skipped, *request.notes])
 
 
-def boxes_request(detections: Sequence[Detection], original_hw: tuple[int, int], choice: Choice) -> Request:
+def boxes_request(detections: Sequence[Detection], original_hw: tuple[int, int], choice: BoxFilter) -> Request:
     """The chosen boxes, clipped to the photo, in their order; which may be none.
 
     Boxes without area and boxes wholly outside the photo are dropped. What is dropped or clipped for that is counted in
@@ -89,7 +89,7 @@ def boxes_request(detections: Sequence[Detection], original_hw: tuple[int, int],
     cut = int(np.count_nonzero((corners[rows] != clipped[rows]).any(1)))
     if cut:
         notes.append(f"{cut} of {len(rows)} boxes clipped to the photo")
-    tags = [Tag(wanted[row].name, wanted[row].category_id, wanted[row].score) for row in rows]
+    tags = [PromptLabel(wanted[row].name, wanted[row].category_id, wanted[row].score) for row in rows]
     return Request(clipped[rows].astype(np.float32), tags=tags, notes=notes)
 
 
@@ -108,7 +108,7 @@ def known_classes(wanted: Sequence[str], classes: Mapping[int, str]) -> Sequence
     return wanted
 
 
-def box_ious(box: Array, others: Array) -> Array:
+def box_ious(box: Corners, others: Corners) -> Corners:
     """(4,) and (P, 4) x0 y0 x1 y1 -> (P,) intersection over union; boxes must have an area."""
     sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     shared = np.clip(sides, 0, None).prod(1)
@@ -116,12 +116,12 @@ def box_ious(box: Array, others: Array) -> Array:
     return np.asarray(shared / (areas - shared))
 
 
-def _is_wanted(detection: Detection, choice: Choice) -> bool:
+def _is_wanted(detection: Detection, choice: BoxFilter) -> bool:
     sure = choice.min_score is None or detection.score is None or detection.score >= choice.min_score
     return sure and (not choice.classes or bool({detection.name, str(detection.category_id)} & {*choice.classes}))
 
 
-def _best(boxes: Array, detections: Sequence[Detection], choice: Choice) -> list[int]:
+def _best(boxes: Corners, detections: Sequence[Detection], choice: BoxFilter) -> list[int]:
     """Rows that survive suppression and `top_k`, in their order."""
     scores = np.array([1.0 if one.score is None else one.score for one in detections])
     classes = np.array([one.category_id for one in detections])

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.messages import some
-from nanosam_cli.core.prompting.body_parts import CROWN, Part
+from nanosam_cli.core.prompting.body_parts import CROWN, BodyPart
 from nanosam_cli.core.prompting.people import EARS, HIPS, SHOULDERS, Keypoint, Person, middle_of
-from nanosam_cli.core.prompting.request import Request, Tag, padded_points
+from nanosam_cli.core.prompting.request import PromptLabel, Request, padded_points
 from nanosam_cli.core.types import BACKGROUND, FOREGROUND
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _SHOULDERS_TO_TORSO, _EARS_TO_TORSO = 1.4, 3.5  # how long a torso is for each w
 class PoseChoice:
     """Which parts of which people become objects."""
 
-    parts: Sequence[Part]
+    parts: Sequence[BodyPart]
     people: Sequence[int] = ()  # numbers from 1; empty means all
     min_confidence: float = MIN_CONFIDENCE  # of a keypoint
 
@@ -103,7 +103,7 @@ def pose_request(people: Sequence[Person], original_hw: tuple[int, int], choice:
         points = person.visible(original_hw, choice.min_confidence)
         if any(name in points for name in part.foreground):
             extent = {**person.beyond(original_hw), **points, **_crown(points)}
-            objects.append(_PartPrompt(part, points, extent, Tag(part.name, place, person.score)))
+            objects.append(_PartPrompt(part, points, extent, PromptLabel(part.name, place, person.score)))
         else:
             notes.append(f"person {number} shows no keypoint of {part.name}")
     return _request(objects, original_hw, notes)
@@ -111,10 +111,10 @@ def pose_request(people: Sequence[Person], original_hw: tuple[int, int], choice:
 
 @dataclass(frozen=True)
 class _PartPrompt:
-    part: Part
+    part: BodyPart
     visible: Mapping[str, Keypoint]
     extent: Mapping[str, Keypoint]  # the visible ones, and more that say how far the body goes
-    tag: Tag
+    tag: PromptLabel
 
     def points(self) -> list[tuple[float, float, int]]:
         """x y label."""

@@ -25,7 +25,7 @@ _EXAMPLE = "nanosam segment photo.jpg --box 10,20,300,400"
 
 
 @dataclass(frozen=True)
-class Tag:
+class PromptLabel:
     """What the model that gave a prompt says of its object."""
 
     name: str | None = None  # a class, a phrase, or a part of a person
@@ -41,15 +41,15 @@ class Request:
     points: NDArray[np.float32] | None = None  # (P, N, 2) x y, original pixels
     labels: NDArray[np.float32] | None = None  # (P, N) 1 foreground, 0 background, -1 padding
     masks: NDArray[np.bool_] | None = None  # (P, H, W), the photo's size
-    tags: Sequence[Tag] = ()  # one an object, or none at all
+    tags: Sequence[PromptLabel] = ()  # one an object, or none at all
     notes: Sequence[str] = ()  # what was asked for and is not in it, for people and for the results' files
 
-    def tag(self, prompt: int) -> Tag:
+    def tag(self, prompt: int) -> PromptLabel:
         """What is known of an object beside its place."""
-        return self.tags[prompt] if self.tags else Tag()
+        return self.tags[prompt] if self.tags else PromptLabel()
 
     def request_for(self, image: NDArray[np.uint8]) -> Request:
-        """Itself: a `Source` that needs no look at the photo."""
+        """Itself: a `PromptSource` that needs no look at the photo."""
         return self
 
     def prompt(self, frame: Frame) -> Prompt:
@@ -58,7 +58,7 @@ class Request:
         return Prompt(self.boxes, self.points, self.labels, logits)
 
 
-class Source(Protocol):
+class PromptSource(Protocol):
     """What to segment in a photo, which may depend on what is seen in it."""
 
     def request_for(self, image: NDArray[np.uint8]) -> Request:

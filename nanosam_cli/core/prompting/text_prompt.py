@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import DownloadError, MissingExtraError, ModelError, UsageError
 from nanosam_cli.core.paths import OFFLINE
-from nanosam_cli.core.prompting.detections import Choice, Detection, boxes_request
+from nanosam_cli.core.prompting.detections import BoxFilter, Detection, boxes_request
 from nanosam_cli.core.prompting.request import Request
 
 DEFAULT_DETECTOR = "google/owlv2-base-patch16-ensemble"
@@ -41,7 +41,7 @@ class TextPrompt:
 
     phrases: Sequence[str]
     detector: str = DEFAULT_DETECTOR  # a name on the hub, or a folder
-    choice: Choice = field(default_factory=Choice)
+    choice: BoxFilter = field(default_factory=BoxFilter)
     about: str = ""  # the detector and its licence, once it is loaded
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class TextPrompt:
         """Every box that is sure enough and is not doubled is an object, of the category of its phrase from 1."""
         choice = self.choice
         overlap = OVERLAP if choice.nms is None else choice.nms
-        request = boxes_request(self.detect(image), image.shape[:2], Choice(nms=overlap, top_k=choice.top_k))
+        request = boxes_request(self.detect(image), image.shape[:2], BoxFilter(nms=overlap, top_k=choice.top_k))
         # detectors draw boxes beyond the photo as a matter of course, so nothing is said of those that were clipped
         return replace(request, notes=() if request.tags else [f"nothing found like {', '.join(self.phrases)}"])
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.frame import Frame
+from nanosam_cli.core.frame import Array, Frame
 from nanosam_cli.core.inference.decoder_inputs import mask_to_logits
 from nanosam_cli.core.inference.predictor import MAX_PROMPTS, Predictor, first_reading
 from nanosam_cli.core.masks import mask_window
@@ -24,8 +24,7 @@ from nanosam_cli.core.media.mask_codes import mask_to_rle, rle_ious
 from nanosam_cli.core.prompting.request import Request
 from nanosam_cli.core.types import FOREGROUND, Prompt, Segmentation
 
-Array = NDArray[np.float32]
-Crop = tuple[int, int, int, int]  # x0 y0 x1 y1, original pixels
+CropBox = tuple[int, int, int, int]  # x0 y0 x1 y1, original pixels
 
 _STABILITY_OFFSET = 1.0  # of the logits: a mask that hardly changes between -1 and 1 has a clear edge
 _CROP_OVERLAP = 512 / 1500  # of a crop's shorter side
@@ -99,7 +98,7 @@ def segment_everything(
     return Request(points=points, labels=labels, notes=notes), [one.segmentation for one in kept]
 
 
-def crops(original_hw: tuple[int, int], layer: int) -> list[Crop]:
+def crops(original_hw: tuple[int, int], layer: int) -> list[CropBox]:
     """x0 y0 x1 y1 of the 4**layer windows of a layer. Neighbours overlap: what lies on a border is whole in one."""
     count = 2**layer
     overlap = int(_CROP_OVERLAP * min(original_hw) * 2 / count) if layer else 0
@@ -133,7 +132,7 @@ def stability(logits: Array, threshold: float = 0.0) -> float:
 def _of_crop(
     predictor: Predictor,
     image: NDArray[np.uint8],
-    crop: Crop,
+    crop: CropBox,
     grid: int,
     settings: Everything,
     threshold: float,
@@ -184,7 +183,7 @@ def _distinct(found: Sequence[_Candidate], settings: Everything) -> list[_Candid
     return [found[row] for row in rows]
 
 
-def _is_cut(mask: NDArray[np.bool_], crop: Crop) -> bool:
+def _is_cut(mask: NDArray[np.bool_], crop: CropBox) -> bool:
     """Whether the mask reaches a border of its crop that is no border of the photo."""
     window = mask_window(mask)
     if window is None:

@@ -11,14 +11,14 @@ from typing import TypeVar
 
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.messages import some
-from nanosam_cli.core.prompting.asked import GRID, Asked, pose_choice
 from nanosam_cli.core.prompting.by_photo import ByPhoto
 from nanosam_cli.core.prompting.detection_files import read_detections
-from nanosam_cli.core.prompting.detections import Choice, PhotoDetections, known_classes
+from nanosam_cli.core.prompting.detections import BoxFilter, PhotoDetections, known_classes
+from nanosam_cli.core.prompting.options import GRID, PromptOptions, pose_choice
 from nanosam_cli.core.prompting.pose import AUTO, PosePrompt, SeenPeople
 from nanosam_cli.core.prompting.pose_files import read_poses
 from nanosam_cli.core.prompting.prompt_files import read_prompts
-from nanosam_cli.core.prompting.request import Request, Source, make_request
+from nanosam_cli.core.prompting.request import PromptSource, Request, make_request
 from nanosam_cli.core.prompting.text_prompt import DEFAULT_DETECTOR, TextPrompt
 from nanosam_cli.core.segmentation.everything import Everything
 
@@ -32,7 +32,7 @@ class Job:
     Models that find the prompts are loaded at the start of its `with` block and closed at the end.
     """
 
-    sources: Mapping[Path, Source]
+    sources: Mapping[Path, PromptSource]
     unasked: Sequence[Path] = ()  # photos that the prompt file does not name
     missing: Sequence[str] = ()  # names in a file of prompts that no photo has: asked for and not done
     unmatched: Sequence[str] = ()  # the same in another tool's file, which may be of a whole data set
@@ -57,7 +57,7 @@ class Job:
         self._opened.close()
 
 
-def make_job(photos: Sequence[Path], asked: Asked) -> Job:
+def make_job(photos: Sequence[Path], asked: PromptOptions) -> Job:
     """Decide where the prompts of each photo come from; files of prompts are matched by photo name.
 
     Raises:
@@ -81,7 +81,7 @@ def make_job(photos: Sequence[Path], asked: Asked) -> Job:
     return Job(dict.fromkeys(photos, request))
 
 
-def _from_prompts(photos: Sequence[Path], asked: Asked) -> Job:
+def _from_prompts(photos: Sequence[Path], asked: PromptOptions) -> Job:
     assert asked.prompts is not None
     entries = read_prompts(asked.prompts)
     found = {photo: entries[photo.name] for photo in photos if photo.name in entries}
@@ -94,10 +94,10 @@ def _from_prompts(photos: Sequence[Path], asked: Asked) -> Job:
     return Job(found, unasked, [name for name in entries if name not in names])
 
 
-def _from_detections(photos: Sequence[Path], asked: Asked) -> Job:
+def _from_detections(photos: Sequence[Path], asked: PromptOptions) -> Job:
     assert asked.detections is not None
     file = read_detections(asked.detections, asked.class_names)
-    choice = Choice(asked.min_score, known_classes(asked.classes, file.classes), asked.nms, asked.top_k)
+    choice = BoxFilter(asked.min_score, known_classes(asked.classes, file.classes), asked.nms, asked.top_k)
     keys = file.match(photos)
     sources = {
         photo: PhotoDetections(file.photos[key], choice, [file.skipped[key]] if key in file.skipped else [])
@@ -106,14 +106,14 @@ def _from_detections(photos: Sequence[Path], asked: Asked) -> Job:
     return _job(file, photos, keys, sources, file.classes)
 
 
-def _from_text(photos: Sequence[Path], asked: Asked) -> Job:
+def _from_text(photos: Sequence[Path], asked: PromptOptions) -> Job:
     phrases = list(dict.fromkeys(asked.text))
-    choice = Choice(asked.min_score, nms=asked.nms, top_k=asked.top_k)
+    choice = BoxFilter(asked.min_score, nms=asked.nms, top_k=asked.top_k)
     source = TextPrompt(phrases, asked.text_model or DEFAULT_DETECTOR, choice)
     return Job(dict.fromkeys(photos, source), classes=dict(enumerate(phrases, 1)), model=source)
 
 
-def _from_pose(photos: Sequence[Path], asked: Asked) -> Job:
+def _from_pose(photos: Sequence[Path], asked: PromptOptions) -> Job:
     choice = pose_choice(asked)
     classes = {number: part.name for number, part in enumerate(choice.parts, 1)}
     if asked.pose == AUTO:
@@ -125,7 +125,7 @@ def _from_pose(photos: Sequence[Path], asked: Asked) -> Job:
     return _job(file, photos, keys, sources, classes)
 
 
-def _everything(asked: Asked) -> Everything:
+def _everything(asked: PromptOptions) -> Everything:
     given = {name: getattr(asked, name) for name in GRID if getattr(asked, name) is not None}
     if asked.nms is not None:
         given["max_overlap"] = asked.nms
@@ -136,7 +136,7 @@ def _job(
     file: ByPhoto[T],
     photos: Sequence[Path],
     keys: Mapping[Path, str],
-    sources: Mapping[Path, Source],
+    sources: Mapping[Path, PromptSource],
     classes: Mapping[int, str],
 ) -> Job:
     unasked = [photo for photo in photos if photo not in keys]

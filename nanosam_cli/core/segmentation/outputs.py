@@ -22,9 +22,10 @@ from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.detections import CLASS_NAMES
 from nanosam_cli.core.segmentation.coco_output import CocoFile, open_coco_file
 from nanosam_cli.core.segmentation.label_formats import class_names, labelme, yolo_segments
-from nanosam_cli.core.segmentation.result import SCHEMA_VERSION, Image, PhotoResult
+from nanosam_cli.core.segmentation.result import SCHEMA_VERSION, PhotoResult
 from nanosam_cli.core.system.files import check_writable, write_text
 from nanosam_cli.core.system.journal import check_choice, check_free, journal_path
+from nanosam_cli.core.types import Image
 
 _FIRST = ("1", "1-1")  # how the first of a photo's separate files is numbered; see `Found.name`
 PNG_KEY = "nanosam.objects"  # the text of a PNG that says what its objects are

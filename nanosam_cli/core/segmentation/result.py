@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.prompting.request import Request
 from nanosam_cli.core.timing import Stopwatch
-from nanosam_cli.core.types import Segmentation
+from nanosam_cli.core.types import Image, Segmentation
 
 SCHEMA_VERSION = 1
-
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.media.image import read_image
-from nanosam_cli.core.prompting.asked import Asked
+from nanosam_cli.core.prompting.options import PromptOptions
 from nanosam_cli.core.segmentation.everything import segment_everything
 from nanosam_cli.core.segmentation.job import Job
 from nanosam_cli.core.segmentation.result import PhotoResult, found_masks, without_overlap
@@ -18,7 +18,7 @@ from nanosam_cli.version import __version__
 
 
 @dataclass(frozen=True)
-class Reading:
+class MaskOptions:
     """How masks are taken from the decoder's answers."""
 
     multimask: bool = False  # every reading of a prompt
@@ -26,7 +26,9 @@ class Reading:
     exclusive: bool = False  # each pixel to the best mask that has it
 
 
-def segment_photo(predictor: Predictor, job: Job, photo: Path, file: Path | BinaryIO, reading: Reading) -> PhotoResult:
+def segment_photo(
+    predictor: Predictor, job: Job, photo: Path, file: Path | BinaryIO, reading: MaskOptions
+) -> PhotoResult:
     """Segment a photo of a job, read from `file`. InputError and UsageError where this photo cannot be done."""
     watch = Stopwatch()
     with watch("read"):
@@ -48,7 +50,7 @@ def segment_photo(predictor: Predictor, job: Job, photo: Path, file: Path | Bina
     return PhotoResult(photo, image, request, found, watch)
 
 
-def check_reading(job: Job, reading: Reading) -> None:
+def check_mask_options(job: Job, reading: MaskOptions) -> None:
     """UsageError where a job cannot be read so."""
     if job.everything is not None and reading.multimask:
         raise UsageError("--everything takes every reading of its clicks by itself, so it takes no --multimask")
@@ -56,6 +58,6 @@ def check_reading(job: Job, reading: Reading) -> None:
         raise UsageError("--multimask gives readings that overlap by their nature, so it takes no --exclusive")
 
 
-def run_settings(predictor: Predictor, asked: Asked, reading: Reading) -> dict[str, Any]:
+def run_settings(predictor: Predictor, asked: PromptOptions, reading: MaskOptions) -> dict[str, Any]:
     """What decides a run's masks: it goes on only where all this is the same."""
     return {"nanosam": __version__, "model": predictor.describe(), **asked.settings(), **asdict(reading)}

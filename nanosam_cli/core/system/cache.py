@@ -10,8 +10,7 @@ from pathlib import Path
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import OutputError
-
-Note = Callable[[str], object]
+from nanosam_cli.core.messages import Note
 
 _ANOTHER = f"set {paths.HOME.name} to a directory that can be written"
 _FREE_SPACE = "free some space and type the same again"

@@ -15,7 +15,7 @@ from nanosam_cli.core.errors import InputError, NanosamError, UsageError
 from nanosam_cli.core.frame import COORDINATE_SIZE, Frame
 from nanosam_cli.core.inference.decoder_inputs import check_prompt
 from nanosam_cli.core.masks import Mask
-from nanosam_cli.core.media.video_time import Moment, parse_moment
+from nanosam_cli.core.media.video_time import VideoTime, parse_video_time
 from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.prompt_files import parse_request, read_entries
 from nanosam_cli.core.prompting.request import Request
@@ -27,7 +27,7 @@ _LAYOUT = '{"0": {"boxes": [[x0, y0, x1, y1]]}, "4.5s": {"points": [[x, y, 1]], 
 class TimedRequest:
     """Objects that are prompted at one moment. `ids` name them; an object that is followed already starts anew."""
 
-    moment: Moment
+    moment: VideoTime
     request: Request
     ids: Sequence[int] | None = None
     may_fail: bool = False  # whether an empty mask is no error, because a model asks for it and may ask again
@@ -64,7 +64,7 @@ def read_timed_requests(path: Path) -> list[TimedRequest]:
 
 def _timed(key: str, entry: Any, where: str) -> TimedRequest:
     try:
-        moment = parse_moment(key)
+        moment = parse_video_time(key)
     except ValueError as error:
         raise InputError(f"{where}: {error}", f"expected {_LAYOUT}") from error
     ids = entry.get("ids") if isinstance(entry, dict) else None
@@ -90,7 +90,7 @@ def check_asked(requests: Sequence[TimedRequest], *, later: bool) -> None:
 
 
 def split_early(
-    requests: Sequence[TimedRequest], start: Moment, rate: Fraction
+    requests: Sequence[TimedRequest], start: VideoTime, rate: Fraction
 ) -> tuple[list[TimedRequest], list[TimedRequest]]:
     """Those from `start` on, and those of frames before it: nothing is known of where their objects are by then."""
     early = [timed for timed in requests if timed.moment.frames(rate) < start.frames(rate)]

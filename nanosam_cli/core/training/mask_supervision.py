@@ -72,7 +72,7 @@ def reading_loss(reading: ClickReading, truth: Tensor, boxes: Tensor, image_size
     shown = ((fit > 0.7) | (fit >= fit.amax(dim=1, keepdim=True))).float()
     seen = (by_mask.reshape(prompts, scales) + reach) * shown
 
-    ious = losses.box_iou(reading.boxes.detach(), boxes)
+    ious = losses.paired_box_iou(reading.boxes.detach(), boxes)
     scores = F.binary_cross_entropy_with_logits(reading.scores, ious, reduction="none")
     return seen.sum(dim=1) / shown.sum(dim=1) + scores.mean(dim=1)
 

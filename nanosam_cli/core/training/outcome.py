@@ -15,7 +15,7 @@ from torch import nn
 
 from nanosam_cli.core.datasets.coco import AnnotatedPhoto, read_coco
 from nanosam_cli.core.datasets.photo_files import PhotoFiles
-from nanosam_cli.core.evaluation.contact_sheet import Entry, draw_sheet
+from nanosam_cli.core.evaluation.contact_sheet import SheetEntry, draw_sheet
 from nanosam_cli.core.evaluation.loop import evaluate, evaluate_boxes
 from nanosam_cli.core.evaluation.metrics import mean_iou_by_size
 from nanosam_cli.core.evaluation.protocols import PROTOCOLS, select_objects
@@ -33,13 +33,13 @@ from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.training.checkpoint import save_weights
 from nanosam_cli.core.training.data.datasets import TrainingCrops, photo_folder
 from nanosam_cli.core.training.recipe import Recipe
-from nanosam_cli.core.training.run_log import Note
+from nanosam_cli.core.training.run_log import RunNote
 from nanosam_cli.core.training.teaching.teacher import Teacher
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.version import __version__
 
 SHEET = "masks.png"
-WEIGHTS = "weights.safetensors"
+WEIGHTS_FILE = "weights.safetensors"
 SHEET_OBJECTS = 10
 
 
@@ -82,15 +82,17 @@ def evaluate_model(model: nn.Module, photos: Sequence[AnnotatedPhoto], teacher: 
     return {size: mean for size, mean in means.items() if size == "all" or not math.isnan(mean)}
 
 
-def finish(recipe: Recipe, folder: Path, checkpoint: Path, model: nn.Module, teacher: Teacher | None) -> Iterator[Note]:
+def finish(
+    recipe: Recipe, folder: Path, checkpoint: Path, model: nn.Module, teacher: Teacher | None
+) -> Iterator[RunNote]:
     """The weights alone, pictures and, where the recipe asks for them, model files."""
-    save_weights(folder / WEIGHTS, checkpoint)
+    save_weights(folder / WEIGHTS_FILE, checkpoint)
     photos = read_evaluation(recipe)
     if photos:
-        yield Note(f"masks: {draw_masks(folder / SHEET, photos, model, teacher)}")
+        yield RunNote(f"masks: {draw_masks(folder / SHEET, photos, model, teacher)}")
     if recipe.run.export:
         for file in export_run(checkpoint, folder / "export", teacher):
-            yield Note(
+            yield RunNote(
                 f"{file.part}: {file.path}, max |torch - ONNX Runtime| {max(file.proof.max_difference.values()):.1e}"
             )
 
@@ -121,12 +123,12 @@ def draw_masks(path: Path, photos: Sequence[AnnotatedPhoto], model: nn.Module, t
     return path
 
 
-def _entry(photo: AnnotatedPhoto, result: ObjectResult, predicted: ScoredMask, target: ScoredMask) -> Entry:
+def _entry(photo: AnnotatedPhoto, result: ObjectResult, predicted: ScoredMask, target: ScoredMask) -> SheetEntry:
     """One tile: the student's mask against `target`, which stands where the annotated one would."""
     both = np.count_nonzero(predicted.mask & target.mask)
     either = np.count_nonzero(predicted.mask | target.mask)
     annotated = next(found for found in photo.objects if found.id == result.id)
-    return Entry(
+    return SheetEntry(
         replace(result, iou=both / either if either else 1.0),
         "",
         photo,

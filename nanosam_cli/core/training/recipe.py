@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, RecipeError, UsageError
 from nanosam_cli.core.modeling.design import TEACHERS_DECODER, ModelSection
-from nanosam_cli.core.schema import Amount, Count, OneOf, Range, Share, Whole, build, without_none
+from nanosam_cli.core.schema import Amount, Count, OneOf, Range, Share, Whole, read_value, without_none
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,7 +27,7 @@ HOST_KEYS = ("root", "workers", "resident")  # of [data]: where photos are and w
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceSection:
     """One folder of photos."""
 
     path: str  # below data.root
@@ -42,7 +42,7 @@ class DataSection:
     """What it is trained on, and how photos become crops."""
 
     root: str  # package:examples are the photos that come with the package
-    sources: tuple[Source, ...]
+    sources: tuple[SourceSection, ...]
     crop: Annotated[int, Range(64)]  # side of a training crop, pixels
     scale: tuple[float, float]  # range of sizes, 1 = the size at inference; drawn log-uniformly
     whole: Share  # share of whole photos, letterboxed into the crop
@@ -114,7 +114,7 @@ class InitSection:
 
 # batchnorm: its running statistics. fine: the backbone up to its map of stride 4; depthwise: its depthwise kernels. The
 # last two cost most to train on a CPU, and change least where they come from ImageNet
-Part = Annotated[str, OneOf(("backbone", "fine", "depthwise", "encoder", "decoder", "batchnorm"))]
+ModelPart = Annotated[str, OneOf(("backbone", "fine", "depthwise", "encoder", "decoder", "batchnorm"))]
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class OptimiserSection:
     # the other or on several processes, which is the same. Left out: the whole batch
     micro_batch: Count | None = None
     schedule: Annotated[str, OneOf(("cosine", "constant"))] | None = None  # after the warm-up; left out: cosine
-    freeze: tuple[Part, ...] | None = None  # parts that keep their weights
+    freeze: tuple[ModelPart, ...] | None = None  # parts that keep their weights
     # steps after which the rate rises to restart_rate at once and falls anew (SGDR, arXiv:1608.03983); those past the
     # last step never come. Left out: none
     restarts: tuple[Count, ...] | None = None
@@ -207,7 +207,7 @@ class Recipe:
         return json.dumps(content, sort_keys=True)
 
 
-def differences(fingerprint: str, other: str) -> list[str]:
+def recipe_differences(fingerprint: str, other: str) -> list[str]:
     """The keys in which the recipes of two fingerprints differ."""
     one, two = (_by_key(json.loads(text)) for text in (fingerprint, other))
     return sorted(key for key in one.keys() | two.keys() if one.get(key) != two.get(key))
@@ -227,7 +227,7 @@ def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
     faults: list[str] = []
     for override in overrides:
         _apply(override, content, faults)
-    recipe = build(Recipe, content, "", faults)
+    recipe = read_value(Recipe, content, "", faults)
     if isinstance(recipe, Recipe):
         faults += _cross_checks(recipe)
     if faults:

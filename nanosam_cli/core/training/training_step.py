@@ -25,7 +25,7 @@ from nanosam_cli.core.training.mask_supervision import (
 from nanosam_cli.core.training.recipe import LossSection, PromptSection, Recipe
 from nanosam_cli.core.training.teaching.teacher import Teacher
 
-HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Learned(NamedTuple):
@@ -45,7 +45,7 @@ class TrainingStep(nn.Module):
         self.model = model
         self._recipe = recipe
         self._teacher = teacher  # no module: its weights are not this one's
-        self._half = HALVES.get(recipe.optimiser.precision)
+        self._half = AUTOCAST.get(recipe.optimiser.precision)
 
     def forward(self, batch: Batch, number: int) -> Learned:
         """`number` seeds what is drawn here: corrections, and whatever a backbone draws."""

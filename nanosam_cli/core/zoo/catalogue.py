@@ -9,7 +9,7 @@ from typing import Literal
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.zoo.models import MODELS, Accuracy, ModelSpec
+from nanosam_cli.core.zoo.models import MODELS, ModelSpec, PublishedAccuracy
 from nanosam_cli.core.zoo.remote_file import RemoteFile
 
 
@@ -26,7 +26,7 @@ class Entry:
     files: tuple[RemoteFile, ...]
     bundled: bool = False  # comes with the package, so that there is nothing to download
     note: str | None = None
-    accuracy: Accuracy | None = None
+    accuracy: PublishedAccuracy | None = None
 
     def path(self, file: RemoteFile) -> Path:
         """Where a file of this entry lies, or would lie."""

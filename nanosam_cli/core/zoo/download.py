@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import DownloadError, InputError, OutputError, UsageError
-from nanosam_cli.core.system.cache import Note, cache_errors, one_at_a_time, unfinished, unfinished_path
+from nanosam_cli.core.messages import Note
+from nanosam_cli.core.system.cache import cache_errors, one_at_a_time, unfinished, unfinished_path
 from nanosam_cli.core.system.files import file_sha256, write_text
 from nanosam_cli.core.zoo.archive import unpack
 from nanosam_cli.core.zoo.catalogue import Entry, entries
-from nanosam_cli.core.zoo.fetch import Fetched, Options, Progress, fetch, recorded_hash, side_files
+from nanosam_cli.core.zoo.fetch import DownloadProgress, Fetched, FetchOptions, fetch, recorded_hash, side_files
 from nanosam_cli.core.zoo.models import EXPORTED
 from nanosam_cli.core.zoo.partial_file import PartFile
 from nanosam_cli.core.zoo.remote_file import RemoteFile
@@ -23,7 +24,7 @@ from nanosam_cli.core.zoo.transport import shown
 
 _MIRROR = "give a directory, or an address that begins with file://, http:// or https://"
 
-State = Literal["ok", "unknown", "missing", "broken"]
+FileState = Literal["ok", "unknown", "missing", "broken"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class Verified:
     """What a file is, against what it should be. Unknown: there is no hash to hold it against."""
 
     path: Path
-    state: State
+    state: FileState
     detail: str
 
 
-def options(mirror: str | None, offline: bool, overwrite: bool) -> Options:
+def options(mirror: str | None, offline: bool, overwrite: bool) -> FetchOptions:
     """What was asked for on the command line, else NANOSAM_MIRROR and NANOSAM_OFFLINE.
 
     UsageError where the mirror is no address.
@@ -47,7 +48,7 @@ def options(mirror: str | None, offline: bool, overwrite: bool) -> Options:
         raise UsageError(f"mirror {mirror} is no address: {error}", _MIRROR) from error
     if mirror and "://" in mirror and scheme not in ("http", "https", "file"):
         raise UsageError(f"mirror {shown(mirror)} cannot be read: {scheme}://", _MIRROR)
-    return Options(mirror, offline or paths.OFFLINE.get() or False, overwrite)
+    return FetchOptions(mirror, offline or paths.OFFLINE.get() or False, overwrite)
 
 
 def kept_bytes(entry: Entry, file: RemoteFile) -> int:
@@ -55,7 +56,7 @@ def kept_bytes(entry: Entry, file: RemoteFile) -> int:
     return PartFile(entry.path(file)).size
 
 
-def download(entry: Entry, file: RemoteFile, asked: Options, progress: Progress, note: Note) -> Fetched:
+def download(entry: Entry, file: RemoteFile, asked: FetchOptions, progress: DownloadProgress, note: Note) -> Fetched:
     """One file of an entry, with its licence beside it as `NAME.licence.txt`. Errors are `fetch`'s.
 
     An archive that was unpacked is here already.
@@ -77,7 +78,7 @@ def download(entry: Entry, file: RemoteFile, asked: Options, progress: Progress,
 
 
 def unpack_file(
-    entry: Entry, file: RemoteFile, progress: Progress, note: Note, *, overwrite: bool = False
+    entry: Entry, file: RemoteFile, progress: DownloadProgress, note: Note, *, overwrite: bool = False
 ) -> Path | None:
     """Unpack an archive of an entry that is here, and delete it; where it is now. None for a file that is no archive.
 

@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import DownloadError, UsageError
-from nanosam_cli.core.system.cache import Note, cache_errors, check_free_space, lock_path, one_at_a_time
+from nanosam_cli.core.messages import Note
+from nanosam_cli.core.system.cache import cache_errors, check_free_space, lock_path, one_at_a_time
 from nanosam_cli.core.zoo.partial_file import Origin, PartFile
 from nanosam_cli.core.zoo.remote_file import RemoteFile
 from nanosam_cli.core.zoo.transport import Body, RangeError, TransientError, is_remote, open_body, shown
@@ -27,14 +28,14 @@ _GO_ON = "free some space and type the same again: it goes on with the {:.1f} MB
 _PAGES = (b"<!doctype html", b"<html")
 
 
-class Progress(Protocol):
+class DownloadProgress(Protocol):
     """Told how many bytes of how many are here; fewer than before where it begins anew."""
 
     def __call__(self, done: int, total: int | None, /) -> None: ...
 
 
 @dataclass(frozen=True)
-class Options:
+class FetchOptions:
     """How to fetch. `mirror`: a directory, or a file:// or http base with the files by their plain names."""
 
     mirror: str | None = None
@@ -61,7 +62,7 @@ class Fetched:
     url: str | None  # None where it was here before
 
 
-def fetch(file: RemoteFile, target: Path, options: Options, progress: Progress, note: Note) -> Fetched:
+def fetch(file: RemoteFile, target: Path, options: FetchOptions, progress: DownloadProgress, note: Note) -> Fetched:
     """Bring `file` to `target`. `note` takes what people may want to know: waiting, trying again, beginning anew.
 
     What breaks off stays as `NAME.part` and is gone on with, kill -9 included. A second process waits for the first. A
@@ -106,7 +107,7 @@ def side_files(target: Path) -> list[Path]:
     return [lock_path(target), *(target.with_name(target.name + suffix) for suffix in suffixes)]
 
 
-def _fetch_from(url: str, file: RemoteFile, target: Path, progress: Progress, note: Note) -> str:
+def _fetch_from(url: str, file: RemoteFile, target: Path, progress: DownloadProgress, note: Note) -> str:
     """The sha256 of the file that is at `target` now."""
     part = PartFile(target)
     wanted = file.sha256 or recorded_hash(target)
@@ -136,7 +137,9 @@ def _may_resume(part: PartFile, url: str, wanted: str | None) -> bool:
     return origin is not None and (wanted is not None or (origin.url == url and origin.validator is not None))
 
 
-def _read_whole(url: str, file: RemoteFile, part: PartFile, wanted: str | None, progress: Progress, note: Note) -> str:
+def _read_whole(
+    url: str, file: RemoteFile, part: PartFile, wanted: str | None, progress: DownloadProgress, note: Note
+) -> str:
     """Read until the part is the whole file, over any number of connections. Its sha256."""
     failures, furthest = 0, part.size
     while True:
@@ -159,7 +162,7 @@ def _read_whole(url: str, file: RemoteFile, part: PartFile, wanted: str | None, 
         time.sleep(wait)
 
 
-def _read_on(url: str, file: RemoteFile, part: PartFile, wanted: str | None, progress: Progress) -> str:
+def _read_on(url: str, file: RemoteFile, part: PartFile, wanted: str | None, progress: DownloadProgress) -> str:
     """Read from where the part ends, over one connection. The sha256 of the whole file."""
     origin = part.origin() if _may_resume(part, url, wanted) else None
     start = part.size if origin else 0

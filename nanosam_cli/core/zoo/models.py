@@ -19,7 +19,7 @@ EXPORTED = "onnx-"  # begins the name of a folder of files that were made from a
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class PublishedAccuracy:
     """Published mIoU on COCO val2017, prompted with ground-truth boxes. Protocols differ by a point or two."""
 
     all: float
@@ -44,7 +44,7 @@ class ModelSpec:
     source: str | None = None  # the publisher's page
     note: str | None = None  # what to know before downloading it
     cannot_run: str | None = None  # why its files can be downloaded, but not run
-    accuracy: Accuracy | None = None
+    accuracy: PublishedAccuracy | None = None
     # what an engine is built in where nothing else is asked for
     default_precision: Mapping[str, str] = field(default_factory=lambda: {ENCODER: "fp16", DECODER: "fp32"})
 
@@ -57,7 +57,7 @@ _BINH = "binh234/nanosam"
 _HGNETV2 = "https://huggingface.co/dragonSwing/nanosam/resolve/e49afdaee2078a826f542929996a14fb0b69a2fa"
 
 
-def _hgnetv2(size: str, accuracy: Accuracy, sha256: str | None) -> ModelSpec:
+def _hgnetv2(size: str, accuracy: PublishedAccuracy, sha256: str | None) -> ModelSpec:
     """One of the students of EfficientViT-SAM-L0, all with the same decoder."""
     encoder, decoder = f"sam_hgv2_{size}_ln_nonorm_image_encoder.onnx", "efficientvit_l0_mask_decoder.onnx"
     return ModelSpec(
@@ -120,7 +120,7 @@ MODELS: Mapping[str, ModelSpec] = {
                 )
             },
             source="https://github.com/ChaoningZhang/MobileSAM",
-            accuracy=Accuracy(0.728, 0.658, 0.759, 0.804, published=_NVIDIA),
+            accuracy=PublishedAccuracy(0.728, 0.658, 0.759, 0.804, published=_NVIDIA),
         ),
         ModelSpec(
             name="nanosam-resnet18",
@@ -135,19 +135,19 @@ MODELS: Mapping[str, ModelSpec] = {
             # issues 30, 31 and 41 of NVIDIA's repository
             note="users report that NVIDIA's Google Drive links are closed at times; files from elsewhere are taken "
             "from a directory by --mirror DIR",
-            accuracy=Accuracy(0.706, 0.624, 0.738, 0.796, published=_NVIDIA),
+            accuracy=PublishedAccuracy(0.706, 0.624, 0.738, 0.796, published=_NVIDIA),
         ),
         _hgnetv2(
             "b1",
-            Accuracy(0.756, 0.708, 0.774, 0.812, published=_BINH),
+            PublishedAccuracy(0.756, 0.708, 0.774, 0.812, published=_BINH),
             sha256="0001b3349220a86ff6a41819ebdfd9f2a8c0707a90ef3e4f9726d46db09a9a32",
         ),
         _hgnetv2(
             "b2",
-            Accuracy(0.765, 0.715, 0.785, 0.822, published=_BINH),
+            PublishedAccuracy(0.765, 0.715, 0.785, 0.822, published=_BINH),
             sha256="eb45d87af99d345f8b260527d0566b1eef0af9c35835171b6040c217f94eae08",
         ),
-        _hgnetv2("b4", Accuracy(0.773, 0.721, 0.797, 0.830, published=_BINH), sha256=None),
+        _hgnetv2("b4", PublishedAccuracy(0.773, 0.721, 0.797, 0.830, published=_BINH), sha256=None),
     )
 }
 
@@ -161,7 +161,7 @@ def find_model(name: str) -> ModelSpec:
     raise UsageError(f"unknown model: {name}", hint)
 
 
-def check_model(name: str | None, baselines: Collection[str] = ()) -> None:
+def check_model_name(name: str | None, baselines: Collection[str] = ()) -> None:
     """UsageError where there is neither a model nor a baseline of that name; without a name, the default is meant."""
     if name is not None and name not in baselines:
         find_model(name)

@@ -20,8 +20,8 @@ from nanosam_cli.core.benchmark.measure import (
     STAGES,
     WARM_UP,
     Accuracy,
-    Candidate,
     Conditions,
+    Contender,
     FileFacts,
     ModelReport,
     Run,
@@ -37,7 +37,7 @@ from nanosam_cli.core.benchmark.measure import (
 )
 from nanosam_cli.core.benchmark.report import (
     caption,
-    compare,
+    compare_contenders,
     markdown_table,
     read_accuracy,
     read_run,
@@ -145,7 +145,7 @@ def test_two_models_side_by_side(monkeypatch: pytest.MonkeyPatch, own_files: Fil
     monkeypatch.setattr(measure, "WARM_UP", 0)
     monkeypatch.setattr(measure, "COLD_STARTS", 1)
     ticks = []
-    candidates = [Candidate("own", *own_files), Candidate("nvidia", *nvidia_files)]
+    candidates = [Contender("own", *own_files), Contender("nvidia", *nvidia_files)]
     run = measure.benchmark(candidates, PHOTO, Runtime(threads=1), 1, lambda: ticks.append(1))
     assert len(ticks) == steps(2, 1)
     assert [report.name for report in run.models] == ["own", "nvidia"]
@@ -162,7 +162,7 @@ def test_two_models_side_by_side(monkeypatch: pytest.MonkeyPatch, own_files: Fil
 
 def test_names_are_needed_apart(own_files: Files) -> None:
     with pytest.raises(UsageError, match="two models have the same name: a, a"):
-        measure.benchmark([Candidate("a", *own_files)] * 2, PHOTO, Runtime(), 1)
+        measure.benchmark([Contender("a", *own_files)] * 2, PHOTO, Runtime(), 1)
     with pytest.raises(UsageError, match="unknown model: nanosam-b9"):
         find_candidate("nanosam-b9")
 
@@ -258,7 +258,7 @@ def test_what_is_no_saved_run(tmp_path: Path, content: str | None, words: str) -
 def test_runs_of_one_machine_are_put_together(tmp_path: Path) -> None:
     later = saved()
     later = replace(later, load=Load(9.0, None, None), models=(model("a", 20.0), model("c", 5.0)))
-    comparison = compare([write(tmp_path / "before.json", saved()), write(tmp_path / "after.json", later)])
+    comparison = compare_contenders([write(tmp_path / "before.json", saved()), write(tmp_path / "after.json", later)])
     assert [found.name for found in comparison.models] == ["a (before)", "b", "a (after)", "c"]
     assert comparison.differences == ()  # the load is none
     assert comparison.record()["models"][2]["ratio_to_first"]["full"] == 2.0
@@ -267,7 +267,7 @@ def test_runs_of_one_machine_are_put_together(tmp_path: Path) -> None:
 def test_names_of_runs_that_are_called_alike(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     files = [write(tmp_path / "run.json", saved()), write(tmp_path / "x" / "run.json", saved())]
-    assert [found.name for found in compare(files).models][::2] == [f"a ({files[0]})", f"a ({files[1]})"]
+    assert [found.name for found in compare_contenders(files).models][::2] == [f"a ({files[0]})", f"a ({files[1]})"]
 
 
 def test_settings_that_differ_are_told(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_settings_that_differ_are_told(tmp_path: Path) -> None:
     settings = replace(other.settings, power_mode="MAXN")
     other = replace(other, settings=settings, conditions=replace(other.conditions, photo_hw=(10, 20)))
     first, second = write(tmp_path / "1.json", saved()), write(tmp_path / "2.json", other)
-    assert compare([first, second]).differences == (
+    assert compare_contenders([first, second]).differences == (
         f"power_mode: None ({first}), MAXN ({second})",
         f"photo_hw: 480, 640 ({first}), 10, 20 ({second})",
     )
@@ -293,12 +293,12 @@ def test_settings_that_differ_are_told(tmp_path: Path) -> None:
 def test_runs_of_two_machines_are_refused(tmp_path: Path, hardware: dict[str, Any], words: str) -> None:
     files = [write(tmp_path / "1.json", saved()), write(tmp_path / "2.json", saved(**hardware))]
     with pytest.raises(InputError, match=f"different machines, so their times cannot be compared: {words}"):
-        compare(files)
+        compare_contenders(files)
 
 
 def test_nothing_to_compare() -> None:
     with pytest.raises(UsageError, match="no runs"):
-        compare([])
+        compare_contenders([])
 
 
 # accuracy beside the times

@@ -11,16 +11,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanosam_cli.core.datasets.clips import Truth, find_clips, read_labels
+from nanosam_cli.core.datasets.clips import ClipLabels, find_clips, read_labels
 from nanosam_cli.core.errors import InputError, NanosamError, OutputError, UsageError
 from nanosam_cli.core.evaluation.davis_measures import boundary_accuracy, region_similarity
 from nanosam_cli.core.evaluation.davis_run import DavisScore, Places, check_clips, score_clip
 from nanosam_cli.core.evaluation.followers import CopyFollower, Followed
 from nanosam_cli.core.media.image import write_png
-from nanosam_cli.core.tracking.target import State
+from nanosam_cli.core.tracking.target import TrackState
 from tests.video_data import HW, save_frames, square
 
-T, U, L = State.tracked, State.uncertain, State.lost
+T, U, L = TrackState.tracked, TrackState.uncertain, TrackState.lost
 
 
 class Told:
@@ -28,17 +28,17 @@ class Told:
 
     name = "told"
 
-    def __init__(self, states: Sequence[State], shift: int = 0) -> None:
+    def __init__(self, states: Sequence[TrackState], shift: int = 0) -> None:
         self._states, self._shift = states, shift
 
     def start(self, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> list[Followed]:
         self._frame = 0
-        return [Followed(mask, State.tracked) for mask in masks]
+        return [Followed(mask, TrackState.tracked) for mask in masks]
 
     def step(self, image: NDArray[np.uint8]) -> list[Followed]:
         self._frame += 1
         state = self._states[self._frame]
-        mask = np.zeros(HW, bool) if state is State.lost else square(self._frame + self._shift)
+        mask = np.zeros(HW, bool) if state is TrackState.lost else square(self._frame + self._shift)
         return [Followed(mask, state)]
 
 
@@ -111,7 +111,7 @@ def test_void_beside_an_object_stays_void(tmp_path: Path) -> None:
     labels[:10] = 255
     write_png(folder / "00000.png", labels, overwrite=True)
     write_png(folder / "00001.png", square(1).astype(np.uint8) * 255, overwrite=True)
-    truth = Truth(find_clips(tmp_path)[0])
+    truth = ClipLabels(find_clips(tmp_path)[0])
     assert list(truth.numbers) == [1]
     for index, values in ((0, {0, 1, 255}), (1, {0, 255}), (2, {0, 1})):
         found = truth.at(index)

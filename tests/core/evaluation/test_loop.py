@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanosam_cli.core.datasets.annotated_mask import Truth
+from nanosam_cli.core.datasets.annotated_mask import AnnotatedMask
 from nanosam_cli.core.datasets.coco import AnnotatedObject, AnnotatedPhoto, read_coco
 from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.evaluation.loop import PhotoResult, evaluate, evaluate_boxes
+from nanosam_cli.core.evaluation.loop import EvaluatedPhoto, evaluate, evaluate_boxes
 from nanosam_cli.core.evaluation.metrics import mean_iou_by_size
 from nanosam_cli.core.evaluation.prompting import Prompting
 from nanosam_cli.core.evaluation.protocols import PROTOCOLS, select_objects
@@ -58,7 +58,7 @@ def pycocotools_iou(target: AnnotatedObject, mask: np.ndarray[Any, Any]) -> floa
     return float(coco_mask.iou([found], [target.rle], [0])[0, 0])
 
 
-def assert_agrees_with_pycocotools(done: Sequence[PhotoResult]) -> None:
+def assert_agrees_with_pycocotools(done: Sequence[EvaluatedPhoto]) -> None:
     for photo in done:
         for annotated, result, found in zip(photo.photo.objects, photo.results, photo.masks, strict=True):
             assert result.id == annotated.id
@@ -107,14 +107,14 @@ LEFT = FULL & (np.arange(6) < 3)
     [(FULL, FULL, 1.0), (LEFT, FULL, 0.5), (FULL, LEFT, 0.5), (LEFT, ~LEFT, 0.0), (NONE, FULL, 0.0), (NONE, NONE, 0.0)],
 )
 def test_iou_of_masks(truth: np.ndarray[Any, Any], found: np.ndarray[Any, Any], iou: float) -> None:
-    known = Truth.of(target(truth))
+    known = AnnotatedMask.of(target(truth))
     assert known.iou(found) == iou == pycocotools_iou(known.target, found)
 
 
 def test_broken_run_lengths_name_their_object() -> None:
     broken = AnnotatedObject(7, 1, (0, 0, 4, 4), 16.0, False, {"size": [4, 6], "counts": [3]})
     with pytest.raises(InputError, match="object 7: the runs of a COCO run-length code do not fill"):
-        Truth.of(broken)
+        AnnotatedMask.of(broken)
 
 
 # prompts
@@ -143,13 +143,13 @@ def test_points_lie_on_the_object() -> None:
     ring = np.zeros((40, 40), bool)
     ring[5:35, 5:35] = True
     ring[10:30, 10:30] = False  # the centre of mass is not on it
-    truth = Truth.of(target(ring))
+    truth = AnnotatedMask.of(target(ring))
     points = truth.points(20, np.random.default_rng(0))
     assert len({tuple(point) for point in points.tolist()}) == 20
     assert all(ring[int(y), int(x)] for x, y in points)
-    one_pixel = Truth.of(target(np.eye(1, 9, 3, dtype=bool)))
+    one_pixel = AnnotatedMask.of(target(np.eye(1, 9, 3, dtype=bool)))
     assert one_pixel.points(3, np.random.default_rng(0)).tolist() == [[3.5, 0.5]] * 3
-    empty = Truth.of(target(NONE, (2, 0, 2, 2)))
+    empty = AnnotatedMask.of(target(NONE, (2, 0, 2, 2)))
     assert empty.points(2, np.random.default_rng(0)).tolist() == [[3, 1]] * 2
 
 
@@ -164,14 +164,14 @@ def test_points_lie_on_the_object() -> None:
     ],
 )
 def test_kinds_of_prompts(prompting: Prompting, name: str, boxes: Any, points: Any) -> None:
-    prompt = prompting((4, 6), [Truth.of(target(FULL)), Truth.of(target(LEFT))])
+    prompt = prompting((4, 6), [AnnotatedMask.of(target(FULL)), AnnotatedMask.of(target(LEFT))])
     assert str(prompting) == name
     assert (None if prompt.boxes is None else prompt.boxes.shape) == boxes
     assert (None if prompt.points is None else prompt.points.shape) == points
 
 
 def test_noise_depends_on_the_object_alone() -> None:
-    truths = [Truth.of(target(FULL, (20, 20, 40, 10), identity)) for identity in (1, 2, -3)]
+    truths = [AnnotatedMask.of(target(FULL, (20, 20, 40, 10), identity)) for identity in (1, 2, -3)]
     noisy = Prompting(noise=0.1, seed=5)
     boxes = noisy((100, 100), truths).boxes
     alone = noisy((100, 100), truths[1:2]).boxes

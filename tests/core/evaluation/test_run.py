@@ -12,7 +12,7 @@ from nanosam_cli.core.datasets.coco import read_annotations
 from nanosam_cli.core.datasets.photo_files import PhotoFiles
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
 from nanosam_cli.core.evaluation.metrics import merge, missing_shards
-from nanosam_cli.core.evaluation.plan import Choice, plan_evaluation
+from nanosam_cli.core.evaluation.plan import ObjectFilter, plan_evaluation
 from nanosam_cli.core.evaluation.prompting import Prompting
 from nanosam_cli.core.evaluation.protocols import PROTOCOLS
 from nanosam_cli.core.evaluation.results import Results, read_results, write_results
@@ -47,7 +47,7 @@ def evaluate(
     **how: bool,
 ) -> EvaluationRun:
     images, annotations = places
-    asked = Choice(**{"protocol": PROTOCOLS["nanosam"], **(choice or {})})
+    asked = ObjectFilter(**{"protocol": PROTOCOLS["nanosam"], **(choice or {})})
     with PhotoFiles(images) as files:
         truth = read_annotations(annotations, images)
         plan = plan_evaluation(truth, files, segmenter, asked, prompting, save_masks=save_masks)

@@ -12,9 +12,9 @@ import pytest
 from nanosam_cli.core.errors import ModelError
 from nanosam_cli.core.inference.session import TensorInfo
 from nanosam_cli.core.inference.sidecar import (
+    EngineTarget,
     ShapeRange,
     SideCar,
-    Target,
     check_engine,
     check_source,
     read_sidecar,
@@ -29,7 +29,7 @@ SIDECAR = SideCar(
     onnx="encoder.onnx",
     onnx_sha256="0" * 64,
     part="encoder",
-    target=Target("tensorrt-rtx", "1.7.1", "Linux x86_64", None, ("8.6", "8.9")),
+    target=EngineTarget("tensorrt-rtx", "1.7.1", "Linux x86_64", None, ("8.6", "8.9")),
     precision_asked="fp16",
     precision_built="fp16",
     status="built, not run",

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from nanosam_cli.core.errors import BackendError, ModelError
-from nanosam_cli.core.inference.sidecar import Flavour, SideCar, Target, sidecar_path
+from nanosam_cli.core.inference.sidecar import EngineTarget, Flavour, SideCar, sidecar_path
 from nanosam_cli.core.loading import engines
 from nanosam_cli.core.loading.engines import engine_folder, engine_name, model_paths
 from nanosam_cli.core.loading.load import load_predictor
@@ -46,7 +46,7 @@ def engine(flavour: Flavour, part: str, asked: str = "fp32", **target: str) -> P
         onnx=f"{part}.onnx",
         onnx_sha256=file_sha256(ORIGINALS[part]),
         part=part,
-        target=replace(Target(flavour, version, "Linux x86_64"), **target),  # type: ignore[arg-type]
+        target=replace(EngineTarget(flavour, version, "Linux x86_64"), **target),  # type: ignore[arg-type]
         precision_asked=asked,
         precision_built="fp32",
         status="proved by running",

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.media.frame_range import BEGINNING, Part
+from nanosam_cli.core.media.frame_range import BEGINNING, FrameRange
 from nanosam_cli.core.media.video import VideoFrame
-from nanosam_cli.core.media.video_time import Moment, parse_moment
+from nanosam_cli.core.media.video_time import VideoTime, parse_video_time
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,13 @@ from nanosam_cli.core.media.video_time import Moment, parse_moment
     ],
 )
 def test_parse(text: str, frame: int | None, seconds: Fraction | None) -> None:
-    assert parse_moment(text) == Moment(frame, seconds)
+    assert parse_video_time(text) == VideoTime(frame, seconds)
 
 
 @pytest.mark.parametrize("text", ["", "4.5", "-3", "s", "1:", "ten", "1:2:3:4"])
 def test_what_is_no_place(text: str) -> None:
     with pytest.raises(ValueError, match="such as 120"):
-        parse_moment(text)
+        parse_video_time(text)
 
 
 class Frames:
@@ -49,18 +49,18 @@ class Frames:
 @pytest.mark.parametrize(
     ("part", "wanted"),
     [
-        (Part(), list(range(10))),
-        (Part(Moment(3), Moment(6)), [3, 4, 5]),
-        (Part(Moment(seconds=Fraction(1)), Moment(seconds=Fraction(3, 2))), [5, 6, 7]),
-        (Part(BEGINNING, None, 4), [0, 4, 8]),
-        (Part(Moment(1), Moment(8), 3), [1, 4, 7]),
+        (FrameRange(), list(range(10))),
+        (FrameRange(VideoTime(3), VideoTime(6)), [3, 4, 5]),
+        (FrameRange(VideoTime(seconds=Fraction(1)), VideoTime(seconds=Fraction(3, 2))), [5, 6, 7]),
+        (FrameRange(BEGINNING, None, 4), [0, 4, 8]),
+        (FrameRange(VideoTime(1), VideoTime(8), 3), [1, 4, 7]),
     ],
 )
-def test_parts(part: Part, wanted: list[int]) -> None:
+def test_parts(part: FrameRange, wanted: list[int]) -> None:
     assert [frame.index for frame in part.of(Frames())] == wanted
     assert part.count(Frames()) == len(wanted)
 
 
 def test_nothing_left() -> None:
     with pytest.raises(InputError, match="no frames from frame 10 on"):
-        list(Part(Moment(10)).of(Frames()))
+        list(FrameRange(VideoTime(10)).of(Frames()))

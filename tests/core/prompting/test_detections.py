@@ -7,7 +7,7 @@ import pytest
 
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.prompting.detections import (
-    Choice,
+    BoxFilter,
     Detection,
     PhotoDetections,
     box_ious,
@@ -19,8 +19,8 @@ HW = 80, 100
 BLANK = np.zeros((*HW, 3), np.uint8)
 
 
-def boxes(*rows: Detection, choice: Choice | None = None) -> list[list[float]]:
-    found = boxes_request(rows, HW, choice or Choice()).boxes
+def boxes(*rows: Detection, choice: BoxFilter | None = None) -> list[list[float]]:
+    found = boxes_request(rows, HW, choice or BoxFilter()).boxes
     assert found is not None
     assert found.dtype == np.float32
     return [[float(side) for side in box] for box in found]
@@ -52,7 +52,7 @@ def test_boxes_in_pixels_of_the_photo(box: tuple[float, ...], relative: bool, wa
     ],
 )
 def test_faulty_boxes_are_counted(box: tuple[float, ...], note: str) -> None:
-    request = boxes_request([Detection(box), Detection((1, 1, 9, 9))], HW, Choice())  # type: ignore[arg-type]
+    request = boxes_request([Detection(box), Detection((1, 1, 9, 9))], HW, BoxFilter())  # type: ignore[arg-type]
     assert list(request.notes) == [note]
     assert len(request.tags) == (2 if "clipped" in note else 1)
 
@@ -71,18 +71,18 @@ MANY = [scored(CAT, 0.5), scored(CAT, 0.9, 5), scored(DOG, 0.7), scored(CAT, 0.2
 @pytest.mark.parametrize(
     ("choice", "rows"),
     [
-        (Choice(), [0, 1, 2, 3, 4]),
-        (Choice(min_score=0.5), [0, 1, 2, 4]),  # what has no score is kept
-        (Choice(classes=["dog"]), [2]),
-        (Choice(classes=["2", "cat"]), [0, 1, 2, 3, 4]),
-        (Choice(top_k=2), [1, 4]),
-        (Choice(nms=0.5), [2, 3, 4]),  # the dog lies on the cats, which are another class
-        (Choice(nms=1.0), [0, 1, 2, 3, 4]),
-        (Choice(min_score=0.6, classes=["cat"], nms=0.5, top_k=1), [4]),
-        (Choice(min_score=0.95, classes=["dog"]), []),
+        (BoxFilter(), [0, 1, 2, 3, 4]),
+        (BoxFilter(min_score=0.5), [0, 1, 2, 4]),  # what has no score is kept
+        (BoxFilter(classes=["dog"]), [2]),
+        (BoxFilter(classes=["2", "cat"]), [0, 1, 2, 3, 4]),
+        (BoxFilter(top_k=2), [1, 4]),
+        (BoxFilter(nms=0.5), [2, 3, 4]),  # the dog lies on the cats, which are another class
+        (BoxFilter(nms=1.0), [0, 1, 2, 3, 4]),
+        (BoxFilter(min_score=0.6, classes=["cat"], nms=0.5, top_k=1), [4]),
+        (BoxFilter(min_score=0.95, classes=["dog"]), []),
     ],
 )
-def test_choice(choice: Choice, rows: list[int]) -> None:
+def test_choice(choice: BoxFilter, rows: list[int]) -> None:
     request = PhotoDetections(MANY, choice, ["1 crowds left out"]).request_for(BLANK)
     assert [(tag.name, tag.score) for tag in request.tags] == [(MANY[row].name, MANY[row].score) for row in rows]
     assert request.boxes is not None
@@ -93,7 +93,7 @@ def test_choice(choice: Choice, rows: list[int]) -> None:
 @pytest.mark.parametrize("fields", [{"nms": 1.5}, {"nms": -0.1}, {"top_k": 0}])
 def test_choices_that_make_no_sense(fields: dict[str, float]) -> None:
     with pytest.raises(UsageError):
-        Choice(**fields)  # type: ignore[arg-type]
+        BoxFilter(**fields)  # type: ignore[arg-type]
 
 
 def test_overlap_of_boxes() -> None:

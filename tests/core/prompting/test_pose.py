@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.prompting.body_parts import COCO_KEYPOINTS, Part, read_parts
+from nanosam_cli.core.prompting.body_parts import COCO_KEYPOINTS, BodyPart, read_parts
 from nanosam_cli.core.prompting.people import Keypoint, Person
 from nanosam_cli.core.prompting.pose import PoseChoice, PosePrompt, pose_request
 from nanosam_cli.core.prompting.request import Request
@@ -16,7 +16,7 @@ from nanosam_cli.core.types import BACKGROUND, FOREGROUND, PADDING
 
 HW = 200, 100
 SHIRT = read_parts(["shirt"])
-BARE = Part("bare", ("nose",), ("left_hip", "neck"))
+BARE = BodyPart("bare", ("nose",), ("left_hip", "neck"))
 
 UPRIGHT = {
     **{"nose": (50, 30), "left_ear": (54, 28), "right_ear": (46, 28), "left_eye": (52, 27), "right_eye": (48, 27)},
@@ -92,7 +92,7 @@ def test_head_box_has_the_crown() -> None:
 
 
 def test_neck_is_between_the_shoulders() -> None:
-    part = Part("neck", ("neck",))
+    part = BodyPart("neck", ("neck",))
     assert marks(pose_request([person()], HW, PoseChoice([part]))) == {(50, 60): FOREGROUND}
     named = person({"neck": (51, 58)})
     assert marks(pose_request([named], HW, PoseChoice([part]))) == {(51, 58): FOREGROUND}

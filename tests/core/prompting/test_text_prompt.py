@@ -13,7 +13,7 @@ import pytest
 
 from nanosam_cli.core.errors import DownloadError, MissingExtraError, ModelError, UsageError
 from nanosam_cli.core.modeling.torchvision_compat import import_torchvision
-from nanosam_cli.core.prompting.detections import Choice
+from nanosam_cli.core.prompting.detections import BoxFilter
 from nanosam_cli.core.prompting.text_prompt import TextPrompt
 from tests.fault_server import fault_server
 from tests.zero_shot_models import CELLS, save_grounding_dino, save_owl
@@ -49,7 +49,7 @@ def grid(width: float, height: float) -> np.ndarray[Any, Any]:
 def test_boxes_are_pixels_of_photos_that_are_not_square(folder: Path, kind: str, original_hw: tuple[int, int]) -> None:
     """OWL-ViT squeezes a photo into its square, OWLv2 pads it to one."""
     height, width = original_hw
-    with TextPrompt(["a tree"], str(folder / kind), Choice(min_score=0)) as prompt:
+    with TextPrompt(["a tree"], str(folder / kind), BoxFilter(min_score=0)) as prompt:
         found = np.array([one.box for one in prompt.detect(image(original_hw))])
         request = prompt.request_for(image(original_hw))
     side = max(original_hw)
@@ -66,25 +66,25 @@ def test_boxes_are_pixels_of_photos_that_are_not_square(folder: Path, kind: str,
 @pytest.mark.parametrize("kind", ["owlvit", "grounding-dino"])
 def test_every_box_has_its_phrase(folder: Path, kind: str) -> None:
     phrases = ["a tree", "a cat"]
-    with TextPrompt(phrases, str(folder / kind), Choice(min_score=0)) as prompt:
+    with TextPrompt(phrases, str(folder / kind), BoxFilter(min_score=0)) as prompt:
         found = prompt.detect(image(WIDE))
         assert {(one.name, one.category_id) for one in found} <= {("a tree", 1), ("a cat", 2)}
         assert len(found) == (CELLS**2 if kind == "owlvit" else 2 * 8)  # eight queries for each phrase
         alone = [one for one in found if one.category_id == 2]
         if kind == "grounding-dino":  # which reads one phrase at a time, so the others change nothing
-            with TextPrompt(["a cat"], str(folder / kind), Choice(min_score=0)) as single:
+            with TextPrompt(["a cat"], str(folder / kind), BoxFilter(min_score=0)) as single:
                 assert [one.box for one in single.detect(image(WIDE))] == [one.box for one in alone]
 
 
 def test_threshold_and_top_k(folder: Path) -> None:
-    with TextPrompt(["a tree"], str(folder / "owlvit"), Choice(min_score=0)) as prompt:
+    with TextPrompt(["a tree"], str(folder / "owlvit"), BoxFilter(min_score=0)) as prompt:
         scores = sorted(one.score or 0 for one in prompt.detect(image(WIDE)))
     middle = (scores[7] + scores[8]) / 2
-    with TextPrompt(["a tree"], str(folder / "owlvit"), Choice(min_score=middle, top_k=3)) as prompt:
+    with TextPrompt(["a tree"], str(folder / "owlvit"), BoxFilter(min_score=middle, top_k=3)) as prompt:
         assert len(prompt.detect(image(WIDE))) == 8
         request = prompt.request_for(image(WIDE))
     assert sorted(tag.score or 0 for tag in request.tags) == pytest.approx(scores[-3:])
-    with TextPrompt(["a tree"], str(folder / "owlvit"), Choice(min_score=1)) as prompt:
+    with TextPrompt(["a tree"], str(folder / "owlvit"), BoxFilter(min_score=1)) as prompt:
         assert list(prompt.request_for(image(WIDE)).notes) == ["nothing found like a tree"]
 
 

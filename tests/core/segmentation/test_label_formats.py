@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.media.mask_codes import rle_to_mask
-from nanosam_cli.core.prompting.request import Request, Tag
+from nanosam_cli.core.prompting.request import PromptLabel, Request
 from nanosam_cli.core.segmentation.label_formats import class_names, labelme, yolo_segments
 from nanosam_cli.core.segmentation.result import Found, PhotoResult
 from nanosam_cli.core.timing import Stopwatch
@@ -22,7 +22,7 @@ RING &= ~(np.hypot(*np.ogrid[-30:30, -30:60]) < 8)
 PARTS = np.zeros(HW, bool)
 PARTS[5:20, 5:30] = PARTS[40:55, 50:80] = PARTS[10:20, 70:85] = True
 EMPTY = np.zeros(HW, bool)
-TAGS = [Tag("ring", 7, 0.5), Tag("parts", 3), Tag("nothing", 7)]
+TAGS = [PromptLabel("ring", 7, 0.5), PromptLabel("parts", 3), PromptLabel("nothing", 7)]
 
 
 def result(*masks: Mask) -> PhotoResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nanosam_cli.core.prompting.request import Request, Tag
+from nanosam_cli.core.prompting.request import PromptLabel, Request
 from nanosam_cli.core.segmentation.result import Found, score, without_overlap
 from nanosam_cli.core.types import Segmentation
 
@@ -27,7 +27,7 @@ def found(row: int, columns: slice, iou: float) -> Found:
 )
 def test_the_best_has_the_pixel(scores: list[float | None], areas: list[int]) -> None:
     objects = [found(0, slice(0, 6), 0.4), found(1, slice(4, 7), 0.9), found(2, slice(5, 9), 0.6)]
-    request = Request(tags=[Tag(score=one) for one in scores])
+    request = Request(tags=[PromptLabel(score=one) for one in scores])
     kept = without_overlap(objects, request)
     assert [one.segmentation.area for one in kept] == areas
     masks = np.stack([one.segmentation.mask for one in kept])
@@ -39,4 +39,4 @@ def test_the_best_has_the_pixel(scores: list[float | None], areas: list[int]) ->
 def test_scores() -> None:
     assert without_overlap([], Request()) == []
     assert score(found(0, slice(0, 1), 0.4), Request()) == 0.4
-    assert score(found(0, slice(0, 1), 0.4), Request(tags=[Tag(score=0.0)])) == 0.0
+    assert score(found(0, slice(0, 1), 0.4), Request(tags=[PromptLabel(score=0.0)])) == 0.0

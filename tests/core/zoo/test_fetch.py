@@ -16,7 +16,7 @@ import pytest
 from nanosam_cli.core.errors import DownloadError, NanosamError, OutputError, UsageError
 from nanosam_cli.core.zoo import fetch as fetching
 from nanosam_cli.core.zoo import partial_file
-from nanosam_cli.core.zoo.fetch import Fetched, Options, fetch
+from nanosam_cli.core.zoo.fetch import Fetched, FetchOptions, fetch
 from nanosam_cli.core.zoo.remote_file import RemoteFile
 from tests.fault_server import PAGE, FaultServer, Served, fault_server
 
@@ -47,11 +47,11 @@ class Run:
         file = RemoteFile("model.bin", f"{self.server.url}{path}", size=len(BODY), sha256=HASH)
         return replace(file, **changes)  # type: ignore[arg-type]
 
-    def __call__(self, file: RemoteFile | None = None, options: Options | None = None) -> Fetched:
+    def __call__(self, file: RemoteFile | None = None, options: FetchOptions | None = None) -> Fetched:
         return fetch(
             file or self.file(),
             self.target,
-            options or Options(),
+            options or FetchOptions(),
             lambda done, total: self.steps.append((done, total)),
             self.notes.append,
         )
@@ -85,7 +85,7 @@ def test_a_whole_file(run: Run) -> None:
     assert run.steps[-1] == (len(BODY), len(BODY))
     assert run() == Fetched(run.target, None, None)  # the second time it is here
     assert len(run.server.asked) == 1
-    run(options=Options(overwrite=True))
+    run(options=FetchOptions(overwrite=True))
     assert len(run.server.asked) == 2
 
 
@@ -95,7 +95,7 @@ def test_without_a_published_hash_the_first_download_records_one(run: Run) -> No
     assert (run.target.with_name("model.bin.sha256")).read_text() == f"{HASH}  model.bin\n"
     run.server.files["/model.bin"].body = BODY[:-1] + b"!"
     with pytest.raises(DownloadError, match="not the one that the first download recorded"):
-        run(file, Options(overwrite=True))
+        run(file, FetchOptions(overwrite=True))
     assert run.target.read_bytes() == BODY  # the good one stays
     assert run.target.with_name("model.bin.rejected").is_file()
 
@@ -310,20 +310,20 @@ def test_mirrors(run: Run, tmp_path: Path, kind: str) -> None:
     (folder / "model.bin").write_bytes(BODY)
     run.server.files["/m/model.bin"] = Served(BODY)
     mirror = {"directory": str(folder), "file url": folder.as_uri(), "http": f"{run.server.url}/m/"}[kind]
-    options = Options(mirror, offline=kind != "http")
+    options = FetchOptions(mirror, offline=kind != "http")
     assert run(run.file("/never"), options).sha256 == HASH
     assert "/never" not in dict(run.server.asked)
 
 
 def test_a_mirror_without_the_file(run: Run, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=f"the mirror has no {tmp_path / 'model.bin'}"):
-        run(options=Options(str(tmp_path)))
+        run(options=FetchOptions(str(tmp_path)))
 
 
 def test_a_copy_from_a_directory_goes_on_too(run: Run, tmp_path: Path) -> None:
     half(run)
     (tmp_path / "model.bin").write_bytes(BODY)
-    assert run(options=Options(str(tmp_path))).sha256 == HASH
+    assert run(options=FetchOptions(str(tmp_path))).sha256 == HASH
     assert run.steps[0] == (100_000, len(BODY))
 
 
@@ -334,22 +334,22 @@ def test_a_mirror_that_changed_in_the_middle(run: Run, tmp_path: Path) -> None:
     run.target.parent.mkdir()
     with part.append(0, partial_file.Origin(url, "1-1", len(BODY))) as write:
         write(b"old" * 1000)
-    assert run(run.file(sha256=None), Options(str(tmp_path))).sha256 == HASH
+    assert run(run.file(sha256=None), FetchOptions(str(tmp_path))).sha256 == HASH
 
 
 def test_passwords_of_mirrors_are_not_shown(run: Run) -> None:
     mirror = run.server.url.replace("//", "//me:secret@")
     with pytest.raises(DownloadError) as caught:
-        run(replace(run.file(), file="none.bin"), Options(mirror))
+        run(replace(run.file(), file="none.bin"), FetchOptions(mirror))
     assert "secret" not in f"{caught.value} {caught.value.hint} {run.notes}"
 
 
 def test_offline(run: Run) -> None:
     with pytest.raises(UsageError, match="--offline opens no network connection"):
-        run(options=Options(offline=True))
+        run(options=FetchOptions(offline=True))
     assert run.server.asked == []
     run()
-    assert run(options=Options(offline=True)).url is None
+    assert run(options=FetchOptions(offline=True)).url is None
 
 
 # the disk

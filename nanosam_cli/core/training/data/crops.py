@@ -14,15 +14,13 @@ from torch import Tensor
 
 from nanosam_cli.core.datasets.coco import AnnotatedPhoto
 from nanosam_cli.core.frame import SAM_MEAN, SAM_STD
-from nanosam_cli.core.training.data.photos import Photo, Photos, Shape, View
-from nanosam_cli.core.training.data.resize import resize
+from nanosam_cli.core.training.data.photos import Photo, Photos, PhotoShape, View
+from nanosam_cli.core.training.data.resize import Box, resize
 
 MIN_SIDE = 3.0  # pixels of the crop: smaller objects say nothing
 MIN_VISIBLE = 0.3  # share of an object that a crop must show
 MIN_LEFT = 0.4  # share of an object in a crop that must be left when another was pasted over it
 LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow
-
-Box = tuple[float, float, float, float]  # x0 y0 x1 y1
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def _crop_start(low: float, high: float, side: float, length: int, rng: np.rando
     return float(rng.uniform(min(first, last), max(first, last)))
 
 
-def _visible_objects(view: View, photos: Photos, width: int) -> tuple[list[Shape], list[Box]]:
+def _visible_objects(view: View, photos: Photos, width: int) -> tuple[list[PhotoShape], list[Box]]:
     """The objects of which a view shows enough, and their boxes in pixels of a crop that shows `width` of photo."""
     if not isinstance(view.photo, AnnotatedPhoto):
         return [], []
@@ -106,7 +104,7 @@ def _visible_objects(view: View, photos: Photos, width: int) -> tuple[list[Shape
     return shapes, boxes
 
 
-def visible_box(shape: Shape, window: Box, scale: float) -> Box | None:
+def visible_box(shape: PhotoShape, window: Box, scale: float) -> Box | None:
     """The box of what the window shows of a mask, crop pixels; None where too little of it is seen."""
     x0, y0, x1, y1 = window
     first_x, first_y = max(int(x0), shape.left), max(int(y0), shape.top)

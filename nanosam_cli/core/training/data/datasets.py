@@ -30,7 +30,7 @@ from nanosam_cli.core.training.data.crops import (
     paste_double,
     paste_object,
 )
-from nanosam_cli.core.training.data.image_folder import ELSEWHERE, Unreadable, find_photos, fingerprint
+from nanosam_cli.core.training.data.image_folder import ELSEWHERE, Unreadable, find_training_photos, fingerprint
 from nanosam_cli.core.training.data.photos import Photo, PhotoReader, Photos, name_of
 from nanosam_cli.core.training.recipe import Recipe
 from nanosam_cli.core.training.teaching.embedding_cache import EmbeddingCache
@@ -295,7 +295,7 @@ class ResumableSteps(Sampler[list[int]]):
 def _load_source(recipe: Recipe, path: str, kind: str) -> LoadedSource:
     folder = recipe.data.folder(path)
     if kind == "images":
-        found = find_photos(folder)
+        found = find_training_photos(folder)
         return LoadedSource(path, found, fingerprint(found, folder))
     if not (folder / "instances.json").is_file():
         raise InputError(f"no such annotation file: {folder / 'instances.json'}", ELSEWHERE)

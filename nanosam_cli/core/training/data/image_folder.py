@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.media.image import FORMATS, image_area, read_image
+from nanosam_cli.core.media.image import IMAGE_FORMATS, image_area, read_image
 
 ELSEWHERE = "--set data.root=DIR, the folder above data.sources"  # what to type where there is no such source
 MOST_UNREADABLE = 0.05  # share of the photos
@@ -59,7 +59,7 @@ class PlainPhoto:
             raise InputError(f"{self.name}: {error}", error.hint) from error
 
 
-def find_photos(place: Path) -> list[PlainPhoto]:
+def find_training_photos(place: Path) -> list[PlainPhoto]:
     """All photos below a folder and in the tar shards there, or in one shard, in the order of their names.
 
     Tar shards are WebDataset's, as SA-1B comes (https://ai.meta.com/datasets/segment-anything/): photos beside other
@@ -72,10 +72,10 @@ def find_photos(place: Path) -> list[PlainPhoto]:
     for path in files:
         if path.suffix.lower() == ".tar":
             photos += _shard_photos(path)
-        elif path.suffix.lower() in FORMATS:
+        elif path.suffix.lower() in IMAGE_FORMATS:
             photos.append(PlainPhoto(path, path.stat().st_size))
     if not photos:
-        raise InputError(f"no photos in {place}", f"known suffixes: {' '.join(FORMATS)} and .tar")
+        raise InputError(f"no photos in {place}", f"known suffixes: {' '.join(IMAGE_FORMATS)} and .tar")
     return photos
 
 
@@ -144,7 +144,7 @@ def _shard_photos(path: Path) -> list[PlainPhoto]:
             return [
                 PlainPhoto(path, member.size, member.name, member.offset_data)
                 for member in shard
-                if member.isfile() and Path(member.name).suffix.lower() in FORMATS
+                if member.isfile() and Path(member.name).suffix.lower() in IMAGE_FORMATS
             ]
     except (tarfile.TarError, OSError) as error:
         raise InputError(

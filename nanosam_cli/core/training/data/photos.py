@@ -38,7 +38,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Shape:
+class PhotoShape:
     """An object's mask, at least the rectangle that holds all of it."""
 
     left: int  # of the pixels in the photo
@@ -55,7 +55,7 @@ class Photos(Protocol):
         """InputError where it cannot be read."""
         ...
 
-    def shape(self, photo: AnnotatedPhoto, row: int) -> Shape:
+    def shape(self, photo: AnnotatedPhoto, row: int) -> PhotoShape:
         """The mask of one of the photo's objects."""
         ...
 
@@ -63,7 +63,7 @@ class Photos(Protocol):
         """(3, side, side) uint8, `zoom` times as large as in the crop. InputError where it cannot be read."""
         ...
 
-    def cut(self, view: View, shapes: Sequence[Shape], side: int) -> tuple[Tensor, Tensor]:
+    def cut(self, view: View, shapes: Sequence[PhotoShape], side: int) -> tuple[Tensor, Tensor]:
         """A crop's image, as above, and masks of the photo's objects (n, side, side) uint8, 255 = wholly object."""
         ...
 
@@ -78,9 +78,9 @@ class PhotoReader:
         height, width = _last_image(photo).shape[:2]
         return height, width
 
-    def shape(self, photo: AnnotatedPhoto, row: int) -> Shape:
+    def shape(self, photo: AnnotatedPhoto, row: int) -> PhotoShape:
         mask = photo.objects[row].mask()
-        return Shape(0, 0, mask, int(np.count_nonzero(mask)))
+        return PhotoShape(0, 0, mask, int(np.count_nonzero(mask)))
 
     def image(self, view: View, side: int, zoom: float = 1) -> Tensor:
         photo = view.photo
@@ -89,7 +89,7 @@ class PhotoReader:
         _paste_resized(out, pixels, view, *view.valid_hw(side, zoom))
         return torch.from_numpy(out).permute(2, 0, 1)
 
-    def cut(self, view: View, shapes: Sequence[Shape], side: int) -> tuple[Tensor, Tensor]:
+    def cut(self, view: View, shapes: Sequence[PhotoShape], side: int) -> tuple[Tensor, Tensor]:
         out = np.zeros((len(shapes), side, side), np.uint8)
         for square, shape in zip(out, shapes):
             _paste_resized(square, shape.pixels.astype(np.uint8) * 255, view, *view.valid_hw(side))

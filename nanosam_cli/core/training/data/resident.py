@@ -14,9 +14,9 @@ from nanosam_cli.core.datasets.coco import AnnotatedObject, AnnotatedPhoto
 from nanosam_cli.core.errors import BackendError, InputError
 from nanosam_cli.core.system.machine import free_memory_bytes
 from nanosam_cli.core.training.data.image_folder import PlainPhoto
-from nanosam_cli.core.training.data.photos import Photo, Shape, View, name_of, read_photo
+from nanosam_cli.core.training.data.photos import Photo, PhotoShape, View, name_of, read_photo
 from nanosam_cli.core.training.data.resize import AxisFilter, apply
-from nanosam_cli.core.training.run_log import Note, Report
+from nanosam_cli.core.training.run_log import Report, RunNote
 
 Key = Path | PlainPhoto
 
@@ -43,7 +43,7 @@ class ResidentPhotos:
         self.device = device
         self._stored: dict[Key, Stored] = {}
         self._broken: dict[Key, InputError] = {}
-        self._shapes: dict[Key, list[Shape]] = {}
+        self._shapes: dict[Key, list[PhotoShape]] = {}
         photos = list({_key(photo): photo for photo in photos}.values())
         areas = [self._area(photo) for photo in photos]
         mask_bytes = 0
@@ -89,13 +89,13 @@ class ResidentPhotos:
     def original_hw(self, photo: Photo) -> tuple[int, int]:
         return photo.original_hw if isinstance(photo, AnnotatedPhoto) else self._find(photo).original_hw
 
-    def shape(self, photo: AnnotatedPhoto, row: int) -> Shape:
+    def shape(self, photo: AnnotatedPhoto, row: int) -> PhotoShape:
         return self._shapes[_key(photo)][row]
 
     def image(self, view: View, side: int, zoom: float = 1) -> Tensor:
         return self._image(view, side, *self._filters(view, side, zoom))
 
-    def cut(self, view: View, shapes: Sequence[Shape], side: int) -> tuple[Tensor, Tensor]:
+    def cut(self, view: View, shapes: Sequence[PhotoShape], side: int) -> tuple[Tensor, Tensor]:
         down, across = self._filters(view, side)
         size = (len(shapes), down.last - down.first, across.last - across.first)
         part = torch.zeros(size, dtype=torch.uint8, device=self.device)
@@ -137,13 +137,13 @@ def _squared(resized: Tensor, view: View, side: int) -> Tensor:
     return out
 
 
-def _shape(target: AnnotatedObject, offset: int) -> Shape:
+def _shape(target: AnnotatedObject, offset: int) -> PhotoShape:
     mask = target.mask()
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     left, right = (int(columns[0]), int(columns[-1]) + 1) if len(columns) else (0, 0)
     top, bottom = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
     pixels = np.ascontiguousarray(mask[top:bottom, left:right])
-    return Shape(left, top, pixels, int(np.count_nonzero(pixels)), offset)
+    return PhotoShape(left, top, pixels, int(np.count_nonzero(pixels)), offset)
 
 
 def _check_room(what: str, needed: int, device: torch.device, report: Report) -> None:
@@ -155,7 +155,7 @@ def _check_room(what: str, needed: int, device: torch.device, report: Report) ->
             f"{text}, which has {free / 1e9:.2f} GB left; training needs a fifth of that itself",
             "--set data.resident=false, or name fewer data.sources",
         )
-    report(Note(text))
+    report(RunNote(text))
 
 
 def _key(photo: Photo) -> Key:

@@ -10,7 +10,7 @@ from nanosam_cli.core.modeling.encoder import EMBEDDING_CHANNELS, EMBEDDING_SIDE
 from nanosam_cli.core.training.data.datasets import TrainingCrops
 from nanosam_cli.core.training.distributed import Ranks
 from nanosam_cli.core.training.recipe import HOST_KEYS, Recipe
-from nanosam_cli.core.training.run_log import Note, Report
+from nanosam_cli.core.training.run_log import Report, RunNote
 from nanosam_cli.core.training.teaching.embedding_cache import EmbeddingCache
 from nanosam_cli.core.training.teaching.teacher import Teacher
 
@@ -37,7 +37,7 @@ def fill_cache(
         if ranks.first:
             cache.reserve(size)
         crops = sum(count for count, _ in counts)
-        report(Note(f"teacher's embeddings of {crops} crops: {size / 1e9:.2f} GB in {cache.folder}"))
+        report(RunNote(f"teacher's embeddings of {crops} crops: {size / 1e9:.2f} GB in {cache.folder}"))
     for step in missing[ranks.rank :: ranks.ranks]:
         views = dataset.teacher_views([dataset.draw(index).crop for index in dataset.all_samples_of(step)])
         parts = torch.split(views, recipe.micro_batch)

@@ -25,7 +25,7 @@ from nanosam_cli.core.training.recipe import TeacherSection
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.core.zoo.models import CHECKPOINT, file_path, find_model
 
-WEIGHTS = (".pt", ".pth", ".safetensors")  # what torch runs; other files are a session's
+WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")  # what torch runs; other files are a session's
 
 
 class Teacher(Protocol):
@@ -62,15 +62,15 @@ class Teacher(Protocol):
 
 def open_teacher(section: TeacherSection, device: torch.device) -> Teacher:
     """Find and load a recipe's teacher. NanosamError where a file is missing, broken or not of the contract."""
-    encoder, decoder = model_paths(section.encoder)
+    encoder, decoder = teacher_files(section.encoder)
     decoder = Path(section.decoder) if section.decoder else decoder
-    if encoder.suffix in WEIGHTS:
+    if encoder.suffix in WEIGHT_SUFFIXES:
         return TorchTeacher(encoder, device)
     name = "cpu" if device.type == "cpu" else "auto"
     return SessionTeacher(encoder, decoder, name)
 
 
-def model_paths(name: str) -> tuple[Path, Path | None]:
+def teacher_files(name: str) -> tuple[Path, Path | None]:
     """A file as it is, or a model of the zoo by its name -> the encoder's file, and the decoder's where it is another.
 
     Raises UsageError where the name is unknown, ModelError where its file is not on this machine.
@@ -89,9 +89,11 @@ def model_paths(name: str) -> tuple[Path, Path | None]:
 def load_weights(module: nn.Module, part: str, name: str) -> None:
     """Put the `part` of a checkpoint, or of a model of the zoo, into a module. RecipeError, listing names, where they
     are not its own."""
-    path, _ = model_paths(name)
-    if path.suffix not in WEIGHTS:
-        raise RecipeError(f"init.{part}: {path} holds no weights to start from", f"give one of {', '.join(WEIGHTS)}")
+    path, _ = teacher_files(name)
+    if path.suffix not in WEIGHT_SUFFIXES:
+        raise RecipeError(
+            f"init.{part}: {path} holds no weights to start from", f"give one of {', '.join(WEIGHT_SUFFIXES)}"
+        )
     source = load_source(path)
     found = source.encoder if part == ENCODER else source.decoder
     weights = {} if found is None else found.state_dict()

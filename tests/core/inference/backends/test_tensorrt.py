@@ -22,7 +22,7 @@ from nanosam_cli.core.inference.backends.tensorrt.cuda import Cuda, DeviceTensor
 from nanosam_cli.core.inference.backends.tensorrt.flavour import Installed
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.inference.session import Session, TensorInfo, host, open_session
-from nanosam_cli.core.inference.sidecar import ShapeRange, SideCar, Target, sidecar_path
+from nanosam_cli.core.inference.sidecar import EngineTarget, ShapeRange, SideCar, sidecar_path
 from nanosam_cli.core.system.machine import Gpu
 from nanosam_cli.core.types import Prompt
 from tests.fake_tensorrt import VERSION, Arrays, FakeCudaRuntime, Program, engine_bytes, fake_tensorrt
@@ -84,7 +84,7 @@ def sidecar(part: str) -> SideCar:
         onnx=f"{part}.onnx",
         onnx_sha256=sha256(b"onnx").hexdigest(),
         part=part,
-        target=Target("tensorrt", VERSION, f"{platform.system()} {platform.machine()}", "Orin", ("8.7",)),
+        target=EngineTarget("tensorrt", VERSION, f"{platform.system()} {platform.machine()}", "Orin", ("8.7",)),
         precision_asked="fp16",
         precision_built="fp16",
         status="proved by running",

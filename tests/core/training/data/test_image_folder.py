@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.training.data.image_folder import Unreadable, find_photos, fingerprint
+from nanosam_cli.core.training.data.image_folder import Unreadable, find_training_photos, fingerprint
 
 
 def _save(path: Path, colour: tuple[int, int, int] = (200, 10, 10)) -> None:
@@ -36,12 +36,12 @@ def test_photos_of_any_layout_and_shards(tmp_path: Path) -> None:
     _save(tmp_path / ".hidden" / "d.jpg")
     (tmp_path / "notes.txt").write_text("no photo")
     _save_shard(tmp_path / "sa_000000.tar", ["sa_1", "sa_2"])
-    photos = find_photos(tmp_path)
+    photos = find_training_photos(tmp_path)
     names = [Path(photo.name).relative_to(tmp_path).as_posix() for photo in photos]
     assert names == ["a.jpg", "deep/c.PNG", "deep/er/b.webp", "sa_000000.tar/sa_1.png", "sa_000000.tar/sa_2.png"]
     assert [photo.read().shape for photo in photos] == [(20, 30, 3)] * 3 + [(10, 12, 3)] * 2
     assert [int(photo.read()[0, 0, 0]) for photo in photos[3:]] == [0, 50]
-    assert find_photos(tmp_path / "sa_000000.tar") == photos[3:]
+    assert find_training_photos(tmp_path / "sa_000000.tar") == photos[3:]
 
 
 def test_the_fingerprint_is_of_the_photos_not_of_their_place(tmp_path: Path) -> None:
@@ -49,7 +49,9 @@ def test_the_fingerprint_is_of_the_photos_not_of_their_place(tmp_path: Path) -> 
         _save(tmp_path / place / "a.png")
     _save(tmp_path / "here" / "b.png")
     _save(tmp_path / "there" / "b.png")
-    here, there, less = (fingerprint(find_photos(tmp_path / p), tmp_path / p) for p in ("here", "there", "less"))
+    here, there, less = (
+        fingerprint(find_training_photos(tmp_path / p), tmp_path / p) for p in ("here", "there", "less")
+    )
     assert here == there != less
 
 
@@ -66,12 +68,12 @@ def test_places_without_photos(tmp_path: Path, name: str, content: bytes | None,
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=words):
-        find_photos(tmp_path / name)
+        find_training_photos(tmp_path / name)
 
 
 def test_a_broken_photo_in_a_shard_is_named(tmp_path: Path) -> None:
     _save_shard(tmp_path / "x.tar", ["one"])
-    [photo] = find_photos(tmp_path / "x.tar")
+    [photo] = find_training_photos(tmp_path / "x.tar")
     data = bytearray((tmp_path / "x.tar").read_bytes())
     data[photo.offset : photo.offset + 8] = bytes(8)
     (tmp_path / "x.tar").write_bytes(data)

@@ -22,7 +22,7 @@ from nanosam_cli.core.training.data.image_folder import Unreadable
 from nanosam_cli.core.training.data.resident import ResidentPhotos
 from nanosam_cli.core.training.data.resize import resize
 from nanosam_cli.core.training.distillation import train
-from nanosam_cli.core.training.run_log import Event, Note, StepReport
+from nanosam_cli.core.training.run_log import Event, RunNote, StepReport
 from tests.fake_models import save_encoder
 from tests.training_data import save_shapes, teacher, tiny_recipe
 
@@ -119,7 +119,7 @@ def test_a_killed_run_on_the_device_goes_on_with_the_same_losses(root: Path, tmp
     recipe = tiny_recipe(root, overrides=["data.resident=true"])
     notes: list[Event] = []
     train(recipe, tmp_path / "whole", report=notes.append)
-    assert Note("3 photos and 6 masks need 0.00 GB on cpu") in notes
+    assert RunNote("3 photos and 6 masks need 0.00 GB on cpu") in notes
     with pytest.raises(Killed):
         train(recipe, tmp_path / "killed", report=kill)
     train(recipe, tmp_path / "killed", resume=True)

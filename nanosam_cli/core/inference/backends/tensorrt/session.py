@@ -27,7 +27,7 @@ from nanosam_cli.core.types import ENCODER
 
 _FLOAT = 4  # bytes
 
-Shapes = tuple[tuple[int, ...], ...]  # of the inputs, in the engine's order
+InputShapes = tuple[tuple[int, ...], ...]  # of the inputs, in the engine's order
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class _Runner:
         self._inputs, self._outputs = [info.name for info in inputs], [info.name for info in outputs]
         self._stream = cuda.new_stream()
         self._memory = {name: Pair(cuda) for name in (*self._inputs, *self._outputs)}
-        self._shapes: Shapes | None = None  # that the context was told last
+        self._shapes: InputShapes | None = None  # that the context was told last
         self._runs = 0  # with these shapes
         self._graph: Handle | None = None
 
@@ -171,7 +171,7 @@ class _Runner:
         self._cuda.free_stream(self._stream)
         self._context = None
 
-    def _prepare(self, shapes: Shapes) -> None:
+    def _prepare(self, shapes: InputShapes) -> None:
         """Tell the context the shapes, and make room."""
         if shapes == self._shapes:
             return

@@ -14,7 +14,14 @@ from nanosam_cli.core.prompting.request import Box, Point
 from nanosam_cli.core.system.files import file_sha256
 
 _DRAWN = "--box, --point and --mask"
-GRID = ("grid", "crop_layers", "min_iou", "min_stability", "min_area", "batch")  # names in `Asked` and `Everything`
+GRID = (
+    "grid",
+    "crop_layers",
+    "min_iou",
+    "min_stability",
+    "min_area",
+    "batch",
+)  # names in `PromptOptions` and `Everything`
 # option -> the places of prompts that it belongs to; with any other it would do nothing
 _BELONGS: Mapping[str, tuple[str, ...]] = {
     "class_names": ("--detections",),
@@ -33,7 +40,7 @@ _FILES = ("mask", "prompts", "detections", "class_names", "text_model", "pose", 
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptOptions:
     """What a command line asks for. None and empty mean that nothing was said."""
 
     boxes: Sequence[Box] = ()
@@ -97,7 +104,7 @@ def _content(place: Path | str) -> str:
     return f"{path.name} sha256 {file_sha256(path)}" if path.is_file() else str(place)
 
 
-def pose_choice(asked: Asked) -> PoseChoice:
+def pose_choice(asked: PromptOptions) -> PoseChoice:
     """The parts and people of the options beside --pose. See `read_parts` for what is refused."""
     confidence = MIN_CONFIDENCE if asked.min_score is None else asked.min_score
     return PoseChoice(read_parts(asked.parts, asked.part_table), asked.people, confidence)
