@@ -6,11 +6,12 @@ A key or a section whose type is `X | None` may be left out: what it would turn 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
 from dataclasses import dataclass
 from typing import Annotated, Any
+
+from nanosam_cli.core.messages import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def _build_section(kind: Any, content: Any, where: str, faults: list[str]) -> An
     hints = typing.get_type_hints(kind, include_extras=True)
     prefix = f"{where}." if where else ""
     for key in content.keys() - hints.keys():
-        near = difflib.get_close_matches(key, hints, n=1)
-        faults.append(f"{prefix}{key}: no such key" + (f"; did you mean {near[0]}?" if near else ""))
+        hint = did_you_mean(key, hints)
+        faults.append(f"{prefix}{key}: no such key" + (f"; {hint}" if hint else ""))
     before = len(faults)
     values = {}
     for name, hint in hints.items():

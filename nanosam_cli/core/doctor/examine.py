@@ -8,7 +8,6 @@ import platform
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from importlib import import_module, metadata
 from time import perf_counter
 
@@ -22,6 +21,7 @@ from nanosam_cli.core.errors import ModelError, NanosamError, UsageError
 from nanosam_cli.core.inference.session import BACKENDS, Backend
 from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.loading.part_files import model_files
+from nanosam_cli.core.messages import did_you_mean
 from nanosam_cli.core.system import machine
 from nanosam_cli.core.types import Prompt
 from nanosam_cli.core.zoo.models import DEFAULT_MODEL, find_model
@@ -153,8 +153,7 @@ def environment_checks() -> Iterator[Check]:
     for name in sorted(name for name in os.environ if name.startswith("NANOSAM_")):
         value = re.sub(r"//[^/@]*@", "//***@", os.environ[name])  # a mirror's password is nobody's business
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"unset {name}"
+            hint = did_you_mean(name, known) or f"unset {name}"
             yield Check("environment", name, "broken", f"{value}: nanosam has no such variable", hint)
             continue
         try:

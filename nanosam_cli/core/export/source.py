@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from torch import nn
 
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
+from nanosam_cli.core.messages import did_you_mean
 from nanosam_cli.core.modeling.checkpoint import load_state
 from nanosam_cli.core.modeling.design import ModelSection
 from nanosam_cli.core.modeling.mobile_sam import load_mobile_sam
@@ -49,8 +49,8 @@ def find_checkpoint(text: str) -> Path:
         return path
     spec = MODELS.get(text)
     if spec is None:
-        near = get_close_matches(text.lower(), [name for name, model in MODELS.items() if CHECKPOINT in model.parts])
-        raise InputError(f"no such checkpoint: {text}", f"did you mean {near[0]}?" if near else "check the path")
+        known = [name for name, model in MODELS.items() if CHECKPOINT in model.parts]
+        raise InputError(f"no such checkpoint: {text}", did_you_mean(text.lower(), known) or "check the path")
     if CHECKPOINT not in spec.parts:
         raise UsageError(
             f"{text} comes as ONNX files, so there is nothing to export",

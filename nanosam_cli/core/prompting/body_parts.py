@@ -6,11 +6,11 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.messages import did_you_mean
 from nanosam_cli.core.paths import resource
 
 if sys.version_info >= (3, 11):
@@ -67,10 +67,8 @@ def read_parts(wanted: Sequence[str] = (), table: Path | None = None) -> list[Bo
 
 def _part(name: str, content: Mapping[str, Any]) -> BodyPart:
     if name not in content:
-        near = get_close_matches(name, content, n=1)
-        raise UsageError(
-            f"unknown part: {name}", f"did you mean {near[0]}?" if near else f"known parts are {', '.join(content)}"
-        )
+        hint = did_you_mean(name, content) or f"known parts are {', '.join(content)}"
+        raise UsageError(f"unknown part: {name}", hint)
     entry = content[name]
     points = {key: tuple(entry.get(key, ())) for key in _POINTS}
     return BodyPart(name, **points, margin=float(entry.get("margin", 0)))
@@ -88,8 +86,8 @@ def _faults(name: str, entry: Any) -> list[str]:
             faults.append(f"{name}.{key} must be a list of keypoints")
             continue
         for unknown in (one for one in names if one not in known):
-            near = get_close_matches(str(unknown), known, n=1)
-            faults.append(f"{name}.{key}: unknown keypoint {unknown}" + (f", did you mean {near[0]}?" if near else ""))
+            hint = did_you_mean(str(unknown), known)
+            faults.append(f"{name}.{key}: unknown keypoint {unknown}" + (f", {hint}" if hint else ""))
     margin = entry.get("margin", 0)
     if not isinstance(margin, (int, float)) or isinstance(margin, bool) or not math.isfinite(margin) or margin < 0:
         faults.append(f"{name}.margin must be a number from 0 on")

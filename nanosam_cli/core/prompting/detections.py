@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.messages import some
+from nanosam_cli.core.messages import did_you_mean, some
 from nanosam_cli.core.prompting.request import PromptLabel, Request
 
 Corners = NDArray[np.float64]
@@ -98,13 +97,8 @@ def known_classes(wanted: Sequence[str], classes: Mapping[int, str]) -> Sequence
     known = [*classes.values(), *map(str, classes)]
     for name in wanted:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = (
-                f"did you mean {near[0]}?"
-                if near
-                else f"known are {some([classes[key] for key in sorted(classes)], 20)}"
-            )
-            raise UsageError(f"unknown class: {name}", hint)
+            names = some([classes[key] for key in sorted(classes)], 20)
+            raise UsageError(f"unknown class: {name}", did_you_mean(name, known) or f"known are {names}")
     return wanted
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import sys
 import typing
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, RecipeError, UsageError
+from nanosam_cli.core.messages import did_you_mean
 from nanosam_cli.core.modeling.design import TEACHERS_DECODER, ModelSection
 from nanosam_cli.core.schema import Amount, Count, OneOf, Range, Share, Whole, read_value, without_none
 
@@ -251,9 +251,7 @@ def find_recipe(name: str) -> Path:
     known = {path.stem: path for path, _ in list_recipe_files()}
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "nanosam distill --list"
-    raise UsageError(f"unknown recipe: {name}", hint)
+    raise UsageError(f"unknown recipe: {name}", did_you_mean(name, known, most=3) or "nanosam distill --list")
 
 
 def _by_key(content: dict[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.messages import did_you_mean
 from nanosam_cli.core.zoo.models import MODELS, ModelSpec, PublishedAccuracy
 from nanosam_cli.core.zoo.remote_file import RemoteFile
 
@@ -106,10 +106,9 @@ def find_entry(name: str) -> Entry:
     known = entries()
     if name in known:
         return known[name]
-    near = get_close_matches(name.lower(), known, n=3)
     raise UsageError(
         f"nothing is called {name!r}",
-        f"did you mean {' or '.join(near)}?" if near else "`nanosam download --list` shows what there is",
+        did_you_mean(name.lower(), known, most=3) or "`nanosam download --list` shows what there is",
     )
 
 

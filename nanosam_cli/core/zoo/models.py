@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.frame import SAM_MEAN, SAM_STD
+from nanosam_cli.core.messages import did_you_mean
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.core.zoo.remote_file import RemoteFile
 
@@ -156,9 +156,8 @@ def find_model(name: str) -> ModelSpec:
     """The model called `name`. UsageError with the nearest names where there is none."""
     if name in MODELS:
         return MODELS[name]
-    near = get_close_matches(name.lower(), MODELS, n=3, cutoff=0.75)  # all names here are somewhat alike
-    hint = f"did you mean {' or '.join(near)}?" if near else f"models: {', '.join(MODELS)}"
-    raise UsageError(f"unknown model: {name}", hint)
+    near = did_you_mean(name.lower(), MODELS, most=3, cutoff=0.75)  # all names here are somewhat alike
+    raise UsageError(f"unknown model: {name}", near or f"models: {', '.join(MODELS)}")
 
 
 def check_model_name(name: str | None, baselines: Collection[str] = ()) -> None:
