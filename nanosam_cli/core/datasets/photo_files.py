@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.media.image import read_image
+from nanosam_cli.core.system.files import read_input
 
 DOWNLOAD = "nanosam download coco-val2017"
 _BROKEN = (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError)  # the last: an encrypted member
@@ -62,7 +63,7 @@ def read_file(path: Path, what: str = "file") -> bytes:
     archive = next((place for place in (path, *path.parents) if _is_zip(place)), None)
     try:
         if archive is None:
-            return path.read_bytes()
+            return read_input(path, what)
         with zipfile.ZipFile(archive) as file:
             return file.read(_member(file, path, archive))
     except FileNotFoundError as error:

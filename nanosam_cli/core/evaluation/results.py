@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.system.files import write_bytes, write_text
+from nanosam_cli.core.system.files import read_input, write_bytes, write_text
 
 if TYPE_CHECKING:
     from nanosam_cli.core.datasets.coco import Annotations
@@ -135,12 +135,10 @@ def read_results(path: Path) -> Results:
             the record beside it describes.
     """
     try:
-        data = path.read_bytes()
+        if not path.exists():
+            raise InputError(f"no such results file: {path}", "nanosam eval coco")
+        data = read_input(path)
         rows = json.loads(data)
-    except FileNotFoundError as error:
-        raise InputError(f"no such results file: {path}", "nanosam eval coco") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
     except (ValueError, RecursionError) as error:  # not JSON, or not text
         if path.suffix == ".jsonl":
             raise InputError(

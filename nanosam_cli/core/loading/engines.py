@@ -40,15 +40,26 @@ def model_paths(spec: ModelSpec, backend: str | None, device: str | None, note: 
     """
     backend = backend or paths.BACKEND.get() or "auto"
     device = device or paths.DEVICE.get() or "auto"
-    return _part(spec, ENCODER, backend, device, note), _part(spec, DECODER, backend, device, note)
+    engines = _can_be_entered(note)
+    return _part(spec, ENCODER, backend, device, engines, note), _part(spec, DECODER, backend, device, engines, note)
 
 
-def _part(spec: ModelSpec, part: str, backend: str, device: str, note: Note) -> Path:
+def _can_be_entered(note: Note) -> bool:
+    """Whether there may be engines. A cache out of reach, such as another user's, counts as empty; it is said."""
+    try:
+        return (paths.home() / "engines").exists()
+    except OSError as error:
+        set_it = f"{paths.HOME.name} names another place"
+        note(f"{paths.home()} cannot be entered ({error.strerror}), so no engines are looked for there; {set_it}")
+        return False
+
+
+def _part(spec: ModelSpec, part: str, backend: str, device: str, engines: bool, note: Note) -> Path:
     original = part_file(spec, part, note)
     if backend in ON_GPU:
         return _named(spec, part, next(flavour for flavour in ON_GPU if flavour == backend))
     has_int8 = part == ENCODER and INT8_ENCODER in spec.parts and _on_cpu(backend, device)
-    for flavour in _flavours(backend, device):
+    for flavour in _flavours(backend, device) if engines else ():
         engine = engine_folder(spec, flavour) / engine_name(part, flavour)
         if engine.exists():
             try:

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.system.files import atomic_write
+from nanosam_cli.core.system.files import atomic_write, read_bounded
 
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses: 0.5 GiB as RGB
 
@@ -186,14 +186,15 @@ def _open_file(source: Path | str | bytes | BinaryIO) -> tuple[BinaryIO, str]:
     if isinstance(source, bytes):
         return io.BytesIO(source), "the image"
     if not isinstance(source, (str, Path)):
-        return io.BytesIO(source.read()), str(getattr(source, "name", "the image"))
+        name = str(getattr(source, "name", "the image"))
+        return io.BytesIO(read_bounded(source, name)), name
     path = Path(source)
     try:
         file = path.open("rb")
-        if file.seekable():
+        if file.seekable() and not path.is_char_device():
             return file, str(path)
         with file:  # a pipe
-            return io.BytesIO(file.read()), str(path)
+            return io.BytesIO(read_bounded(file, str(path))), str(path)
     except FileNotFoundError as error:
         raise _no_such_file(path) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

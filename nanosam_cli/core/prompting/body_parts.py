@@ -12,6 +12,7 @@ from typing import Any
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.messages import did_you_mean
 from nanosam_cli.core.paths import resource
+from nanosam_cli.core.system.files import read_input
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -52,11 +53,7 @@ def read_parts(wanted: Sequence[str] = (), table: Path | None = None) -> list[Bo
     """
     path = table or resource("parts.toml")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"no such file: {path}", "check the path") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}", "check its permissions") from error
+        content = tomllib.loads(read_input(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not TOML: {error}", f"copy {resource('parts.toml')} and change it") from error
     faults = [fault for name, entry in content.items() for fault in _faults(name, entry)]

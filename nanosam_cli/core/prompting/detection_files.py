@@ -19,6 +19,7 @@ from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.media.mask_codes import rle_box
 from nanosam_cli.core.prompting.by_photo import ByPhoto, file_name
 from nanosam_cli.core.prompting.detections import CLASS_NAMES, Detection
+from nanosam_cli.core.system.files import read_input
 
 _KINDS = "COCO results, COCO annotations, YOLO text files and labelme files are read"
 _FAULTS = (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError)  # of a file's layout
@@ -74,11 +75,7 @@ def _read_json(path: Path) -> DetectionFile:
 def read_json(path: Path, kinds: str = _KINDS) -> Any:
     """The content of a JSON file. InputError, with what `kinds` are read, where it is missing or none."""
     try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(f"no such file: {path}", "check the path") from error
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
+        return json.loads(read_input(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}", kinds) from error
 
@@ -243,10 +240,8 @@ def _named(found: DetectionFile, names: Mapping[int, str], origin: Path) -> Dete
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise InputError(f"no such file: {file}", "check the path") from error
-    except (OSError, UnicodeDecodeError) as error:
+        return read_input(file).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
         raise InputError(f"cannot read {file}: {error}", "give a text file") from error
 
 

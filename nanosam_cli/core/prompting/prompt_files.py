@@ -12,6 +12,7 @@ import numpy as np
 
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.prompting.request import Request, drawn_request
+from nanosam_cli.core.system.files import read_input
 
 _LARGEST = float(np.finfo(np.float32).max)
 _LAYOUT = '{"photo.jpg": {"boxes": [[x0, y0, x1, y1], ...], "points": [[x, y, label], ...]}}'
@@ -33,9 +34,7 @@ def read_prompts(path: Path) -> dict[str, Request]:
 def read_entries(path: Path, what: str, layout: str) -> dict[str, Any]:
     """A JSON file with an entry for each of `what`, laid out as in `layout`; InputError where it is not."""
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_unique)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
+        content = json.loads(read_input(path), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON: {error}", f"expected {layout}") from error
     if not isinstance(content, dict) or not content:

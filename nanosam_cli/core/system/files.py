@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
-from nanosam_cli.core.errors import OutputError
+from nanosam_cli.core.errors import InputError, OutputError
 
+MOST_BYTES = 2**31  # of a file that is read whole: COCO's largest annotation file has a quarter of it
 _ELSEWHERE = "give another place with `-o`"
 
 
@@ -71,6 +74,33 @@ def write_bytes(path: Path, data: bytes, overwrite: bool = False) -> None:
 def write_text(path: Path, text: str, overwrite: bool = False) -> None:
     """Write UTF-8 text with the line ends it has, on every platform, as `atomic_write` does."""
     write_bytes(path, text.encode(), overwrite)
+
+
+def read_input(path: Path, what: str = "file", most: int = MOST_BYTES) -> bytes:
+    """A file that the user gives, whole.
+
+    InputError, which says `what`, where it is not there, cannot be read, is a device without an end, or has more than
+    `most` bytes.
+    """
+    try:
+        with path.open("rb") as file:
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode) and not file.isatty():
+                raise InputError(f"cannot read {path}: it is a device, not a file", "give a file")
+            return read_bounded(file, str(path), most)
+    except FileNotFoundError as error:
+        raise InputError(f"no such {what}: {path}", "check the path") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
+    except ValueError as error:  # a NUL in the name
+        raise InputError(f"cannot read {str(path)!r}: {error}", "check the path") from error
+
+
+def read_bounded(file: BinaryIO, name: str, most: int = MOST_BYTES) -> bytes:
+    """Everything that comes out of an open file. InputError where that is more than `most` bytes."""
+    data = file.read(most + 1)
+    if len(data) > most:
+        raise InputError(f"{name} has more than {most // 2**20} MiB, or no end at all", "give a smaller file")
+    return data
 
 
 def file_sha256(path: Path) -> str:

@@ -16,6 +16,7 @@ from nanosam_cli.core.errors import InputError, RecipeError, UsageError
 from nanosam_cli.core.messages import did_you_mean
 from nanosam_cli.core.modeling.design import TEACHERS_DECODER, ModelSection
 from nanosam_cli.core.schema import Amount, Count, OneOf, Range, Share, Whole, read_value, without_none
+from nanosam_cli.core.system.files import read_input
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -219,9 +220,9 @@ def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
     Raises RecipeError with every fault at once, each with the nearest valid name.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"no such recipe: {path}", "nanosam distill --list") from error
+        if not path.exists():
+            raise InputError(f"no such recipe: {path}", "nanosam distill --list")
+        content = tomllib.loads(read_input(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from error
     faults: list[str] = []
