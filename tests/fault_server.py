@@ -28,6 +28,7 @@ class Served:
     busy: int = 0  # requests that are answered 503
     length: bool = True  # whether Content-Length is sent
     wrong_range: bool = False  # answers a range with another one
+    stubborn: bool = False  # looks past If-Range
     seconds_a_block: float = 0.0  # a slow link, 8 KiB a block
 
 
@@ -72,7 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self, served: Served, wanted: str | None) -> None:
         start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and served.ranges else 0  # type: ignore[index]
         condition = self.headers.get("If-Range")
-        if condition is not None and condition not in (served.etag, served.modified):
+        if condition is not None and not served.stubborn and condition not in (served.etag, served.modified):
             start = 0
         if start >= len(served.body) and start:
             self._answer(416, b"", {"Content-Range": f"bytes */{len(served.body)}"})

@@ -119,7 +119,7 @@ def _download(entry: Entry, asked: FetchOptions, extract: bool, json: bool) -> N
         if not json:
             console.text(f"{path}: {status}")
         if fetched.sha256 and not file.sha256:
-            console.detail(f"{file.file}: no hash is published; {fetched.sha256} is recorded")
+            console.info(f"{file.file}: no hash is published; {fetched.sha256} is recorded")
     if json:
         console.json_line({"schema_version": 1, "name": entry.name, "licence": entry.licence, "files": records})
 

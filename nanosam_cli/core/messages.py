@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 
@@ -18,3 +19,15 @@ def did_you_mean(name: str, known: Iterable[str], most: int = 1, cutoff: float =
     """`did you mean A or B?`, of the names that are nearest to one that is not known; None where none is near."""
     near = get_close_matches(name, [*known], n=most, cutoff=cutoff)
     return f"did you mean {' or '.join(near)}?" if near else None
+
+
+_PUBLIC = ("id", "export", "confirm", "download")  # of a query: what published addresses have
+
+
+def shown(url: str) -> str:
+    """An address for people: without user and password, and without what a query or a fragment may hold."""
+    bare, _, query = url.partition("#")[0].partition("?")
+    bare = re.sub(r"//.*@", "//***@", bare)  # up to the last @: a password may hold any of /, : and @
+    fields = (field.partition("=") for field in query.split("&") if field)
+    kept = [f"{name}={value if name in _PUBLIC else '***'}" for name, _, value in fields]
+    return f"{bare}?{'&'.join(kept)}" if kept else bare

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from importlib import import_module, metadata
@@ -21,7 +20,7 @@ from nanosam_cli.core.errors import ModelError, NanosamError, UsageError
 from nanosam_cli.core.inference.session import BACKENDS, Backend
 from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.loading.part_files import model_files
-from nanosam_cli.core.messages import did_you_mean
+from nanosam_cli.core.messages import did_you_mean, shown
 from nanosam_cli.core.system import machine
 from nanosam_cli.core.types import Prompt
 from nanosam_cli.core.zoo.models import DEFAULT_MODEL, find_model
@@ -151,7 +150,7 @@ def environment_checks() -> Iterator[Check]:
     """The variables that are set, those that cannot be read, and misspelt ones."""
     known = {variable.name: variable for variable in paths.VARIABLES}
     for name in sorted(name for name in os.environ if name.startswith("NANOSAM_")):
-        value = re.sub(r"//[^/@]*@", "//***@", os.environ[name])  # a mirror's password is nobody's business
+        value = shown(os.environ[name])  # a mirror's password is nobody's business
         if name not in known:
             hint = did_you_mean(name, known) or f"unset {name}"
             yield Check("environment", name, "broken", f"{value}: nanosam has no such variable", hint)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import DownloadError, InputError, OutputError, UsageError
-from nanosam_cli.core.messages import Note
+from nanosam_cli.core.messages import Note, shown
 from nanosam_cli.core.system.cache import cache_errors, one_at_a_time, unfinished, unfinished_path
 from nanosam_cli.core.system.files import file_sha256, write_text
 from nanosam_cli.core.zoo.archive import unpack
@@ -20,7 +20,6 @@ from nanosam_cli.core.zoo.fetch import DownloadProgress, Fetched, FetchOptions, 
 from nanosam_cli.core.zoo.models import EXPORTED
 from nanosam_cli.core.zoo.partial_file import PartFile
 from nanosam_cli.core.zoo.remote_file import RemoteFile
-from nanosam_cli.core.zoo.transport import shown
 
 _MIRROR = "give a directory, or an address that begins with file://, http:// or https://"
 

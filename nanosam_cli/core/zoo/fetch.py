@@ -13,15 +13,16 @@ from urllib.parse import quote
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import DownloadError, UsageError
-from nanosam_cli.core.messages import Note
+from nanosam_cli.core.messages import Note, shown
 from nanosam_cli.core.system.cache import cache_errors, check_free_space, lock_path, one_at_a_time
-from nanosam_cli.core.zoo.partial_file import Origin, PartFile
+from nanosam_cli.core.zoo.partial_file import Origin, PartFile, source_key
 from nanosam_cli.core.zoo.remote_file import RemoteFile
-from nanosam_cli.core.zoo.transport import Body, RangeError, TransientError, is_remote, open_body, shown
+from nanosam_cli.core.zoo.transport import Body, RangeError, TransientError, is_remote, open_body
 
 TRIES = 5  # in a row without progress
 PROGRESS = 1 << 20  # bytes that count as progress
 BACK_OFF = 0.5  # seconds before the second try, doubled before each further one
+MOST = 1 << 36  # bytes of a file whose size nobody tells
 LONGEST_WAIT = 60.0  # seconds, whatever a server asks for
 _ELSEWHERE = "--mirror DIR takes the right one from a directory"
 _GO_ON = "free some space and type the same again: it goes on with the {:.1f} MB that are here"
@@ -134,7 +135,9 @@ def _fetch_from(url: str, file: RemoteFile, target: Path, progress: DownloadProg
 def _may_resume(part: PartFile, url: str, wanted: str | None) -> bool:
     """With a hash any bytes of the right file will do; without one they must be of the same, unchanged file."""
     origin = part.origin()
-    return origin is not None and (wanted is not None or (origin.url == url and origin.validator is not None))
+    return origin is not None and (
+        wanted is not None or (origin.url == source_key(url) and origin.validator is not None)
+    )
 
 
 def _read_whole(
@@ -171,7 +174,9 @@ def _read_on(url: str, file: RemoteFile, part: PartFile, wanted: str | None, pro
         if start > total:
             raise RangeError
         return part.sha256()
-    with open_body(url, start, origin.validator if origin and origin.url == url else None) as body:
+    with open_body(url, start, origin.validator if origin and origin.url == source_key(url) else None) as body:
+        if origin and body.start and None not in (origin.total, body.total) and origin.total != body.total:
+            raise RangeError  # the rest of another file
         blocks = _file_blocks(url, body)
         if file.size and body.total not in (None, file.size):
             raise DownloadError(
@@ -179,6 +184,9 @@ def _read_on(url: str, file: RemoteFile, part: PartFile, wanted: str | None, pro
                 f"it is another file; {_ELSEWHERE}",
             )
         total = file.size or body.total
+        if total == 0:
+            raise DownloadError(f"{shown(url)} is empty", _ELSEWHERE)
+        most = min(total or MOST, body.most or MOST)
         if total is None and wanted is None and not body.framed:
             raise DownloadError(
                 f"{shown(url)} does not tell how long it is, so half of it would pass for all", _ELSEWHERE
@@ -189,13 +197,17 @@ def _read_on(url: str, file: RemoteFile, part: PartFile, wanted: str | None, pro
             got = body.start
             for block in blocks:
                 got += len(block)
-                if total is not None and got > total:
+                if got > most:
                     break
                 write(block)
                 progress(got, total)
-    if total is not None and got > total:
+    if got > most:
         part.remove()
-        raise DownloadError(f"{shown(url)} gives more than its {total} bytes", f"it is another file; {_ELSEWHERE}")
+        size = f"its {total} bytes" if most == total else f"the {most} bytes that a file of its kind may have"
+        raise DownloadError(f"{shown(url)} gives more than {size}", f"it is another file; {_ELSEWHERE}")
+    if got == 0:
+        part.remove()
+        raise DownloadError(f"{shown(url)} is empty", _ELSEWHERE)
     if total is not None and got < total:
         raise TransientError(f"the connection broke off after {got} of {total} bytes")
     return part.sha256()

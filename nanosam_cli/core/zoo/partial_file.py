@@ -15,11 +15,16 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose bytes they are."""
+    """The file that the bytes are part of."""
 
-    url: str
+    url: str  # as `source_key` has it once it is on disk
     validator: str | None  # changes with the file
     total: int | None  # bytes of the whole file
+
+
+def source_key(url: str) -> str:
+    """What is kept of an address: enough to know it again, without the password that it may hold."""
+    return hashlib.blake2b(url.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 class PartFile:
@@ -49,7 +54,8 @@ class PartFile:
         """
         self._hash_up_to(start)
         with self.path.open("ab" if start else "wb") as file:
-            self._about.write_text(json.dumps(asdict(origin)), encoding="utf-8")
+            about = {**asdict(origin), "url": source_key(origin.url)}
+            self._about.write_text(json.dumps(about), encoding="utf-8")
 
             def write(block: bytes) -> None:
                 file.write(block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from urllib.request import url2pathname
 
 from nanosam_cli.core.errors import DownloadError
+from nanosam_cli.core.messages import shown
 from nanosam_cli.version import __version__
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 16  # bytes: small enough that progress and a slow link look alive
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and without a single byte
+PATIENCE, SLOWEST = 60.0, 1000  # seconds, and the bytes a second that are expected over them
+MOST_GROWTH = 100  # of what is sent compressed
 MAX_PAGE = 1 << 20  # bytes of a page in place of the file that are read
 _NETWORK = "check the network, or HTTPS_PROXY where a proxy is needed; --mirror DIR takes files from a directory"
 _ELSEWHERE = "--mirror DIR takes the file from a directory"
@@ -49,6 +53,7 @@ class Body:
     validator: str | None  # what If-Range takes: a strong ETag, else a date
     framed: bool  # whether it is noticed where it is cut off
     blocks: Iterator[bytes]
+    most: int | None = None  # bytes that it may unpack to, where it is sent compressed
 
 
 @contextmanager
@@ -78,9 +83,9 @@ def is_remote(url: str) -> bool:
     return urlsplit(url).scheme in ("http", "https")
 
 
-def shown(url: str) -> str:
-    """A URL for people: without the password that a mirror's may hold."""
-    return re.sub(r"//[^/@]*@", "//***@", url)
+def _without_secrets(text: str) -> str:
+    """What a library says, without the passwords of the addresses in it."""
+    return re.sub(r"[a-zA-Z][\w+.-]*://[^\s'\"<>]+", lambda found: shown(found[0]), text)
 
 
 @contextmanager
@@ -121,15 +126,17 @@ def _open_http(url: str, start: int, validator: str | None) -> Iterator[Body]:
                 page = _read_page(response)
             _check_status(url, response, page)
             begin, total = _extent(response, start)
+            if begin and validator and _validator(response) != validator:
+                raise RangeError  # a server that looks past If-Range: the rest of another file
             framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
-            yield Body(begin, total, _validator(response), framed, _blocks(url, response))
+            yield Body(begin, total, _validator(response), framed, _blocks(url, response), _most(response))
         finally:
             response.close()
 
 
 def _get(session: Session, url: str, headers: dict[str, str]) -> Response:
     import requests
-    from urllib3.exceptions import NameResolutionError
+    from urllib3.exceptions import HTTPError, NameResolutionError
 
     host = urlsplit(url).hostname
     try:
@@ -147,8 +154,8 @@ def _get(session: Session, url: str, headers: dict[str, str]) -> Response:
         if isinstance(getattr(error.args[0] if error.args else None, "reason", None), NameResolutionError):
             raise TransientError(f"the host {host} cannot be found (DNS)", _NETWORK) from error
         raise TransientError(f"{host} cannot be reached: {_reason(error)}", _NETWORK) from error
-    except requests.exceptions.RequestException as error:  # too many redirects, a broken URL
-        raise DownloadError(f"cannot read {shown(url)}: {error}", _ELSEWHERE) from error
+    except (requests.exceptions.RequestException, HTTPError, ValueError) as error:  # redirects, a broken address
+        raise DownloadError(f"cannot read {shown(url)}: {_without_secrets(str(error))}", _ELSEWHERE) from error
 
 
 def _reason(error: Exception) -> str:
@@ -156,7 +163,7 @@ def _reason(error: Exception) -> str:
     inner: BaseException = error
     while inner.__context__ is not None:
         inner = inner.__context__
-    return getattr(inner, "strerror", None) or str(inner)
+    return getattr(inner, "strerror", None) or _without_secrets(str(inner))
 
 
 def _check_status(url: str, response: Response, page: _Page | None) -> None:
@@ -192,6 +199,13 @@ def _extent(response: Response, start: int) -> tuple[int, int | None]:
     return 0, int(length) if length.isdigit() and not encoded else None
 
 
+def _most(response: Response) -> int | None:
+    """A file that is sent compressed, though nobody asked, may grow; a thousandfold is an attack."""
+    length = response.headers.get("Content-Length", "")
+    encoded = response.headers.get("Content-Encoding", "identity") != "identity"
+    return int(length) * MOST_GROWTH if encoded and length.isdigit() else None
+
+
 def _validator(response: Response) -> str | None:
     """RFC 9110, 13.1.5: If-Range takes no weak ETag."""
     tag = response.headers.get("ETag")
@@ -202,7 +216,15 @@ def _blocks(url: str, response: Response) -> Iterator[bytes]:
     from urllib3.exceptions import HTTPError
 
     try:
-        yield from response.raw.stream(BLOCK, decode_content=True)
+        clock, got = time.monotonic(), 0
+        for block in response.raw.stream(BLOCK, decode_content=True):
+            yield block
+            got += len(block)
+            now = time.monotonic()
+            if now - clock >= PATIENCE:
+                if got < SLOWEST * (now - clock):
+                    raise TransientError(f"{urlsplit(url).hostname} gives {got / (now - clock):.0f} bytes a second")
+                clock, got = now, 0
     except (HTTPError, OSError) as error:
         raise TransientError(f"{urlsplit(url).hostname} broke off: {_reason(error)}", _NETWORK) from error
 

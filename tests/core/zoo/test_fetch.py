@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import shutil
 import socket
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from nanosam_cli.core.errors import DownloadError, NanosamError, OutputError, UsageError
+from nanosam_cli.core.messages import shown
 from nanosam_cli.core.zoo import fetch as fetching
-from nanosam_cli.core.zoo import partial_file
+from nanosam_cli.core.zoo import partial_file, transport
 from nanosam_cli.core.zoo.fetch import Fetched, FetchOptions, fetch
 from nanosam_cli.core.zoo.remote_file import RemoteFile
 from tests.fault_server import PAGE, FaultServer, Served, fault_server
@@ -69,7 +71,7 @@ def run(server: FaultServer, tmp_path: Path) -> Run:
 def half(run: Run, bytes_here: int = 100_000, body: bytes = BODY, validator: str | None = '"one"') -> None:
     """What a download that was killed leaves behind."""
     part = partial_file.PartFile(run.target)
-    run.target.parent.mkdir(parents=True)
+    run.target.parent.mkdir(parents=True, exist_ok=True)
     with part.append(0, partial_file.Origin(f"{run.server.url}/model.bin", validator, len(BODY))) as write:
         write(body[:bytes_here])
 
@@ -124,9 +126,21 @@ def test_nothing_is_asked_for_where_all_is_here_but_the_last_step(run: Run) -> N
         (Served(BODY, etag='"two"'), True),  # the file has changed since: If-Range
         (Served(BODY, etag='"two"'), False),
         (Served(BODY, wrong_range=True), True),
+        (Served(BODY, etag='"two"', stubborn=True), True),
+        (Served(BODY, etag='"two"', stubborn=True), False),
+        (Served(BODY, etag=None, stubborn=True), False),
         (Served(BODY, etag=None, modified="Sun, 22 Nov 2026 10:00:00 GMT"), False),
     ],
-    ids=["no ranges", "changed", "changed, no hash", "wrong range", "another kind of validator"],
+    ids=[
+        "no ranges",
+        "changed",
+        "changed, no hash",
+        "wrong range",
+        "changed, no If-Range",
+        "changed, no If-Range, no hash",
+        "no tag now",
+        "another kind of validator",
+    ],
 )
 def test_it_begins_anew(run: Run, served: Served, published: bool) -> None:
     half(run, body=b"old" * 60_000)
@@ -426,3 +440,76 @@ def test_two_at_once_fetch_once(run: Run) -> None:
     assert len(run.server.asked) == 1
     assert run.target.read_bytes() == BODY
     assert sum("another process is downloading" in note for note in run.notes) == 2
+
+
+# what comes in place of a file
+
+
+def test_the_rest_of_a_longer_file_is_not_taken(run: Run) -> None:
+    half(run, body=b"old" * 60_000)
+    run.server.files["/model.bin"] = Served(BODY + b"more", stubborn=True)  # the same tag, and another size
+    found = run(run.file(size=None, sha256=None))
+    assert found.sha256 == hashlib.sha256(BODY + b"more").hexdigest()
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_an_empty_file_is_no_model(run: Run, length: bool) -> None:
+    run.server.files["/model.bin"] = Served(b"", length=length)
+    with pytest.raises(DownloadError, match=r"is empty|does not tell how long"):
+        run(run.file(size=None, sha256=None))
+    assert run.beside <= {"model.bin.part.json"}
+
+
+def test_what_is_sent_compressed_may_not_grow_without_end(run: Run) -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    run.server.files["/model.bin"] = Served(bomb, headers={"Content-Encoding": "gzip"})
+    with pytest.raises(DownloadError, match=f"gives more than the {len(bomb) * 100} bytes"):
+        run(run.file(size=None, sha256=None))
+    assert not run.beside
+
+
+def test_a_file_that_comes_too_slowly_ends(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "PATIENCE", 0.2)
+    monkeypatch.setattr(transport, "SLOWEST", 10_000_000)
+    run.server.files["/model.bin"] = Served(BODY, seconds_a_block=0.1)
+    with pytest.raises(DownloadError, match="bytes a second"):
+        run()
+
+
+@pytest.mark.parametrize("target", ["http://[broken", "http://", "file:///etc/passwd", "http://a b/", "//:99999/x"])
+def test_a_bad_redirect_is_an_error(run: Run, target: str) -> None:
+    run.server.files["/model.bin"] = Served(status=302, headers={"Location": target})
+    with pytest.raises(DownloadError):
+        run()
+
+
+# secrets
+
+
+SECRET = "p@ss/w:rd"
+
+
+@pytest.mark.parametrize(
+    ("url", "public"),
+    [
+        (f"https://me:{SECRET}@example.org/a/b.bin", "https://***@example.org/a/b.bin"),
+        ("https://example.org/b?token=abc&id=5#frag", "https://example.org/b?token=***&id=5"),
+        ("https://drive.google.com/uc?export=download&id=1X", "https://drive.google.com/uc?export=download&id=1X"),
+        ("s3://key:secret@[broken/x", "s3://***@[broken/x"),
+        ("a/local/path", "a/local/path"),
+    ],
+)
+def test_addresses_are_shown_without_secrets(url: str, public: str) -> None:
+    assert shown(url) == public
+
+
+def test_secrets_reach_neither_disk_nor_messages(run: Run) -> None:
+    address = run.server.url.replace("//", "//me:hidden@")
+    run.server.files["/model.bin"] = Served(BODY, broken=1, status=200)
+    run.server.files["/moved.bin"] = Served(status=302, headers={"Location": "http://me:hidden@[broken/?token=hidden"})
+    with pytest.raises(DownloadError) as caught:
+        run(run.file(url=f"{address}/moved.bin?token=hidden", size=None, sha256=None))
+    half(run)
+    files = [path.read_text() for path in run.target.parent.glob("*.json")]
+    assert files
+    assert "hidden" not in str(caught.value) + "".join(run.notes) + "".join(files)
