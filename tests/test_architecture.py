@@ -45,7 +45,7 @@ HOMES = {
     "tkinter": ("core.tracking.window",),
     "requests": ("core.zoo.transport",),
     "urllib3": ("core.zoo.transport",),
-    "filelock": ("core.system.cache",),
+    "filelock": ("core.system",),
     "rich": ("console",),
     "typer": ("app", "options", "prompt_options", "commands"),
 }

@@ -159,7 +159,7 @@ def start_run(plan: EvaluationPlan, output: Path, *, resume: bool = False, force
         for old in (output, meta_path(output), masks_path(output)):
             if old.exists():
                 raise OutputError(f"{old} exists already", "add `--force` to overwrite it, or give another place")
-    journal = Journal.resume(path, plan.settings) if resume else Journal(path, plan.settings)
+    journal = Journal(path, plan.settings, resume=resume)
     return EvaluationRun(plan, output, journal, overwrite=resume or force)
 
 

@@ -72,7 +72,7 @@ def open_coco_file(
     lost.
     """
     place = journal_path(path)
-    journal = Journal.resume(place, settings()) if resume else Journal(place, settings())
+    journal = Journal(place, settings(), resume=resume)
     file = CocoFile(path, image_ids, journal, overwrite=resume or force)
     others = sorted(file.done - image_ids.keys())
     if others:

@@ -11,6 +11,7 @@ from pathlib import Path
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import OutputError
 from nanosam_cli.core.messages import Note
+from nanosam_cli.core.system.lock import lock_path
 
 _ANOTHER = f"set {paths.HOME.name} to a directory that can be written"
 _FREE_SPACE = "free some space and type the same again"
@@ -36,11 +37,6 @@ def one_at_a_time(target: Path, note: Note, doing: str) -> Iterator[bool]:
         yield waited
     finally:
         lock.release()
-
-
-def lock_path(target: Path) -> Path:
-    """The lock's file; it may stay when nobody holds it."""
-    return target.with_name(f".{target.name}.lock")
 
 
 @contextmanager

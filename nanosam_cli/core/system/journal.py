@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,7 @@ from typing import Any
 
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
 from nanosam_cli.core.system.files import output_error
+from nanosam_cli.core.system.lock import only_run
 
 Record = dict[str, Any]
 
@@ -25,41 +26,43 @@ class Journal:
     Closed at the end of a `with` block. Raises OutputError where the file cannot be written, or is something else's.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], *, keep: int = 0) -> None:
-        """Start anew, or go on after the first `keep` bytes of a file that is there."""
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, resume: bool = False) -> None:
+        """Start anew, or with `resume` go on after the last whole line of a run of the same settings.
+
+        InputError, with what differs, where the settings are others.
+        """
         self.path = path
-        try:
-            _refuse_foreign(path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("ab")
-            self._file.truncate(keep)
-        except OSError as error:
-            raise output_error(path, error) from error
-        if not keep:
+        with ExitStack() as opened:
+            opened.enter_context(only_run(path))
+            try:
+                _refuse_foreign(path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = path.open("ab")
+                opened.callback(self._close_file)
+                whole = self._whole(settings) if resume else 0
+                self._file.truncate(whole)
+            except OSError as error:
+                raise output_error(path, error) from error
+            self._opened = opened.pop_all()
+        if not whole:
             try:
                 self.write({"settings": settings})
             except BaseException:
                 self.remove()  # it holds nothing, and must not be in the way of another try
                 raise
 
-    @classmethod
-    def resume(cls, path: Path, settings: Mapping[str, Any]) -> Journal:
-        """Go on after the last whole line of a run of the same settings; start anew where there is no whole line.
-
-        InputError, with what differs, where the settings are others.
-        """
-        if not path.exists():
-            return cls(path, settings)
-        whole = 0  # bytes
-        with path.open("rb") as file:
+    def _whole(self, settings: Mapping[str, Any]) -> int:
+        """Bytes of the whole lines that are there."""
+        whole = 0
+        with self.path.open("rb") as file:
             for number, line in enumerate(file):
                 record = _parse(line)
                 if record is None:
                     break
                 if number == 0:
-                    check_same(path, record.get("settings"), settings)
+                    check_same(self.path, record.get("settings"), settings)
                 whole += len(line)
-        return cls(path, settings, keep=whole)
+        return whole
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add one record. Once this returns, killing the process cannot undo it."""
@@ -80,10 +83,13 @@ class Journal:
 
     def remove(self) -> None:
         """Close and delete the file: what it held is safe elsewhere."""
-        self._close()
         self.path.unlink(missing_ok=True)
+        self._close()
 
     def _close(self) -> None:
+        self._opened.close()
+
+    def _close_file(self) -> None:
         with suppress(OSError):  # only of a record that `write` could not write out, and said so
             self._file.close()
 
@@ -108,8 +114,10 @@ def check_choice(resume: bool, force: bool) -> None:
 
 
 def check_free(journal: Path) -> None:
-    """OutputError where a run is there already, before another starts unasked."""
+    """OutputError where a run is there already, before another starts unasked; or is at work there."""
     if journal.exists():
+        with only_run(journal):
+            pass
         raise OutputError(f"{journal} holds a run that was not finished", "--resume goes on, --force starts anew")
 
 

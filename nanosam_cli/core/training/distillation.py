@@ -29,6 +29,7 @@ from nanosam_cli.core.modeling.imagenet import load_imagenet
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.system import machine
 from nanosam_cli.core.system.files import write_text
+from nanosam_cli.core.system.lock import only_run
 from nanosam_cli.core.training import outcome
 from nanosam_cli.core.training.checkpoint import keep_numbered, restore, save_state
 from nanosam_cli.core.training.data.datasets import Batch, MicroBatches, ResumableSteps, TrainingCrops
@@ -74,7 +75,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
 
     Leaves `recipe.json` (resolved), `log.csv`, `evaluation.jsonl`, `last.safetensors` and `best.safetensors`. Ctrl-C
     and SIGTERM end it after the step that is under way, which is kept. Raises OutputError where the folder holds a run
-    already and `resume` is false, or one of another recipe.
+    already and `resume` is false, one of another recipe, or one that is at work.
     """
     with join(recipe.run.device) as ranks, ExitStack() as opened:
         if recipe.run.threads:
@@ -91,6 +92,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
         dataset = _open_data(recipe, folder, teacher, ranks.device, tell)
         fresh = not checkpoint.exists()
         training = prepare(recipe, ranks, teacher, fresh)
+        if ranks.first:
+            opened.enter_context(only_run(folder))
         done, longer = (0, False) if fresh else _restore(checkpoint, recipe, training)
         if (fresh or longer) and ranks.first:
             text = json.dumps(outcome.provenance(recipe, dataset, teacher, training.model), indent=2)

@@ -14,7 +14,8 @@ from urllib.parse import quote
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import DownloadError, UsageError
 from nanosam_cli.core.messages import Note, shown
-from nanosam_cli.core.system.cache import cache_errors, check_free_space, lock_path, one_at_a_time
+from nanosam_cli.core.system.cache import cache_errors, check_free_space, one_at_a_time
+from nanosam_cli.core.system.lock import lock_path
 from nanosam_cli.core.zoo.partial_file import Origin, PartFile, source_key
 from nanosam_cli.core.zoo.remote_file import RemoteFile
 from nanosam_cli.core.zoo.transport import Body, RangeError, TransientError, is_remote, open_body

@@ -288,7 +288,7 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: str, r
     path = tmp_path / "results.jsonl"
     path.write_text(content)
     with pytest.raises((InputError, OutputError), match="is not a run's journal"):
-        (Journal.resume if resume else Journal)(path, {"seed": 0})
+        Journal(path, {"seed": 0}, resume=resume)
     assert path.read_text() == content
 
 
