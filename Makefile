@@ -28,7 +28,7 @@ test: lint
 	$(BIN)/python -m pytest
 
 test-pose: $(POSE_VENV)/.pose
-	$(POSE_VENV)/bin/python -m pytest tests/core/test_pose_estimator.py tests/commands/test_track_pose.py
+	$(POSE_VENV)/bin/python -m pytest tests/core/prompting/test_pose_estimator.py tests/commands/test_track_pose.py
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

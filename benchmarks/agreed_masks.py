@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli import ImageEmbedding, Predictor, Prompt, Segmentation, console, load_predictor, read_image
-from nanosam_cli.core.coco import AnnotatedPhoto, read_coco
-from nanosam_cli.core.detections import box_ious
-from nanosam_cli.core.everything import Everything, distinct, segment_everything
-from nanosam_cli.core.files import write_text
-from nanosam_cli.core.formats import coco_image, mask_to_rle, rle_box, rle_to_mask
-from nanosam_cli.core.journal import Journal
+from nanosam_cli.core.datasets.coco import AnnotatedPhoto, read_coco
 from nanosam_cli.core.masks import mask_iou
+from nanosam_cli.core.media.mask_codes import coco_image, mask_to_rle, rle_box, rle_to_mask
+from nanosam_cli.core.prompting.detections import box_ious
+from nanosam_cli.core.segmentation.everything import Everything, distinct, segment_everything
+from nanosam_cli.core.system.files import write_text
+from nanosam_cli.core.system.journal import Journal
 
 Array = NDArray[np.float32]
 Rle = dict[str, Any]

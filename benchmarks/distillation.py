@@ -25,13 +25,13 @@ from time import perf_counter
 import torch
 from torch.utils.data import DataLoader
 
-from nanosam_cli.core.training.datasets import MicroBatches, ResumableSteps, TrainingCrops
+from nanosam_cli.core.training.data.datasets import MicroBatches, ResumableSteps, TrainingCrops
+from nanosam_cli.core.training.data.resident import ResidentPhotos
 from nanosam_cli.core.training.distillation import prepare, train
 from nanosam_cli.core.training.distributed import Ranks, choose_device
 from nanosam_cli.core.training.recipe import Recipe, find_recipe, load_recipe
-from nanosam_cli.core.training.resident import ResidentPhotos
 from nanosam_cli.core.training.run_log import Event, StepReport
-from nanosam_cli.core.training.teacher import open_teacher
+from nanosam_cli.core.training.teaching.teacher import open_teacher
 
 WARM_UP = 3  # steps that do not count
 

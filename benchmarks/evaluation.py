@@ -20,12 +20,12 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from nanosam_cli import load_predictor
-from nanosam_cli.core.coco import read_coco
-from nanosam_cli.core.evaluation import evaluate
-from nanosam_cli.core.formats import mask_to_rle
-from nanosam_cli.core.protocols import PROTOCOLS, select_objects
-from nanosam_cli.core.segmenters import ModelSegmenter
-from nanosam_cli.core.session import Session
+from nanosam_cli.core.datasets.coco import read_coco
+from nanosam_cli.core.evaluation.loop import evaluate
+from nanosam_cli.core.evaluation.protocols import PROTOCOLS, select_objects
+from nanosam_cli.core.evaluation.segmenters import ModelSegmenter
+from nanosam_cli.core.inference.session import Session
+from nanosam_cli.core.media.mask_codes import mask_to_rle
 
 NANOSAM = (sys.executable, "-c", "from nanosam_cli.app import main; main()")
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli import Predictor, Prompt, Segmentation, load_predictor, read_image
-from nanosam_cli.core.everything import Everything, distinct, segment_everything, stability
-from nanosam_cli.core.formats import mask_to_rle
+from nanosam_cli.core.media.mask_codes import mask_to_rle
+from nanosam_cli.core.segmentation.everything import Everything, distinct, segment_everything, stability
 
 
 def naive(predictor: Predictor, image: NDArray[np.uint8], settings: Everything) -> list[Segmentation]:

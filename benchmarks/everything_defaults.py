@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from nanosam_cli import Predictor, Prompt, load_predictor, read_image
-from nanosam_cli.core.coco import AnnotatedPhoto, read_coco
-from nanosam_cli.core.everything import Everything, stability
-from nanosam_cli.core.formats import mask_to_rle, rle_ious
-from nanosam_cli.core.predictor import MAX_PROMPTS, first_reading
-from nanosam_cli.core.prompts import mask_to_logits
+from nanosam_cli.core.datasets.coco import AnnotatedPhoto, read_coco
+from nanosam_cli.core.inference.decoder_inputs import mask_to_logits
+from nanosam_cli.core.inference.predictor import MAX_PROMPTS, first_reading
+from nanosam_cli.core.media.mask_codes import mask_to_rle, rle_ious
+from nanosam_cli.core.segmentation.everything import Everything, stability
 from nanosam_cli.core.types import FOREGROUND
 
 SOURCES = {"coco": 8, "voc2007": 6, "pennfudan": 3, "cats": 3}  # photos of each

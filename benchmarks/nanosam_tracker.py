@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli import Predictor, load_predictor
-from nanosam_cli.core.prompts import mask_to_logits
-from nanosam_cli.core.tracking.clips import find_clips
-from nanosam_cli.core.tracking.davis_run import DavisScore, score_clip
-from nanosam_cli.core.tracking.followers import CopyFollower, Followed, Follower, PromptKind, TrackerFollower, box_of
-from nanosam_cli.core.tracking.target import State
+from nanosam_cli.core.datasets.clips import find_clips
+from nanosam_cli.core.evaluation.davis_run import DavisScore, score_clip
+from nanosam_cli.core.evaluation.followers import CopyFollower, Followed, Follower, PromptKind, TrackerFollower, box_of
+from nanosam_cli.core.inference.decoder_inputs import mask_to_logits
+from nanosam_cli.core.tracking.target import TrackState
 from nanosam_cli.core.types import ImageEmbedding, Prompt
 
 Array = NDArray[np.float32]
@@ -44,7 +44,7 @@ class NvidiaFollower:
             boxes = Prompt.from_boxes([box_of(mask) for mask in masks])
             logits, _ = self._predictor.predict_logits(embedding, boxes, select="argmax")
         self._tokens = [fit_token(embedding, mask) for mask in logits]
-        return [Followed(mask, State.tracked) for mask in masks]
+        return [Followed(mask, TrackState.tracked) for mask in masks]
 
     def step(self, image: NDArray[np.uint8]) -> list[Followed]:
         embedding = self._predictor.encode_image(image)
@@ -54,7 +54,7 @@ class NvidiaFollower:
         rough = enlarged(apply_token(embedding, self._tokens[row]))
         seen = embedding.frame.mask_to_original(rough, 0.0)
         if np.count_nonzero(seen) <= 1:
-            return Followed(np.zeros_like(seen), State.lost)
+            return Followed(np.zeros_like(seen), TrackState.lost)
         y, x = (float(np.median(places)) for places in np.nonzero(seen))
         prompt = Prompt(
             points=np.array([[[x, y]]], np.float32), labels=np.ones((1, 1), np.float32), mask_logits=rough[None]
@@ -62,7 +62,7 @@ class NvidiaFollower:
         logits, _ = self._predictor.predict_logits(embedding, prompt, select="argmax")
         fresh = fit_token(embedding, logits[0])
         self._tokens[row] = self._keep * self._tokens[row] + (1 - self._keep) * fresh
-        return Followed(embedding.frame.mask_to_original(logits[0], 0.0), State.tracked)
+        return Followed(embedding.frame.mask_to_original(logits[0], 0.0), TrackState.tracked)
 
 
 def fit_token(embedding: ImageEmbedding, logits: Array) -> Array:

@@ -18,14 +18,14 @@ from time import process_time
 
 import onnx
 
-from nanosam_cli.core.backends.onnxruntime import open_file
-from nanosam_cli.core.export import to_onnx
-from nanosam_cli.core.export_parts import ExportOptions, Part, make_part
-from nanosam_cli.core.export_source import load_source
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.export.export import to_onnx
+from nanosam_cli.core.export.parts import ExportOptions, ExportPart, make_part
+from nanosam_cli.core.export.source import load_source
+from nanosam_cli.core.inference.backends.onnxruntime import open_file
+from nanosam_cli.core.types import DECODER, ENCODER
 
 
-def runner(part: Part, opset: int, folder: Path) -> Callable[[], object]:
+def runner(part: ExportPart, opset: int, folder: Path) -> Callable[[], object]:
     """Export at an opset; what runs the file once on one thread."""
     path = folder / f"{part.name}-{opset}.onnx"
     onnx.save(to_onnx(part, opset), path)

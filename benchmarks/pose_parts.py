@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from nanosam_cli import load_predictor, read_image
-from nanosam_cli.core.coco import read_annotations
-from nanosam_cli.core.parts import read_parts
-from nanosam_cli.core.pose import PoseChoice, pose_request
-from nanosam_cli.core.pose_files import read_poses
+from nanosam_cli.core.datasets.coco import read_annotations
+from nanosam_cli.core.prompting.body_parts import read_parts
+from nanosam_cli.core.prompting.pose import PoseChoice, pose_request
+from nanosam_cli.core.prompting.pose_files import read_poses
 
 WAYS = ("points", "box", "points and box")
 

@@ -18,7 +18,7 @@ from statistics import median
 from time import perf_counter
 
 from nanosam_cli import Predictor, Prompt, load_predictor, read_image
-from nanosam_cli.core.predictor import MAX_PROMPTS
+from nanosam_cli.core.inference.predictor import MAX_PROMPTS
 
 
 def boxes(count: int, height: int, width: int) -> list[list[float]]:

@@ -10,8 +10,8 @@ import json
 import sys
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.files import write_text
 from nanosam_cli.core.modeling.complexity import encoder_cost
+from nanosam_cli.core.system.files import write_text
 from nanosam_cli.core.training.students import TABLE, list_students
 
 

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nanosam_cli import load_predictor, read_image
-from nanosam_cli.core.coco import read_coco
-from nanosam_cli.core.image import write_png
-from nanosam_cli.core.render import PALETTE
-from nanosam_cli.core.tracking.davis import region_similarity
-from nanosam_cli.core.tracking.followers import Follower, TrackerFollower
+from nanosam_cli.core.datasets.coco import read_coco
+from nanosam_cli.core.evaluation.davis_measures import region_similarity
+from nanosam_cli.core.evaluation.followers import Follower, TrackerFollower
+from nanosam_cli.core.media.image import write_png
+from nanosam_cli.core.media.render import PALETTE
 
 HW = 320, 512
 FRAMES, GONE, BACK = 54, 16, 28  # it is gone from about frame GONE to about frame BACK

@@ -21,12 +21,12 @@ import numpy as np
 from synthetic_clips import Clip, make_clips
 
 from nanosam_cli import Prompt, Tracker, load_predictor
-from nanosam_cli.core.moment import Moment
-from nanosam_cli.core.request import Request
-from nanosam_cli.core.session import Session
-from nanosam_cli.core.tracking.prompts import TimedRequest
+from nanosam_cli.core.inference.session import Session
+from nanosam_cli.core.media.video import VideoFrame
+from nanosam_cli.core.media.video_time import VideoTime
+from nanosam_cli.core.prompting.request import Request
 from nanosam_cli.core.tracking.run import TrackingRun
-from nanosam_cli.core.video import VideoFrame
+from nanosam_cli.core.tracking.timed_requests import TimedRequest
 
 USED = 12  # frames of the clip, before its object is gone
 
@@ -93,7 +93,7 @@ def main() -> None:
             values = (median(encoder.seconds), median(decoder.seconds[1:]), median(times), max(times))
             print(f"| {objects} | {' | '.join(f'{value * 1000:.1f}' for value in values)} |", flush=True)
         print("\n| frame | resident MB |\n|---|---|")
-        run = TrackingRun(predictor, [TimedRequest(Moment(0), Request(boxes=boxes(clip, 1)))])
+        run = TrackingRun(predictor, [TimedRequest(VideoTime(0), Request(boxes=boxes(clip, 1)))])
         for tracked in run.frames(to_and_fro(clip, options.frames)):
             encoder.seconds, decoder.seconds = [], []
             if tracked.frame.index % 200 == 0 or tracked.frame.index == options.frames - 1:

@@ -19,16 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nanosam_cli.core.export import to_onnx
-from nanosam_cli.core.export_parts import OPSET, decoder_part, encoder_part
+from nanosam_cli.core.export.export import to_onnx
+from nanosam_cli.core.export.parts import OPSET, decoder_part, encoder_part
+from nanosam_cli.core.graphs.graph import widened
+from nanosam_cli.core.modeling.checkpoint import save_tensors
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.modeling.region_decoder import RegionDecoder
-from nanosam_cli.core.onnx_graph import widened
-from nanosam_cli.core.training.checkpoint import save_tensors
-from nanosam_cli.core.training.datasets import TrainingCrops
+from nanosam_cli.core.training.data.datasets import TrainingCrops
 from nanosam_cli.core.training.recipe import Recipe, find_recipe, load_recipe
-from nanosam_cli.core.training.step import TrainingStep
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.training.training_step import TrainingStep
+from nanosam_cli.core.types import DECODER, ENCODER
 
 Arrays = dict[str, NDArray[np.float32]]
 

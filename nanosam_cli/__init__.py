@@ -14,35 +14,50 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nanosam_cli.version import __version__
+
 if TYPE_CHECKING:
-    from nanosam_cli.core.image import read_image as read_image
-    from nanosam_cli.core.predictor import Predictor as Predictor
-    from nanosam_cli.core.predictor import load_predictor as load_predictor
+    from nanosam_cli.core.inference.predictor import Predictor as Predictor
+    from nanosam_cli.core.loading.load import load_predictor as load_predictor
+    from nanosam_cli.core.media.image import read_image as read_image
+    from nanosam_cli.core.prompting.body_parts import read_parts as read_parts
+    from nanosam_cli.core.prompting.people import Keypoint as Keypoint
+    from nanosam_cli.core.prompting.people import Person as Person
+    from nanosam_cli.core.prompting.pose import PoseChoice as PoseChoice
+    from nanosam_cli.core.prompting.pose import SeenPeople as SeenPeople
     from nanosam_cli.core.tracking.tracker import Tracker as Tracker
     from nanosam_cli.core.types import ImageEmbedding as ImageEmbedding
     from nanosam_cli.core.types import Prompt as Prompt
     from nanosam_cli.core.types import Segmentation as Segmentation
 
-__version__ = "0.1.0"
-
 _HOME = {
-    "load_predictor": "predictor",
-    "Predictor": "predictor",
+    "load_predictor": "loading.load",
+    "Predictor": "inference.predictor",
     "Prompt": "types",
     "ImageEmbedding": "types",
     "Segmentation": "types",
-    "read_image": "image",
+    "read_image": "media.image",
     "Tracker": "tracking.tracker",
+    "Keypoint": "prompting.people",
+    "Person": "prompting.people",
+    "PoseChoice": "prompting.pose",
+    "SeenPeople": "prompting.pose",
+    "read_parts": "prompting.body_parts",
 }
 __all__ = [
     "ImageEmbedding",
+    "Keypoint",
+    "Person",
+    "PoseChoice",
     "Predictor",
     "Prompt",
+    "SeenPeople",
     "Segmentation",
     "Tracker",
     "__version__",
     "load_predictor",
     "read_image",
+    "read_parts",
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from nanosam_cli import __version__, console
+from nanosam_cli import console
 from nanosam_cli.commands import (
     benchmark,
     build_engine,
@@ -22,8 +22,9 @@ from nanosam_cli.commands import (
     segment,
     track,
 )
-from nanosam_cli.core.errors import NanosamError
+from nanosam_cli.core.errors import NanosamError, machine_error
 from nanosam_cli.options import QuietOption, VerboseOption, spelling
+from nanosam_cli.version import __version__
 
 DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -79,14 +80,25 @@ def nanosam(
 def main() -> None:
     """Run the command line and end the process with 0 done, 1 failed, 2 usage, 130 interrupted, 143 by SIGTERM."""
     console.configure()
-    signal.signal(signal.SIGTERM, _interrupt)
+    _Signal.number = None
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has SIGHUP
+            signal.signal(number, _interrupt)
     try:
         app(prog_name=app.info.name)
     except NanosamError as error:
-        console.error(str(error), error.hint)
-        code = error.exit_code
+        code = error.exit_code if _Signal.number is None else INTERRUPTED
+        if code != INTERRUPTED:
+            console.error(str(error), error.hint)
     except KeyboardInterrupt:  # outside of Typer, which turns it into the same exit code
         code = INTERRUPTED
+    except Exception as error:
+        known = machine_error(error)
+        if _Signal.number is None and known is None:
+            raise  # a bug keeps its traceback
+        code = INTERRUPTED if _Signal.number is not None else FAILED  # libraries make other errors of a signal
+        if known is not None and code == FAILED:
+            console.error(str(known), known.hint)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else DONE
         command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
@@ -95,13 +107,25 @@ def main() -> None:
             console.example(example)
     if code == INTERRUPTED:
         console.info("interrupted")
-        code = TERMINATED if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN else INTERRUPTED
+        code = INTERRUPTED if _Signal.number in (None, signal.SIGINT) else TERMINATED
     sys.exit(code if _flushed(code) else FAILED)
 
 
-def _interrupt(*_: object) -> None:
-    """SIGTERM, of `kill`, `timeout` and service managers, ends a command as Ctrl-C does: what is done is kept."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # `timeout` sends two, and the second must not stop the ending
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class _Signal:
+    """The one that ends this process."""
+
+    number: int | None = None
+
+
+def _interrupt(number: int, _: object) -> None:
+    """SIGTERM, of `kill`, `timeout` and service managers, and SIGHUP, of a terminal that closes, end a command as
+    Ctrl-C does: what is done is kept."""
+    _Signal.number = number
+    if number != signal.SIGINT:
+        signal.signal(number, signal.SIG_IGN)  # `timeout` sends two, and the second must not stop the ending
     raise KeyboardInterrupt
 
 

@@ -5,8 +5,10 @@ Rich is imported on first use. `NO_COLOR`, `TERM` and `COLUMNS` are Rich's to ho
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
+LONGEST = 4000  # characters of a message: an error may quote its input, which may be a file of any size
 PLAIN_SECONDS = 10.0  # between two progress lines where stderr is a file or a pipe
 
 
@@ -45,6 +49,9 @@ def configure(quiet: bool = False, verbose: bool = False) -> None:
     _Level.quiet, _Level.verbose = quiet, verbose
     if sys.stdout is None:  # closed by what started this process, as some services do
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a locale of ASCII alone must not stop a name with an accent
+            stream.reconfigure(errors="backslashreplace")
     _console.cache_clear()
 
 
@@ -93,10 +100,15 @@ def _say(message: str, hint: str | None = None, label: str | None = None, style:
     from rich.text import Text
 
     text = Text(f"{label}: ", style=style) if label else Text(style=style)
-    text.append(_printable(message), style="" if label else style)
+    text.append(_printable(_cut(message)), style="" if label else style)
     if hint:
-        text.append(f"\n  {_printable(hint)}", style="cyan")
+        text.append(f"\n  {_printable(_cut(hint))}", style="cyan")
     _console(stderr=True).print(text, soft_wrap=True)  # a path that is cut in two cannot be copied
+
+
+def _cut(message: str) -> str:
+    more = len(message) - LONGEST
+    return f"{message[:LONGEST]} ... and {more} characters more" if more > 0 else message
 
 
 def text(line: str) -> None:
@@ -136,10 +148,13 @@ def _cell(value: object) -> str:
 
 
 def _printable(message: str) -> str:
-    """File names may hold bytes that are no text; they must not stop a message."""
-    return (
-        os.fsencode(message).decode("utf-8", "replace") if any("\ud800" <= c <= "\udfff" for c in message) else message
-    )
+    """File names may hold bytes that are no text; they must not stop a message.
+
+    Control characters, which names and servers may bring, would command the terminal: they are shown as escapes.
+    """
+    if any("\ud800" <= c <= "\udfff" for c in message):
+        message = os.fsencode(message).decode("utf-8", "replace")
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], message)
 
 
 class _Live:

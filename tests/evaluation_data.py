@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from nanosam_cli.core.formats import mask_to_rle
+from nanosam_cli.core.media.mask_codes import mask_to_rle
 
 HW = 60, 80
 CATEGORIES = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}, {"id": 44, "name": "Bottle"}]

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from nanosam_cli.core.session import Session
+from nanosam_cli.core.inference.session import Session
 
 IOUS = (0.5, 0.7, 0.9, 0.8)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from nanosam_cli import __version__
 from nanosam_cli.commands import segment
 from nanosam_cli.core.errors import BackendError, InputError, NanosamError, UsageError
+from nanosam_cli.core.paths import resource
 from tests.command_line import run_nanosam
 
 RUN = (sys.executable, "-c", "from nanosam_cli.app import main; main()")
@@ -40,7 +44,7 @@ def test_exit_codes(monkeypatch: pytest.MonkeyPatch, error: BaseException, code:
         raise error
 
     monkeypatch.setattr(segment, "_report_unmatched", fail)
-    monkeypatch.setattr("nanosam_cli.core.request.find_photos", lambda _: [Path("a.jpg")])
+    monkeypatch.setattr("nanosam_cli.core.media.find_photos.find_photos", lambda _: [Path("a.jpg")])
     ran = run_nanosam("segment", "a.jpg", "--box", "1,2,3,4")
     assert (ran.code, ran.words, ran.out) == (code, words, "")
 
@@ -49,9 +53,151 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("nanosam_cli.core.request.find_photos", fail)
+    monkeypatch.setattr("nanosam_cli.core.media.find_photos.find_photos", fail)
     with pytest.raises(ZeroDivisionError):
         run_nanosam("segment", "a.jpg", "--box", "1,2,3,4")
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/a/b"),
+            "error: /a/b: Permission denied give a place that",
+        ),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "nn"), "error: nn: File name too long give a shorter name"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), "error: a/b: Not a directory a part of the path"),
+        (OSError(errno.ENOSPC, "No space left on device"), "error: No space left on device free some space"),
+        (RuntimeError("Symlink loop from 'a'"), "error: Symlink loop from 'a' links go round in a circle"),
+        (MemoryError(), "error: there is not enough memory give smaller photos"),
+        (RecursionError("maximum recursion depth exceeded"), "error: a file is nested too deeply"),
+    ],
+)
+def test_what_the_machine_refuses_is_a_message(monkeypatch: pytest.MonkeyPatch, error: Exception, words: str) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("nanosam_cli.core.media.find_photos.find_photos", fail)
+    ran = run_nanosam("segment", "a.jpg", "--box", "1,2,3,4")
+    assert ran.code == 1
+    assert ran.words.startswith(words)
+
+
+def test_an_error_of_the_system_without_a_path_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise OSError("a bug")
+
+    monkeypatch.setattr("nanosam_cli.core.media.find_photos.find_photos", fail)
+    with pytest.raises(OSError, match="a bug"):
+        run_nanosam("segment", "a.jpg", "--box", "1,2,3,4")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("segment", "@", "--box", "1,2,3,4"),
+        ("segment", "cat.jpg", "--box", "1,2,30,40", "-o", "@"),
+        ("segment", "cat.jpg", "--box", "1,2,30,40", "--format", "coco", "-o", "@/x.json"),
+        ("segment", "cat.jpg", "--mask", "@"),
+        ("segment", "cat.jpg", "--prompts", "@"),
+        ("segment", "cat.jpg", "--detections", "@"),
+        ("segment", "cat.jpg", "--pose", "@"),
+        ("segment", "cat.jpg", "--box", "1,2,30,40", "--encoder", "@", "--decoder", "@"),
+        ("track", "@", "--box", "1,2,3,4"),
+        ("eval", "coco", "--images", "@"),
+        ("eval", "coco", "--images", ".", "--annotations", "@"),
+        ("eval", "davis", "@"),
+        ("metrics", "@"),
+        ("distill", "@"),
+        ("distill", "nanosam-lite2", "--set", "data.root=@"),
+        ("export", "all", "@"),
+        ("build-engine", "@"),
+        ("build-engine", "--fp32", "-o", "@"),
+        ("download", "mobile-sam", "--mirror", "@"),
+        ("benchmark", "--image", "@"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("place", [LONG, "cat.jpg/under", "loop"], ids=["too long", "below a file", "loop"])
+def test_bad_places_are_one_message(
+    arguments: tuple[str, ...], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(resource("examples", "cat.jpg"), "cat.jpg")
+    Path("loop").symlink_to("loop")
+    ran = run_nanosam(*(argument.replace("@", place) for argument in arguments))
+    assert ran.code in (1, 2)
+    assert "error" in ran.words.lower()
+    assert not [path for path in Path().iterdir() if path.name not in ("cat.jpg", "loop")]  # nothing half-written
+
+
+@pytest.mark.parametrize("home", [LONG, "cat.jpg", "loop"])
+def test_a_cache_out_of_reach_counts_as_empty(home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(resource("examples", "cat.jpg"), "cat.jpg")
+    Path("loop").symlink_to("loop")
+    monkeypatch.setenv("NANOSAM_HOME", home)
+    ran = run_nanosam("segment", "cat.jpg", "--box", "10,20,300,280")
+    assert ran.code == 0
+    assert ran.words.count("cannot be entered") == (home == LONG)
+    assert run_nanosam("doctor").code in (0, 1)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no endless file")
+@pytest.mark.parametrize("option", ["--prompts", "--detections", "--class-names", "--pose", "--parts"])
+def test_endless_files_are_refused(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(resource("examples"), "photos")
+    more = {"--class-names": ["--detections", "photos/instances.json"], "--parts": ["--pose", "photos/instances.json"]}
+    ran = run_nanosam("segment", "photos", option, "/dev/zero", *more.get(option, []))
+    assert ran.code == 1
+    assert "cannot read /dev/zero: it is a device, not a file" in ran.words
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no terminals that close")
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGHUP", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(
+    "error", ["KeyboardInterrupt", "ImportError"], ids=["as it comes", "made another by a library"]
+)
+def test_a_signal_ends_it_in_one_word(number: str, code: int, error: str) -> None:
+    """Libraries that are interrupted while they are imported raise ImportError."""
+    program = (
+        "import os, signal\n"
+        "from nanosam_cli.core.media import find_photos\n"
+        "def stop(_):\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), signal.{number})\n"
+        "        signal.sigtimedwait([], 10)\n"
+        "    except KeyboardInterrupt:\n"
+        f"        raise {error}\n"
+        "find_photos.find_photos = stop\n"
+        "from nanosam_cli.app import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", program, "segment", "a.jpg", "--box", "1,2,3,4"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (code, "interrupted\n")
+
+
+def test_a_working_folder_that_is_gone(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f'rmdir {gone} && "$@" segment {resource("examples", "cat.jpg")} --box 10,20,300,280'
+    ran = subprocess.run(["sh", "-c", script, "sh", *RUN], cwd=gone, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_locale_of_ascii_alone_stops_no_name(tmp_path: Path) -> None:
+    photo = tmp_path / "ü.jpg"
+    shutil.copy(resource("examples", "cat.jpg"), photo)
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [*RUN, "segment", str(photo), "--box", "10,20,300,280", "-o", str(tmp_path / "ü.png")]
+    ran = subprocess.run(command, env=environment, capture_output=True)
+    assert (ran.returncode, b"\\xfc.png" in ran.stdout) == (0, True)
 
 
 def test_unknown_command_and_no_command() -> None:

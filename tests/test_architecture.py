@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,51 +21,64 @@ TRAINING = (
     "core.modeling",
     "core.training",
     "core.export",
-    "core.export_parts",
-    "core.export_proof",
-    "core.export_source",
-    "core.text_prompt",
-    "core.backends.torch",
+    "core.prompting.text_prompt",
+    "core.inference.backends.torch",
 )
-ENGINES = ("core.backends.tensorrt", "core.engine", "core.precision", "core.polygraphy_log")
+ENGINES = ("core.inference.backends.tensorrt", "core.engine", "core.precision")
 
 # heavy package -> the only modules that may import it
 HOMES = {
     "torch": TRAINING,
     "torchvision": TRAINING,
     "timm": TRAINING,
-    "transformers": ("core.text_prompt",),
-    "huggingface_hub": ("core.text_prompt",),
-    "mediapipe": ("core.pose_estimator",),
-    "onnxruntime": ("core.backends.onnxruntime", "core.export", "core.engine"),
+    "transformers": ("core.prompting.text_prompt",),
+    "huggingface_hub": ("core.prompting.text_prompt",),
+    "mediapipe": ("core.prompting.pose_estimator",),
+    "onnxruntime": ("core.inference.backends.onnxruntime", "core.loading.engines", "core.export", "core.engine"),
     "tensorrt": ENGINES,
     "tensorrt_rtx": ENGINES,
     "polygraphy": ENGINES,
-    "cuda": ("core.backends.tensorrt",),
-    "pycocotools": ("core.coco", "core.formats", "core.metrics"),
-    "shapely": ("core.formats",),
-    "av": ("core.video",),
+    "cuda": ("core.inference.backends.tensorrt",),
+    "pycocotools": ("core.datasets.coco", "core.media.mask_codes", "core.evaluation.metrics"),
+    "shapely": ("core.media.mask_codes",),
+    "av": ("core.media.video",),
     "tkinter": ("core.tracking.window",),
-    "requests": ("core.transport",),
-    "urllib3": ("core.transport",),
-    "filelock": ("core.cache",),
+    "requests": ("core.zoo.transport",),
+    "urllib3": ("core.zoo.transport",),
+    "filelock": ("core.system.cache",),
     "rich": ("console",),
     "typer": ("app", "options", "prompt_options", "commands"),
 }
 
-# layer -> layers of this package that it may import; what is in no row is a module of its own beside them
+# layer -> layers of this package that it may import
 LAYERS = {
-    "app": {"app", "commands", "core", "options", "console"},
+    "app": {"app", "commands", "core", "options", "console", "version"},
     "commands": {"commands", "core", "options", "prompt_options", "console"},
     "options": {"console"},
     "prompt_options": {"options"},
     "console": {"core"},
-    "core": {"core"},
+    "core": {"core", "version"},
+    "version": set(),
 }
+
+# the rooms of core on their floors, from the ground up: a file imports its own room and lower floors alone
+FLOORS = (
+    ("",),  # the files of core itself
+    ("system", "graphs"),
+    ("media", "modeling", "zoo"),
+    ("inference", "datasets"),
+    ("prompting", "precision"),
+    ("export", "segmentation", "tracking"),
+    ("loading",),
+    ("doctor", "engine", "evaluation"),
+    ("benchmark", "training"),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+FULLEST = 20  # Python files in a folder of core
 
 
 def name_of(path: Path) -> str:
-    """`nanosam_cli/core/image.py` -> `core.image`."""
+    """`nanosam_cli/core/media/image.py` -> `core.media.image`."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -92,8 +107,39 @@ def test_heavy_packages_stay_at_home(path: Path) -> None:
 @pytest.mark.parametrize("path", [path for path in SOURCES if name_of(path)], ids=name_of)
 def test_imports_run_one_way(path: Path) -> None:
     layer = name_of(path).split(".")[0]
-    used = {name.split(".")[1] for name in imports(path) if name.startswith("nanosam_cli.")} - {"__version__"}
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("nanosam_cli.")}
     assert used <= LAYERS[layer]
+
+
+def room_of(module: str) -> str:
+    """`core.media.image` -> `media`; the files of core itself are in the room without a name."""
+    parts = module.split(".")[1:]
+    return parts[0] if parts and (PACKAGE / "core" / parts[0]).is_dir() else ""
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if name_of(p).startswith("core.")], ids=name_of)
+def test_rooms_stand_on_lower_floors(path: Path) -> None:
+    """Imports inside functions count too."""
+    room = room_of(name_of(path))
+    used = {room_of(name.split(".", 1)[1]) for name in imports(path) if name.startswith("nanosam_cli.core.")}
+    assert not {other for other in used if other != room and FLOOR_OF[other] >= FLOOR_OF[room]}
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    modules = {name_of(path) for path in SOURCES}
+    arrows = {
+        name_of(path): {
+            own if own in modules else own.rpartition(".")[0]
+            for own in (name.removeprefix("nanosam_cli.") for name in imports(path) if name.startswith("nanosam_cli."))
+        }
+        for path in SOURCES
+    }
+    TopologicalSorter(arrows).prepare()  # CycleError names the circle
+
+
+def test_no_folder_is_full() -> None:
+    count = Counter(path.parent.relative_to(PACKAGE) for path in SOURCES if name_of(path).startswith("core"))
+    assert max(count.values()) <= FULLEST
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if name_of(p).startswith("commands")], ids=name_of)

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nanosam_cli.core.coco import AnnotatedObject, AnnotatedPhoto, read_coco
-from nanosam_cli.core.files import file_sha256
-from nanosam_cli.core.image import read_image
+from nanosam_cli.core.datasets.annotated_mask import AnnotatedMask
+from nanosam_cli.core.datasets.coco import AnnotatedObject, AnnotatedPhoto, read_coco
+from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.loading.part_files import model_files
+from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.paths import resource
-from nanosam_cli.core.predictor import load_predictor
-from nanosam_cli.core.truth import Truth
+from nanosam_cli.core.system.files import file_sha256
 from nanosam_cli.core.types import Prompt
-from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model, model_files
+from nanosam_cli.core.zoo.models import DEFAULT_MODEL, find_model
 from tests.command_line import run_nanosam
 
 PHOTOS = read_coco(resource("examples", "instances.json"), resource("examples"))
@@ -33,7 +34,7 @@ def iou_of(photo: AnnotatedPhoto, target: AnnotatedObject, *prompt: str) -> floa
     ran = run_nanosam("segment", photo.path, *prompt, "-o", "mask.png", "--force")
     assert ran.code == 0, ran.err
     with Image.open("mask.png") as mask:
-        return Truth.of(target).iou(np.asarray(mask) == 1)
+        return AnnotatedMask.of(target).iou(np.asarray(mask) == 1)
 
 
 def test_the_cat_through_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +108,8 @@ def test_three_readings_of_a_click_differ(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.skipif(not os.environ.get("NANOSAM_TEST_DATA"), reason="NANOSAM_TEST_DATA does not say where photos are")
 def test_it_is_clearly_better_than_the_ellipse() -> None:
     """0.634 is what the box's inscribed ellipse scores on these photos; a model near it has learned nothing."""
-    from nanosam_cli.core.evaluation import evaluate_boxes
-    from nanosam_cli.core.metrics import mean_iou_by_size
+    from nanosam_cli.core.evaluation.loop import evaluate_boxes
+    from nanosam_cli.core.evaluation.metrics import mean_iou_by_size
 
     folder = Path(os.environ["NANOSAM_TEST_DATA"]) / "coco-val"
     with load_predictor() as predictor:

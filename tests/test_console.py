@@ -34,6 +34,23 @@ def test_messages_go_to_stderr_whole(capsys: Captured) -> None:
     assert err.splitlines() == [LONG, f"warning: {LONG}", "  a hint", f"error: {LONG}"]
 
 
+def test_names_command_no_terminal(capsys: Captured) -> None:
+    console.warn("class \x1b[2Jcat\r\x9b", "a\x07hint")
+    console.text("\x1b]0;title\x07")
+    console.table(("name",), [("\x1b[31mred",)])
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert err.splitlines() == ["warning: class \\x1b[2Jcat\\r\\x9b", "  a\\x07hint"]
+    assert "\\x1b]0;title\\x07" in out
+
+
+def test_messages_that_quote_a_whole_file_are_cut(capsys: Captured) -> None:
+    console.error("x" * 10_000_000)
+    err = capsys.readouterr().err
+    assert len(err) < console.LONGEST + 100
+    assert err.endswith(f"... and {10_000_000 - console.LONGEST} characters more\n")
+
+
 @pytest.mark.parametrize(
     ("quiet", "verbose", "expected"),
     [

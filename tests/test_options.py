@@ -9,9 +9,9 @@ import pytest
 import typer
 
 from nanosam_cli import prompt_options
-from nanosam_cli.core.everything import Everything
-from nanosam_cli.core.pose import MIN_CONFIDENCE
-from nanosam_cli.core.text_prompt import MIN_SCORE, OVERLAP
+from nanosam_cli.core.prompting.pose import MIN_CONFIDENCE
+from nanosam_cli.core.prompting.text_prompt import MIN_SCORE, OVERLAP
+from nanosam_cli.core.segmentation.everything import Everything
 from nanosam_cli.options import Box, Point, parse_box, parse_number, parse_point, spelling
 from tests.command_line import run_nanosam
 

@@ -10,8 +10,8 @@ from unittest import mock
 import onnx
 import torch
 
-from nanosam_cli.core.export import to_onnx
-from nanosam_cli.core.export_parts import OPSET, decoder_part, encoder_part
+from nanosam_cli.core.export.export import to_onnx
+from nanosam_cli.core.export.parts import OPSET, decoder_part, encoder_part
 from nanosam_cli.core.modeling import tiny_vit
 from nanosam_cli.core.modeling.sam_decoder import SamDecoder
 

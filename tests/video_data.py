@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanosam_cli.core.image import write_png
-from nanosam_cli.core.render import PALETTE
-from nanosam_cli.core.video import VideoWriter
+from nanosam_cli.core.media.image import write_png
+from nanosam_cli.core.media.render import PALETTE
+from nanosam_cli.core.media.video import VideoWriter
 
 HW = 96, 128
 SIDE = 30

@@ -24,7 +24,7 @@ from nanosam_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.benchmark import Candidate, ModelReport, Run, Runtime
+    from nanosam_cli.core.benchmark.measure import Contender, ModelReport, Run, Runtime
 
 
 class Results(NamedTuple):
@@ -49,7 +49,7 @@ def benchmark(
             "others are measured against.",
         ),
     ] = None,
-    compare: Annotated[
+    compare_contenders: Annotated[
         bool, typer.Option("--compare", help="Measure nothing: put the saved runs together that are given as MODEL.")
     ] = False,
     repeats: Annotated[int, typer.Option("--repeats", min=1, metavar="N", help="Times that every stage is run.")] = 20,
@@ -90,10 +90,10 @@ def benchmark(
 
         nanosam benchmark --compare before.json after.json
     """
-    from nanosam_cli.core.benchmark import Runtime
-    from nanosam_cli.core.files import check_writable
+    from nanosam_cli.core.benchmark.measure import Runtime
+    from nanosam_cli.core.system.files import check_writable
 
-    if compare:
+    if compare_contenders:
         if encoder or decoder or results or image or output:
             raise UsageError("--compare only reads saved runs", "nanosam benchmark --compare before.json after.json")
         _compare([Path(file) for file in models or []], markdown, json)
@@ -112,9 +112,9 @@ def benchmark(
     _save(run, target, force)
 
 
-def _candidates(models: list[str], encoder: Path | None, decoder: Path | None, runtime: Runtime) -> list[Candidate]:
-    from nanosam_cli.core.benchmark import Candidate, find_candidate
-    from nanosam_cli.core.zoo import DEFAULT_MODEL
+def _candidates(models: list[str], encoder: Path | None, decoder: Path | None, runtime: Runtime) -> list[Contender]:
+    from nanosam_cli.core.benchmark.measure import Contender, find_candidate
+    from nanosam_cli.core.zoo.models import DEFAULT_MODEL
 
     found = []
     for text in models:
@@ -125,20 +125,20 @@ def _candidates(models: list[str], encoder: Path | None, decoder: Path | None, r
         first, comma, second = files.partition(",")
         if not (name and first and comma and second):
             raise UsageError(f"{text!r} is not NAME=ENCODER,DECODER", "nanosam benchmark mine=enc.onnx,dec.onnx")
-        found.append(Candidate(name, Path(first), Path(second)))
+        found.append(Contender(name, Path(first), Path(second)))
     if encoder and decoder:
-        found.append(Candidate(str(encoder), encoder, decoder))
+        found.append(Contender(str(encoder), encoder, decoder))
     elif encoder or decoder:
         raise UsageError("--encoder and --decoder go together", "nanosam benchmark NAME=ENCODER,DECODER")
     return found or [find_candidate(DEFAULT_MODEL, runtime, console.info)]
 
 
 def _measure(
-    candidates: list[Candidate], image: Path | None, results: list[Results], runtime: Runtime, repeats: int
+    candidates: list[Contender], image: Path | None, results: list[Results], runtime: Runtime, repeats: int
 ) -> Run:
-    from nanosam_cli.core.benchmark import benchmark, steps
-    from nanosam_cli.core.benchmark_report import read_accuracy, with_accuracy
-    from nanosam_cli.core.image import read_image
+    from nanosam_cli.core.benchmark.measure import benchmark, steps
+    from nanosam_cli.core.benchmark.report import read_accuracy, with_accuracy
+    from nanosam_cli.core.media.image import read_image
     from nanosam_cli.core.paths import resource
 
     accuracy = read_accuracy(results, [candidate.name for candidate in candidates])
@@ -151,7 +151,7 @@ def _measure(
 
 
 def _warn_if_busy() -> None:
-    from nanosam_cli.core.machine import read_load, usable_cores
+    from nanosam_cli.core.system.machine import read_load, usable_cores
 
     load, cores = read_load(()), usable_cores()
     if load.busy(cores):
@@ -162,8 +162,8 @@ def _warn_if_busy() -> None:
 
 
 def _save(run: Run, target: Path | None, force: bool) -> None:
-    from nanosam_cli.core.benchmark_report import run_text
-    from nanosam_cli.core.files import write_text
+    from nanosam_cli.core.benchmark.report import run_text
+    from nanosam_cli.core.system.files import write_text
 
     if target:
         write_text(target, run_text(run), force)
@@ -171,7 +171,7 @@ def _save(run: Run, target: Path | None, force: bool) -> None:
 
 
 def _report(run: Run, markdown: bool, json: bool) -> None:
-    from nanosam_cli.core.benchmark_report import caption, run_record
+    from nanosam_cli.core.benchmark.report import caption, run_record
 
     if json:
         console.json_line(run_record(run))
@@ -181,9 +181,9 @@ def _report(run: Run, markdown: bool, json: bool) -> None:
 
 
 def _compare(files: list[Path], markdown: bool, json: bool) -> None:
-    from nanosam_cli.core.benchmark_report import compare
+    from nanosam_cli.core.benchmark.report import compare_contenders
 
-    comparison = compare(files)
+    comparison = compare_contenders(files)
     for difference in comparison.differences:
         console.warn(f"the runs differ in {difference}")
     if json:
@@ -194,7 +194,7 @@ def _compare(files: list[Path], markdown: bool, json: bool) -> None:
 
 
 def _table(models: tuple[ModelReport, ...], markdown: bool) -> None:
-    from nanosam_cli.core.benchmark_report import markdown_table, stage_table
+    from nanosam_cli.core.benchmark.report import markdown_table, stage_table
 
     if not markdown:
         console.table(*stage_table(models))

@@ -22,11 +22,11 @@ from nanosam_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.engine.build import Settings
-    from nanosam_cli.core.engine.plan import Asked, Job, Plan, Precision
-    from nanosam_cli.core.engine.target import Chosen
+    from nanosam_cli.core.engine.build import BuildOptions
+    from nanosam_cli.core.engine.plan import BuildPlan, BuildRequest, EngineJob, EnginePrecision
+    from nanosam_cli.core.engine.runtime import Chosen
+    from nanosam_cli.core.precision.ladder_step import Step
     from nanosam_cli.core.precision.proof import Thresholds
-    from nanosam_cli.core.precision.step import Step
 
 PRECISION, RUNTIME, PROOF = "Precision", "Runtime", "Proof"  # headings of the help
 
@@ -35,7 +35,7 @@ class InputShapes(dict[str, tuple[int, ...]]):
     """Of inputs, by name. A class of its own, because Typer takes lists of nothing that has parameters."""
 
 
-class Backend(str, Enum):
+class EngineBackend(str, Enum):
     auto = "auto"
     tensorrt = "tensorrt"
     tensorrt_rtx = "tensorrt-rtx"
@@ -90,8 +90,8 @@ def build_engine(
         ),
     ] = None,
     backend: Annotated[
-        Backend, typer.Option("--backend", rich_help_panel=RUNTIME, help="Else the best that works here.")
-    ] = Backend.auto,
+        EngineBackend, typer.Option("--backend", rich_help_panel=RUNTIME, help="Else the best that works here.")
+    ] = EngineBackend.auto,
     min_shapes: Annotated[
         list[InputShapes] | None,
         typer.Option(
@@ -188,14 +188,14 @@ def build_engine(
 
         nanosam build-engine encoder.onnx decoder.onnx --fp16 --backend tensorrt-rtx -o engines/
     """
-    from nanosam_cli.core.engine.plan import Asked, refuse_shared
-    from nanosam_cli.core.engine.rebuild import unless_default
+    from nanosam_cli.core.engine.plan import BuildRequest, refuse_shared
+    from nanosam_cli.core.engine.runtime import choose
     from nanosam_cli.core.engine.shapes import Shapes
-    from nanosam_cli.core.engine.target import choose
+    from nanosam_cli.core.inference.sidecar import unless_default
     from nanosam_cli.core.precision.proof import Thresholds
 
     thresholds = Thresholds(mean_iou, worst_iou)
-    asked = Asked(
+    asked = BuildRequest(
         precision=_precision(fp16=fp16, bf16=bf16, int8=int8, fp32=fp32),
         decoder_precision=decoder_precision.value if decoder_precision else None,
         shapes=Shapes(_joined(min_shapes), _joined(opt_shapes), _joined(max_shapes)),
@@ -228,7 +228,7 @@ def _joined(shapes: list[InputShapes] | None) -> InputShapes:
     return InputShapes((name, shape) for one in shapes or [] for name, shape in one.items())
 
 
-def _precision(**asked: bool) -> Precision | None:
+def _precision(**asked: bool) -> EnginePrecision | None:
     """What the flags say; None without one."""
     from nanosam_cli.core.engine.plan import PRECISIONS
 
@@ -240,10 +240,10 @@ def _precision(**asked: bool) -> Precision | None:
 
 
 def _plans(
-    models: list[str], chosen: Chosen, asked: Asked, model: str | None, originals: dict[str, Path | None]
-) -> list[Plan]:
+    models: list[str], chosen: Chosen, asked: BuildRequest, model: str | None, originals: dict[str, Path | None]
+) -> list[BuildPlan]:
     from nanosam_cli.core.engine.plan import plan_files, plan_model
-    from nanosam_cli.core.zoo import DEFAULT_MODEL
+    from nanosam_cli.core.zoo.models import DEFAULT_MODEL
 
     files = [Path(name) for name in models if Path(name).suffix.lower() == ".onnx"]
     given = {part: path for part, path in originals.items() if path is not None}
@@ -266,8 +266,8 @@ def _settings(
     workspace: int | None,
     level: int | None,
     no_proof: bool,
-) -> Settings:
-    from nanosam_cli.core.engine.build import Settings, check_timing_cache, timing_cache
+) -> BuildOptions:
+    from nanosam_cli.core.engine.build import BuildOptions, check_timing_cache, timing_cache
     from nanosam_cli.core.engine.tensorrt import BuildSettings
     from nanosam_cli.core.precision.photos import photos_of
 
@@ -275,10 +275,10 @@ def _settings(
     calibration = photos_of(calibrate) if calibrate else photos
     check_timing_cache(chosen.target)
     builder = BuildSettings(workspace, level, timing_cache(chosen.target))
-    return Settings(builder, thresholds, photos, calibration, prove=not no_proof)
+    return BuildOptions(builder, thresholds, photos, calibration, prove=not no_proof)
 
 
-def _report_plans(plans: list[Plan], dry_run: bool, json: bool) -> None:
+def _report_plans(plans: list[BuildPlan], dry_run: bool, json: bool) -> None:
     from nanosam_cli.core.engine.report import plan_records, plan_table
 
     for plan in plans:
@@ -294,7 +294,7 @@ def _report_plans(plans: list[Plan], dry_run: bool, json: bool) -> None:
             console.table(*plan_table(plan))
 
 
-def _build(plan: Plan, settings: Settings, json: bool) -> None:
+def _build(plan: BuildPlan, settings: BuildOptions, json: bool) -> None:
     from nanosam_cli.core.engine.build import build
     from nanosam_cli.core.engine.report import engine_line, engine_record, ladder_table, proof_line, proof_table
 
@@ -314,7 +314,7 @@ def _build(plan: Plan, settings: Settings, json: bool) -> None:
         console.text(engine_line(engine))
 
 
-def _tell(job: Job, step: Step) -> None:
+def _tell(job: EngineJob, step: Step) -> None:
     """Each step as it is done: what fails is no secret."""
     what = f"{job.part}, {step.name}"
     if step.proof.method == "none":

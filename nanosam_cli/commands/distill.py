@@ -69,7 +69,7 @@ def _train(recipe: Recipe, folder: Path, resume: bool) -> None:
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train", str(error.name)) from error
 
-    from nanosam_cli.core.training.run_log import EvaluationReport, Note
+    from nanosam_cli.core.training.run_log import EvaluationReport, RunNote
 
     if not distributed.is_first():
         console.be_quiet()
@@ -86,7 +86,7 @@ def _train(recipe: Recipe, folder: Path, resume: bool) -> None:
         def report(event: Event) -> None:
             if isinstance(event, EvaluationReport):
                 console.info(f"step {event.step}: mIoU {_by_size(event.mean_iou)}")
-            elif isinstance(event, Note):
+            elif isinstance(event, RunNote):
                 (console.warn if event.warning else console.info)(event.text)
             else:
                 iou: dict[str, Any] = {} if math.isnan(event.iou) else {"IoU": event.iou}  # where no masks are trained

@@ -20,7 +20,7 @@ def doctor(json: JsonOption = False, quiet: QuietOption = False, verbose: Verbos
 
         nanosam doctor --json
     """
-    from nanosam_cli.core.doctor import examine, to_mend, verdict
+    from nanosam_cli.core.doctor.examine import examine, to_mend, verdict
 
     checks, default_model = examine()
     if json:

@@ -15,9 +15,9 @@ from nanosam_cli.options import ForceOption, JsonOption, QuietOption, VerboseOpt
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from nanosam_cli.core.catalogue import Entry
-    from nanosam_cli.core.fetch import Options
-    from nanosam_cli.core.remote_file import RemoteFile
+    from nanosam_cli.core.zoo.catalogue import Entry
+    from nanosam_cli.core.zoo.fetch import FetchOptions
+    from nanosam_cli.core.zoo.remote_file import RemoteFile
 
 WHAT, FROM = "What to do", "Where from"  # headings of the help
 
@@ -73,8 +73,8 @@ def download(
 
         nanosam download --verify
     """
-    from nanosam_cli.core.catalogue import entries, find_entry
-    from nanosam_cli.core.download import options
+    from nanosam_cli.core.zoo.catalogue import entries, find_entry
+    from nanosam_cli.core.zoo.download import options
 
     if sum((show, verify, rm)) > 1:
         raise UsageError("--list, --verify and --rm do not go together", "give one of them")
@@ -93,8 +93,8 @@ def download(
             _download(entry, asked, extract, json)
 
 
-def _download(entry: Entry, asked: Options, extract: bool, json: bool) -> None:
-    from nanosam_cli.core.download import download, kept_bytes
+def _download(entry: Entry, asked: FetchOptions, extract: bool, json: bool) -> None:
+    from nanosam_cli.core.zoo.download import download, kept_bytes
 
     if entry.bundled:
         console.info(f"{entry.name} comes with the package: there is nothing to download")
@@ -125,7 +125,7 @@ def _download(entry: Entry, asked: Options, extract: bool, json: bool) -> None:
 
 
 def _unpack(entry: Entry, file: RemoteFile, overwrite: bool) -> Path | None:
-    from nanosam_cli.core.download import unpack_file
+    from nanosam_cli.core.zoo.download import unpack_file
 
     with console.progress(f"unpack {file.file}", None, "B") as advance:
         return unpack_file(entry, file, _Speed(advance, 0), console.info, overwrite=overwrite)
@@ -187,7 +187,7 @@ def _file_record(entry: Entry, file: RemoteFile) -> dict[str, object]:
 
 
 def _verify(chosen: list[Entry], json: bool) -> None:
-    from nanosam_cli.core.download import verify
+    from nanosam_cli.core.zoo.download import verify
 
     wrong = []
     for entry in chosen:
@@ -209,7 +209,7 @@ def _verify(chosen: list[Entry], json: bool) -> None:
 
 
 def _remove(chosen: list[Entry], json: bool) -> None:
-    from nanosam_cli.core.download import remove
+    from nanosam_cli.core.zoo.download import remove
 
     for entry in chosen:
         removed = [str(path) for path in remove(entry)]

@@ -31,11 +31,11 @@ from nanosam_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.evaluation_plan import Plan
-    from nanosam_cli.core.evaluation_run import EvaluationRun
-    from nanosam_cli.core.results import Results
-    from nanosam_cli.core.tracking.clips import Clip
-    from nanosam_cli.core.tracking.davis_run import ClipScore
+    from nanosam_cli.core.datasets.clips import Clip
+    from nanosam_cli.core.evaluation.davis_run import ClipScore
+    from nanosam_cli.core.evaluation.plan import EvaluationPlan
+    from nanosam_cli.core.evaluation.results import Results
+    from nanosam_cli.core.evaluation.run import EvaluationRun
 
 DATA = "Data"  # heading of the help
 
@@ -53,7 +53,7 @@ class FirstPrompt(str, Enum):
     box = "box"
 
 
-class PromptKind(NamedTuple):
+class ClipPrompt(NamedTuple):
     """What each object is prompted with."""
 
     boxes: bool
@@ -67,13 +67,13 @@ class Shard(NamedTuple):
     parts: int
 
 
-def parse_prompt(text: str) -> PromptKind:
+def parse_prompt(text: str) -> ClipPrompt:
     """`box`, `point`, `points:3`, `box+point` or `box+points:3`."""
     first, _, second = text.partition("+")
     clicks = re.fullmatch(r"point|points:([1-9]\d{0,2})", second or first)
     if (first != "box" and second) or (text != "box" and not clicks):
         raise typer.BadParameter(f"{text!r} is not box, point, points:N or box+point")
-    return PromptKind(first == "box", int(clicks[1] or 1) if clicks else 0)
+    return ClipPrompt(first == "box", int(clicks[1] or 1) if clicks else 0)
 
 
 def parse_shard(text: str) -> Shard:
@@ -129,7 +129,7 @@ def coco(
         typer.Option("--protocol", help="Whose way to count: which objects, and which of the decoder's masks."),
     ] = ProtocolName.nanosam,
     prompt: Annotated[
-        PromptKind | None,
+        ClipPrompt | None,
         typer.Option(
             "--prompt",
             parser=parse_prompt,
@@ -185,19 +185,19 @@ def coco(
 
         nanosam eval coco --resume --shard 2/4
     """
-    from nanosam_cli.core.annotated_prompts import Prompting
-    from nanosam_cli.core.coco import read_annotations
-    from nanosam_cli.core.dataset_files import PhotoFiles, find_data
-    from nanosam_cli.core.evaluation_plan import Choice, plan_evaluation
-    from nanosam_cli.core.evaluation_run import start_run
-    from nanosam_cli.core.protocols import PROTOCOLS
-    from nanosam_cli.core.segmenters import BASELINES, open_segmenter
-    from nanosam_cli.core.zoo import check_model
+    from nanosam_cli.core.datasets.coco import read_annotations
+    from nanosam_cli.core.datasets.photo_files import PhotoFiles, find_data
+    from nanosam_cli.core.evaluation.plan import ObjectFilter, plan_evaluation
+    from nanosam_cli.core.evaluation.prompting import Prompting
+    from nanosam_cli.core.evaluation.protocols import PROTOCOLS
+    from nanosam_cli.core.evaluation.run import start_run
+    from nanosam_cli.core.evaluation.segmenters import BASELINES, open_segmenter
+    from nanosam_cli.core.zoo.models import check_model_name
 
-    check_model(model, BASELINES)  # before data is looked for: a wrong word is mended sooner than a missing file
-    kind, part = prompt or PromptKind(True, 0), shard or Shard(1, 1)
+    check_model_name(model, BASELINES)  # before data is looked for: a wrong word is mended sooner than a missing file
+    kind, part = prompt or ClipPrompt(True, 0), shard or Shard(1, 1)
     prompting = Prompting(kind.boxes, kind.points, box_noise, seed)
-    choice = Choice(PROTOCOLS[protocol.value], category or [], limit, part)
+    choice = ObjectFilter(PROTOCOLS[protocol.value], category or [], limit, part)
     with ExitStack() as opened:
         place, file = find_data(images, annotations)
         files = opened.enter_context(PhotoFiles(place))
@@ -283,12 +283,12 @@ def davis(
 
         nanosam eval davis DAVIS/ --split val --prompt box --sheets sheets/
     """
-    from nanosam_cli.core.tracking.clips import find_clips
-    from nanosam_cli.core.tracking.davis_run import Places, check_clips, score_clip
-    from nanosam_cli.core.tracking.followers import COPY, open_follower
-    from nanosam_cli.core.zoo import check_model
+    from nanosam_cli.core.datasets.clips import find_clips
+    from nanosam_cli.core.evaluation.davis_run import Places, check_clips, score_clip
+    from nanosam_cli.core.evaluation.followers import COPY, open_follower
+    from nanosam_cli.core.zoo.models import check_model_name
 
-    check_model(model, [COPY])
+    check_model_name(model, [COPY])
     clips = find_clips(folder, clip or [], split)
     places = Places(sheets, masks, force).checked(clips)
     check_clips(clips)
@@ -319,7 +319,7 @@ def davis(
 
 
 def _report_davis(scores: Sequence[ClipScore], name: str, prompt: FirstPrompt, json: bool) -> None:
-    from nanosam_cli.core.tracking.davis_run import DavisScore
+    from nanosam_cli.core.evaluation.davis_run import DavisScore
 
     result = DavisScore(scores)
     if json:
@@ -333,13 +333,13 @@ def _report_davis(scores: Sequence[ClipScore], name: str, prompt: FirstPrompt, j
 
 
 def _report_missing(clips: Sequence[Clip], scores: Sequence[ClipScore]) -> None:
-    from nanosam_cli.core.request import some
+    from nanosam_cli.core.messages import some
 
     if missing := [clip.name for clip in clips[len(scores) :]]:
         console.warn(f"no result for {len(missing)} of {len(clips)} clips: {some(missing)}")
 
 
-def _report_plan(plan: Plan, allow_missing: bool) -> None:
+def _report_plan(plan: EvaluationPlan, allow_missing: bool) -> None:
     console.detail(f"model: {plan.settings['model']}")
     if plan.missing:
         some = ", ".join(photo.path.name for photo in plan.missing[:5])
@@ -355,8 +355,8 @@ def _report_plan(plan: Plan, allow_missing: bool) -> None:
 
 
 def _report(run: EvaluationRun, results: Results, json: bool) -> None:
-    from nanosam_cli.core.metrics import group_rows, summarise
-    from nanosam_cli.core.protocols import PROTOCOLS
+    from nanosam_cli.core.evaluation.metrics import group_rows, summarise
+    from nanosam_cli.core.evaluation.protocols import PROTOCOLS
 
     settings, counts = results.settings, results.meta["counts"]
     for path, error in run.failed:

@@ -13,7 +13,7 @@ from nanosam_cli.core.errors import MissingExtraError, UsageError
 from nanosam_cli.options import ForceOption, JsonOption, QuietOption, VerboseOption
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.export import Exported
+    from nanosam_cli.core.export.export import Exported
 
 SHAPES = "Shapes and precision"  # heading of the help
 TEACHER = "mobile-sam"
@@ -26,7 +26,7 @@ class What(str, Enum):
     all = "all"
 
 
-class Precision(str, Enum):
+class ExportPrecision(str, Enum):
     fp32 = "fp32"
     fp16 = "fp16"
     fp16_weights = "fp16-weights"
@@ -46,13 +46,13 @@ def export(
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files.")] = Path(),
     precision: Annotated[
-        Precision,
+        ExportPrecision,
         typer.Option(
             "--precision",
             rich_help_panel=SHAPES,
             help="Of weights and values; float32 goes in and comes out. fp16-weights: in the file alone.",
         ),
-    ] = Precision.fp32,
+    ] = ExportPrecision.fp32,
     opset: Annotated[
         int,
         typer.Option("--opset", min=17, max=20, rich_help_panel=SHAPES, help="17 is read by the most runtimes."),
@@ -93,9 +93,9 @@ def export(
         nanosam export all mobile-sam --single-file --precision fp16
     """
     try:
-        from nanosam_cli.core.export import export_model
-        from nanosam_cli.core.export_parts import ExportOptions
-        from nanosam_cli.core.export_source import find_checkpoint
+        from nanosam_cli.core.export.export import export_model
+        from nanosam_cli.core.export.parts import ExportOptions
+        from nanosam_cli.core.export.source import find_checkpoint
     except ModuleNotFoundError as error:
         raise MissingExtraError("export", "train", str(error.name)) from error
 

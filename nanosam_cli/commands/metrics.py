@@ -14,9 +14,9 @@ from nanosam_cli.core.errors import MissingExtraError, UsageError
 from nanosam_cli.options import OUTPUT, ForceOption, QuietOption, VerboseOption
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.metric_report import Report
-    from nanosam_cli.core.metrics import Rows
-    from nanosam_cli.core.results import Results
+    from nanosam_cli.core.evaluation.metrics import Rows
+    from nanosam_cli.core.evaluation.report import MetricReport
+    from nanosam_cli.core.evaluation.results import Results
 
 CHOICE = "Choice"  # heading of the help
 DATA = "Data"
@@ -122,9 +122,9 @@ def metrics(
 
         nanosam metrics results.json --worst 20 -o sheet.png
     """
-    from nanosam_cli.core.metric_report import comparison_report, made_differently, summary_report, worst_report
-    from nanosam_cli.core.metrics import common_objects, group_rows, of_categories
-    from nanosam_cli.core.results import find_categories, known_categories, masks_path, read_results
+    from nanosam_cli.core.evaluation.metrics import common_objects, group_rows, of_categories
+    from nanosam_cli.core.evaluation.report import comparison_report, made_differently, summary_report, worst_report
+    from nanosam_cli.core.evaluation.results import find_categories, known_categories, masks_path, read_results
 
     _check_options(files, merge, worst, output, json, markdown)
     opened = [read_results(path) for path in files]
@@ -175,8 +175,8 @@ def _check_options(
 
 
 def _check_annotations(files: Sequence[Results], path: Path) -> Mapping[int, str]:
-    from nanosam_cli.core.coco import read_annotations
-    from nanosam_cli.core.results import check_annotations
+    from nanosam_cli.core.datasets.coco import read_annotations
+    from nanosam_cli.core.evaluation.results import check_annotations
 
     annotations = read_annotations(path)
     for results in files:
@@ -185,8 +185,8 @@ def _check_annotations(files: Sequence[Results], path: Path) -> Mapping[int, str
 
 
 def _merge(shards: Sequence[Results], output: Path | None, force: bool) -> Results:
-    from nanosam_cli.core.metrics import merge, missing_shards
-    from nanosam_cli.core.results import read_results, write_results
+    from nanosam_cli.core.evaluation.metrics import merge, missing_shards
+    from nanosam_cli.core.evaluation.results import read_results, write_results
 
     merged = merge(shards)
     missing = missing_shards(shards)
@@ -206,7 +206,7 @@ def _matched(before: Sequence[Results], after: Sequence[Results]) -> list[Result
     return list(after)
 
 
-def _print(report: Report, json: bool, markdown: bool) -> None:
+def _print(report: MetricReport, json: bool, markdown: bool) -> None:
     if json:
         console.json_line(report.record)
     elif markdown:
@@ -225,9 +225,9 @@ def _draw_worst(
     images: Path | None,
     masks: Sequence[Path],
 ) -> None:
-    from nanosam_cli.core.contact_sheet import draw_sheet, find_entries, open_data, read_masks
-    from nanosam_cli.core.image import write_png
-    from nanosam_cli.core.metrics import worst
+    from nanosam_cli.core.evaluation.contact_sheet import draw_sheet, find_entries, open_data, read_predicted_masks
+    from nanosam_cli.core.evaluation.metrics import worst
+    from nanosam_cli.core.media.image import write_png
 
     if output.suffix.lower() != ".png":
         raise UsageError(f"the picture of --worst is a PNG, not {output}", f"-o {output.with_suffix('.png')}")
@@ -236,7 +236,7 @@ def _draw_worst(
         console.warn(f"no objects, so no picture: {output} is not written")
         return
     truth, files = open_data(results, annotations, images)
-    predicted = {name: mask for path in masks for name, mask in read_masks(path).items()}
+    predicted = {name: mask for path in masks for name, mask in read_predicted_masks(path).items()}
     if not predicted:
         console.info("no saved masks (`nanosam eval coco --save-masks`): the picture shows annotations and boxes alone")
     with files:
@@ -245,8 +245,8 @@ def _draw_worst(
 
 
 def _plot(files: Sequence[Results], groups: dict[str, Rows], path: Path, force: bool) -> None:
-    from nanosam_cli.core.metric_plots import plot_results
-    from nanosam_cli.core.metric_report import display_names
+    from nanosam_cli.core.evaluation.plots import plot_results
+    from nanosam_cli.core.evaluation.report import display_names
 
     rows = next(iter(groups.values()))  # all that were asked for come first
     try:

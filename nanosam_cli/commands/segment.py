@@ -59,8 +59,8 @@ from nanosam_cli.prompt_options import (
 )
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.job import Job
-    from nanosam_cli.core.photo_result import PhotoResult, Tally
+    from nanosam_cli.core.segmentation.job import Job
+    from nanosam_cli.core.segmentation.result import PhotoResult, Tally
 
 
 class Format(str, Enum):
@@ -191,14 +191,16 @@ def segment(
 
         nanosam segment photo.jpg --pose auto --part shirt
     """
-    from nanosam_cli.core.job import Asked, make_job
-    from nanosam_cli.core.outputs import plan_outputs
-    from nanosam_cli.core.photo_result import Tally
-    from nanosam_cli.core.predictor import load_predictor
-    from nanosam_cli.core.request import STDIN, find_photos, some
-    from nanosam_cli.core.segmenting import Reading, check_reading, run_settings, segment_photo
+    from nanosam_cli.core.loading.load import load_predictor
+    from nanosam_cli.core.media.find_photos import STDIN, find_photos
+    from nanosam_cli.core.messages import some
+    from nanosam_cli.core.prompting.options import PromptOptions
+    from nanosam_cli.core.segmentation.job import make_job
+    from nanosam_cli.core.segmentation.outputs import plan_outputs
+    from nanosam_cli.core.segmentation.result import Tally
+    from nanosam_cli.core.segmentation.segment_photo import MaskOptions, check_mask_options, run_settings, segment_photo
 
-    asked = Asked(
+    asked = PromptOptions(
         boxes=box or [],
         points=point or [],
         each_point=each_point,
@@ -225,8 +227,8 @@ def segment(
         batch=batch,
     )
     job = make_job(find_photos(images), asked)
-    reading = Reading(multimask, threshold, exclusive)
-    check_reading(job, reading)
+    reading = MaskOptions(multimask, threshold, exclusive)
+    check_mask_options(job, reading)
     _report_unmatched(job)
     photos = list(job.sources)
     outputs = plan_outputs(
@@ -316,7 +318,7 @@ def _objects(result: PhotoResult) -> str:
 
 
 def _report_unmatched(job: Job) -> None:
-    from nanosam_cli.core.request import some
+    from nanosam_cli.core.messages import some
 
     if job.unasked:
         console.warn(f"not in the prompt file, so left out: {some(job.unasked)}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nanosam_cli import console
-from nanosam_cli.core.moment import Moment, parse_moment
+from nanosam_cli.core.media.video_time import VideoTime, parse_video_time
 from nanosam_cli.options import (
     OUTPUT,
     PROMPT,
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 FRAMES = "Frames"  # heading of the help
 
 
-def parse_place(text: str) -> Moment:
+def parse_place(text: str) -> VideoTime:
     """A frame such as 120, or a time such as 4.5s or 1:30."""
     try:
-        return parse_moment(text)
+        return parse_video_time(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -72,7 +72,7 @@ def track(
     person: PersonOption = None,
     min_score: MinScoreOption = None,
     start: Annotated[
-        Moment | None,
+        VideoTime | None,
         typer.Option(
             "--start",
             parser=parse_place,
@@ -82,7 +82,7 @@ def track(
         ),
     ] = None,
     stop: Annotated[
-        Moment | None,
+        VideoTime | None,
         typer.Option(
             "--stop", parser=parse_place, metavar="PLACE", rich_help_panel=FRAMES, help="End before this frame or time."
         ),
@@ -150,24 +150,24 @@ def track(
         nanosam track 0 --show
     """
     from nanosam_cli.core.errors import UsageError
-    from nanosam_cli.core.job import Asked
-    from nanosam_cli.core.predictor import load_predictor
-    from nanosam_cli.core.request import make_request
+    from nanosam_cli.core.loading.load import load_predictor
+    from nanosam_cli.core.media.frame_range import BEGINNING, FrameRange
+    from nanosam_cli.core.media.video import open_video
+    from nanosam_cli.core.prompting.options import PromptOptions
+    from nanosam_cli.core.prompting.request import make_request
     from nanosam_cli.core.tracking.outputs import SURVIVED, TrackOutputs, plan_track
     from nanosam_cli.core.tracking.people import follow_people
-    from nanosam_cli.core.tracking.prompts import (
+    from nanosam_cli.core.tracking.run import TrackingRun
+    from nanosam_cli.core.tracking.timed_requests import (
         TimedRequest,
         check_asked,
         read_timed_requests,
         some_moments,
         split_early,
     )
-    from nanosam_cli.core.tracking.run import TrackingRun
-    from nanosam_cli.core.tracking.window import Window
-    from nanosam_cli.core.video import open_video
-    from nanosam_cli.core.video_part import BEGINNING, Part
+    from nanosam_cli.core.tracking.window import TrackWindow
 
-    asked = Asked(
+    asked = PromptOptions(
         boxes=box or [],
         points=point or [],
         each_point=each_point,
@@ -181,7 +181,7 @@ def track(
     people = follow_people(asked, console.info)
     if fps is not None and not Path(video).is_dir():
         raise UsageError(f"--fps is for folders of frames; {video} has a rate of its own", "leave --fps out")
-    frames = Part(start or BEGINNING, stop, stride)
+    frames = FrameRange(start or BEGINNING, stop, stride)
     requests = read_timed_requests(prompts) if prompts else []
     if box or point or mask or each_point:
         request = make_request(box or [], point or [], each_point=each_point, masks=mask)
@@ -209,7 +209,7 @@ def track(
         for session in (predictor.encoder, predictor.decoder):
             console.detail(f"{session.path}: {session.backend}")
         run = TrackingRun(predictor, requests, max_side, people)
-        window = opened.enter_context(Window(f"nanosam track {video}", run)) if show else None
+        window = opened.enter_context(TrackWindow(f"nanosam track {video}", run)) if show else None
         try:
             with (
                 TrackOutputs(plan, source) as outputs,
@@ -232,7 +232,7 @@ def track(
 
 def _report(run: TrackingRun, plan: TrackPlan, people: FollowedPeople | None, json: bool) -> None:
     """What was done, after Ctrl-C too."""
-    from nanosam_cli.core.tracking.prompts import some_moments
+    from nanosam_cli.core.tracking.timed_requests import some_moments
 
     if run.waiting and run.summary.frames:  # none at all is another fault, told where it is found
         console.warn(f"the frames ended before these prompts: {some_moments(run.waiting)}")

@@ -14,6 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+# Segment Anything's normalisation, RGB in [0, 255]: ImageNet's times 255.
+SAM_MEAN = (123.675, 116.28, 103.53)
+SAM_STD = (58.395, 57.12, 57.375)
+
 COORDINATE_SIZE = 1024  # side of the square that prompt coordinates live in, for every model of this contract
 
 Array = NDArray[np.float32]

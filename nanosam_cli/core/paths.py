@@ -37,7 +37,10 @@ class Variable(Generic[T]):
 
 
 def _directory(text: str) -> Path:
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # nobody of that name has a home
+        raise ValueError(str(error)) from error
 
 
 def _switch(text: str) -> bool:

@@ -16,6 +16,10 @@ from nanosam_cli.core.masks import mask_window
 FOREGROUND, BACKGROUND = 1, 0  # point labels of a prompt
 PADDING, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 2, 3  # further labels of the mask decoder's file contract
 
+Image = NDArray[np.uint8]  # (H, W, 3) RGB
+
+ENCODER, DECODER = "encoder", "decoder"  # the parts of a model that runs
+
 
 @dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
 class Prompt:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from nanosam_cli.core import benchmark, machine
-from nanosam_cli.core.benchmark import STAGES
+from nanosam_cli.core.benchmark import measure
+from nanosam_cli.core.benchmark.measure import STAGES
+from nanosam_cli.core.system import machine
 from tests.command_line import Ran, run_nanosam
 
 Run = Callable[..., Ran]
@@ -21,8 +22,8 @@ Run = Callable[..., Ran]
 @pytest.fixture(autouse=True)
 def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(benchmark, "WARM_UP", 0)
-    monkeypatch.setattr(benchmark, "COLD_STARTS", 1)
+    monkeypatch.setattr(measure, "WARM_UP", 0)
+    monkeypatch.setattr(measure, "COLD_STARTS", 1)
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
     Image.new("RGB", (4, 3)).save("photo.png")
 
@@ -32,12 +33,12 @@ def own(own_files: tuple[Path, Path]) -> str:
     return f"own={own_files[0]},{own_files[1]}"
 
 
-def measure(*arguments: object) -> Ran:
+def run_benchmark(*arguments: object) -> Ran:
     return run_nanosam("benchmark", *arguments, "--image", "photo.png", "--repeats", "1")
 
 
 def test_table(own: str) -> None:
-    ran = measure(own)
+    ran = run_benchmark(own)
     assert (ran.code, ran.err) == (0, "")
     for words in (*STAGES.values(), "images/s", "cold start", "peak memory", "ONNX Runtime", "4x3 photo", "own"):
         assert words in ran.out
@@ -49,7 +50,7 @@ def test_side_by_side_with_results(own: str, own_files: tuple[Path, Path]) -> No
     Path("r.meta.json").write_text('{"model": "own"}')
     encoder, decoder = own_files
     files = ("--image_encoder", encoder, "--mask_decoder", decoder)
-    ran = measure(own, *files, "--results", "r.json", "--results", f"{encoder}=r.json", "--markdown")
+    ran = run_benchmark(own, *files, "--results", "r.json", "--results", f"{encoder}=r.json", "--markdown")
     assert (ran.code, ran.err) == (0, "")
     lines = ran.out.splitlines()
     assert lines[0] == "| model | encoder ms | decoder ms | further box ms | full pipeline ms | mIoU all | S | M | L |"
@@ -58,8 +59,8 @@ def test_side_by_side_with_results(own: str, own_files: tuple[Path, Path]) -> No
 
 
 def test_json_save_and_compare(own: str) -> None:
-    assert measure(own, "-o", "one.json", "-q").code == 0
-    ran = measure(own, "-o", "two.json", "--json", "--threads", "1")
+    assert run_benchmark(own, "-o", "one.json", "-q").code == 0
+    ran = run_benchmark(own, "-o", "two.json", "--json", "--threads", "1")
     assert ran.err == "saved as two.json\n"
     assert ran.out.count("\n") == 1
     printed, written = json.loads(ran.out), json.loads(Path("two.json").read_text())
@@ -79,7 +80,7 @@ def test_json_save_and_compare(own: str) -> None:
 
 
 def test_other_machines_are_refused(own: str) -> None:
-    measure(own, "-o", "here.json")
+    run_benchmark(own, "-o", "here.json")
     other: dict[str, Any] = json.loads(Path("here.json").read_text())
     other["machine"]["cpu"] = "Abacus 9000"
     Path("there.json").write_text(json.dumps(other))
@@ -92,7 +93,7 @@ def test_other_machines_are_refused(own: str) -> None:
 def test_a_busy_machine_is_told(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (99.0, 0.0, 0.0), raising=False)
     monkeypatch.setattr(machine, "usable_cores", lambda: 4)
-    ran = measure(own)
+    ran = run_benchmark(own)
     assert ran.code == 0
     assert "warning: this machine is busy (load average 99.0 on 4 cores)" in ran.words
 
@@ -100,12 +101,12 @@ def test_a_busy_machine_is_told(own: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_existing_file_is_refused_before_anything_is_measured(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("run.json").write_text("mine")
     with monkeypatch.context() as patch:
-        patch.setattr(benchmark, "benchmark", None)
-        ran = measure(own, "-o", "run.json")
+        patch.setattr(measure, "benchmark", None)
+        ran = run_benchmark(own, "-o", "run.json")
     assert ran.code == 1
     assert "run.json exists already" in ran.words
     assert Path("run.json").read_text() == "mine"
-    assert measure(own, "-o", "run.json", "--force").code == 0
+    assert run_benchmark(own, "-o", "run.json", "--force").code == 0
 
 
 @pytest.mark.parametrize(
@@ -120,10 +121,10 @@ def test_an_existing_file_is_refused_before_anything_is_measured(own: str, monke
         ("--encoder a.onnx", 2, "--encoder and --decoder go together"),
         ("mine=a.onnx,b.onnx mine=c.onnx,d.onnx", 2, "two models have the same name: mine, mine"),
         ("mine=a.onnx,b.onnx --results none.json", 2, "none.json does not say whose it is"),
-        ("mine=a.onnx,b.onnx --results mine=none.json", 1, "cannot read none.json"),
+        ("mine=a.onnx,b.onnx --results mine=none.json", 1, "no such file: none.json"),
         ("mine=a.onnx,b.onnx --image none.png", 1, "no such file: none.png"),
         ("--compare", 2, "no runs to compare"),
-        ("--compare none.json", 1, "cannot read none.json"),
+        ("--compare none.json", 1, "no such file: none.json"),
         ("--compare photo.png", 1, "photo.png is not a run"),
         ("--compare a.json -o b.json", 2, "--compare only reads saved runs"),
         ("--repeats 0", 2, "Example: nanosam benchmark"),

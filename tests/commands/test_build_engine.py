@@ -16,13 +16,13 @@ import pytest
 from onnx import helper
 from PIL import Image
 
-from nanosam_cli.core.backends.tensorrt import flavour
-from nanosam_cli.core.engine import target
-from nanosam_cli.core.engine.choice import engine_folder
-from nanosam_cli.core.engine.sidecar import check_source, read_sidecar, sidecar_path
+from nanosam_cli.core.engine import runtime
 from nanosam_cli.core.errors import ModelError
-from nanosam_cli.core.files import file_sha256
-from nanosam_cli.core.zoo import DEFAULT_MODEL, file_path, find_model
+from nanosam_cli.core.inference.backends.tensorrt import flavour
+from nanosam_cli.core.inference.sidecar import check_source, read_sidecar, sidecar_path
+from nanosam_cli.core.loading.engines import engine_folder
+from nanosam_cli.core.system.files import file_sha256
+from nanosam_cli.core.zoo.models import DEFAULT_MODEL, file_path, find_model
 from tests.command_line import Ran, run_nanosam
 from tests.fake_models import save
 
@@ -36,7 +36,7 @@ def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_files: tuple
     """A directory with small models, photos, and what may be mistaken for them; a machine without a GPU."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NANOSAM_HOME", str(tmp_path / "home"))
-    for module in (flavour, target):
+    for module in (flavour, runtime):
         monkeypatch.setattr(module, "gpu_here", lambda: None)
     for file in own_files:
         shutil.copy(file, tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.zoo import DEFAULT_MODEL
+from nanosam_cli.core.zoo.models import DEFAULT_MODEL
 from tests.command_line import run_nanosam
 
 
@@ -36,8 +36,8 @@ def test_table(box: Path) -> None:
 def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The package as it is, on a machine without a GPU and with nothing downloaded."""
     monkeypatch.setenv("NANOSAM_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("nanosam_cli.core.doctor.machine.read_gpus", list)
-    monkeypatch.setattr("nanosam_cli.core.doctor.shutil.which", lambda _: None)
+    monkeypatch.setattr("nanosam_cli.core.doctor.examine.machine.read_gpus", list)
+    monkeypatch.setattr("nanosam_cli.core.doctor.examine.shutil.which", lambda _: None)
 
 
 @pytest.mark.usefixtures("plain")

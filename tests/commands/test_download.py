@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from nanosam_cli.core import catalogue, fetch, zoo
-from nanosam_cli.core.dataset_files import find_data
-from nanosam_cli.core.remote_file import RemoteFile
-from nanosam_cli.core.zoo import MODELS
+from nanosam_cli.core.datasets.photo_files import find_data
+from nanosam_cli.core.zoo import catalogue, fetch, models
+from nanosam_cli.core.zoo.models import MODELS
+from nanosam_cli.core.zoo.remote_file import RemoteFile
 from tests.command_line import run_nanosam
 from tests.evaluation_data import save_data_set, zipped
 from tests.fault_server import FaultServer, Served, fault_server
@@ -49,13 +49,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
             published = {"size": len(BODY), "sha256": HASH} if file.sha256 else {}
             return replace(file, url=f"{running.url}/{file.file}", mirrors=(), **published)  # type: ignore[arg-type]
 
-        models = {
+        served = {
             name: replace(spec, parts={part: moved(file) for part, file in spec.parts.items()})
             for name, spec in MODELS.items()
         }
         datasets = tuple(replace(entry, files=tuple(map(moved, entry.files))) for entry in catalogue.DATASETS)
-        monkeypatch.setattr(catalogue, "MODELS", models)
-        monkeypatch.setattr(zoo, "MODELS", models)
+        monkeypatch.setattr(catalogue, "MODELS", served)
+        monkeypatch.setattr(models, "MODELS", served)
         monkeypatch.setattr(catalogue, "DATASETS", datasets)
         yield running
 
@@ -293,11 +293,12 @@ def test_rm_leaves_nothing_but_what_others_need(server: FaultServer, home: Path)
 PROGRAM = """
 import sys
 from dataclasses import replace
-from nanosam_cli.core import zoo
-from nanosam_cli.core.remote_file import RemoteFile
+from nanosam_cli.core.zoo import models
+from nanosam_cli.core.zoo.remote_file import RemoteFile
 url, size, sha256 = sys.argv[1:4]
-spec = zoo.MODELS["mobile-sam"]
-zoo.MODELS["mobile-sam"] = replace(spec, parts={"checkpoint": RemoteFile("mobile_sam.pt", url, (), int(size), sha256)})
+spec = models.MODELS["mobile-sam"]
+file = RemoteFile("mobile_sam.pt", url, (), int(size), sha256)
+models.MODELS["mobile-sam"] = replace(spec, parts={"checkpoint": file})
 sys.argv = ["nanosam", "download", "mobile-sam"]
 from nanosam_cli.app import main
 main()
@@ -353,9 +354,9 @@ def test_two_processes_at_once(home: Path) -> None:
 EXTRACT = """
 import sys, time
 from pathlib import Path
-from nanosam_cli.core import archive, catalogue
-from nanosam_cli.core.catalogue import find_entry
-from nanosam_cli.core.download import unpack_file
+from nanosam_cli.core.zoo import archive, catalogue
+from nanosam_cli.core.zoo.catalogue import find_entry
+from nanosam_cli.core.zoo.download import unpack_file
 slowly = float(sys.argv[1])
 if slowly:
     written = archive._write

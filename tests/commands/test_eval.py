@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import typer
 
-from nanosam_cli.commands.eval import PromptKind, ProtocolName, Shard, parse_prompt, parse_shard
-from nanosam_cli.core.protocols import PROTOCOLS
-from nanosam_cli.core.segmenters import ShapeSegmenter
+from nanosam_cli.commands.eval import ClipPrompt, ProtocolName, Shard, parse_prompt, parse_shard
+from nanosam_cli.core.evaluation.protocols import PROTOCOLS
+from nanosam_cli.core.evaluation.segmenters import ShapeSegmenter
 from tests.command_line import Ran, run_nanosam
 from tests.evaluation_data import save_data_set, zipped
 
@@ -161,7 +161,7 @@ def test_kill_9_loses_no_photo_that_was_done(evaluate: Run) -> None:
     evaluate("-o", "whole.json")
     program = (
         "import os, signal, time\n"
-        "from nanosam_cli.core import segmenters\n"
+        "from nanosam_cli.core.evaluation import segmenters\n"
         "prepare = segmenters.ShapeSegmenter.prepare\n"
         "def slow(self, photo, read):\n"
         "    return (lambda prompt: time.sleep(60)) if photo.id == 3 else prepare(self, photo, read)\n"
@@ -293,14 +293,14 @@ def test_an_unknown_model_is_told_before_missing_data(line: str) -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("box", PromptKind(True, 0)),
-        ("point", PromptKind(False, 1)),
-        ("points:12", PromptKind(False, 12)),
-        ("box+point", PromptKind(True, 1)),
-        ("box+points:2", PromptKind(True, 2)),
+        ("box", ClipPrompt(True, 0)),
+        ("point", ClipPrompt(False, 1)),
+        ("points:12", ClipPrompt(False, 12)),
+        ("box+point", ClipPrompt(True, 1)),
+        ("box+points:2", ClipPrompt(True, 2)),
     ],
 )
-def test_prompts(text: str, kind: PromptKind) -> None:
+def test_prompts(text: str, kind: ClipPrompt) -> None:
     assert parse_prompt(text) == kind
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nanosam_cli.commands.eval import FirstPrompt
 from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.evaluation.followers import CopyFollower, Followed
 from nanosam_cli.core.paths import TEST_DATA
-from nanosam_cli.core.tracking.followers import CopyFollower, Followed
 from tests.command_line import Ran, run_nanosam
 from tests.video_data import save_frames
 

@@ -13,7 +13,7 @@ pytest.importorskip("torch", reason="export needs the extra `train`")
 import numpy as np
 from PIL import Image
 
-from nanosam_cli.core import export_proof
+from nanosam_cli.core.export import proof
 from nanosam_cli.core.paths import resource
 from tests.checkpoints import save_mobile_sam
 from tests.command_line import run_nanosam
@@ -24,8 +24,8 @@ from tests.tiny_vit_model import shrunk_tiny_vit
 def _home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NANOSAM_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    photos = export_proof.example_photos()[-1:]
-    monkeypatch.setattr(export_proof, "example_photos", lambda: photos)
+    photos = proof.example_photos()[-1:]
+    monkeypatch.setattr(proof, "example_photos", lambda: photos)
 
 
 def test_a_model_of_the_zoo_in_one_file_that_runs_as_its_card_says(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from nanosam_cli.commands.metrics import Size
-from nanosam_cli.core.contact_sheet import BOX, PREDICTION, TRUTH
-from nanosam_cli.core.metrics import SIZES
+from nanosam_cli.core.evaluation.contact_sheet import BOX, PREDICTION, TRUTH
+from nanosam_cli.core.evaluation.metrics import SIZES
 from tests.command_line import Ran, run_nanosam
 from tests.evaluation_data import nanosam_results, save_data_set, zipped
 

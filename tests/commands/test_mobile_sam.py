@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanosam_cli.core import export_proof
-from nanosam_cli.core.files import file_sha256
-from nanosam_cli.core.image import read_image
+from nanosam_cli.core.export import proof
+from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.modeling.torchvision_compat import import_torchvision
 from nanosam_cli.core.paths import resource
-from nanosam_cli.core.zoo import CHECKPOINT, MODELS
+from nanosam_cli.core.system.files import file_sha256
+from nanosam_cli.core.zoo.models import CHECKPOINT, MODELS
 from tests.command_line import run_nanosam
 
 PHOTO = resource("examples", "rocket.jpg")  # 640x427: the far edge is where rounding shows
@@ -60,8 +60,8 @@ def test_masks_are_the_originals(
 ) -> None:
     monkeypatch.setenv("NANOSAM_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    photos = export_proof.example_photos()[-1:]
-    monkeypatch.setattr(export_proof, "example_photos", lambda: photos)
+    photos = proof.example_photos()[-1:]
+    monkeypatch.setattr(proof, "example_photos", lambda: photos)
     (tmp_path / "mirror").mkdir()
     weights = tmp_path / "mirror" / "mobile_sam.pt"
     torch.save(original.state_dict(), weights)
@@ -162,5 +162,5 @@ def compare(found: NDArray[np.bool_], expected: NDArray[np.bool_]) -> None:
     assert found.shape == expected.shape
     for one, other in zip(found, expected):
         assert 0.02 < other.mean() < 0.98  # or there is nothing to compare
-        assert export_proof.mask_iou(one, other) >= 0.9999
+        assert proof.mask_iou(one, other) >= 0.9999
         assert np.count_nonzero(one != other) <= 10

@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 
 from nanosam_cli.commands.segment import Format
-from nanosam_cli.core import outputs
-from nanosam_cli.core.formats import rle_to_mask
-from nanosam_cli.core.predictor import Predictor
+from nanosam_cli.core.inference.predictor import Predictor
+from nanosam_cli.core.media.mask_codes import rle_to_mask
+from nanosam_cli.core.segmentation import outputs
 from tests.command_line import Ran, run_nanosam
 
 Run = Callable[..., Ran]
@@ -391,7 +391,7 @@ BAD = [
     (f"{GOOD} --box 1,2,3,4 --point 5,5", 2, "not clear which of the 2 objects the points belong to"),
     (f"{GOOD} --each-point --point 5,5", 2, "takes no --box"),
     (f"{GOOD} --prompts other.json", 2, "not by both"),
-    ("good.jpg --prompts nowhere.json", 1, "cannot read nowhere.json"),
+    ("good.jpg --prompts nowhere.json", 1, "no such file: nowhere.json"),
     ("good.jpg --prompts broken.json", 1, "broken.json is not JSON"),
     ("good.jpg --prompts deep.json", 1, "deep.json is not JSON"),
     ("good.jpg --prompts far.json", 1, "0] is not [x0, y0, x1, y1]"),

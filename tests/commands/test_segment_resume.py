@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from nanosam_cli.commands.segment import Format
-from nanosam_cli.core.journal import Journal
-from nanosam_cli.core.predictor import Predictor
+from nanosam_cli.core.inference.predictor import Predictor
+from nanosam_cli.core.system.journal import Journal
 from tests.command_line import Ran, run_nanosam
 
 Run = Callable[..., Ran]
@@ -101,7 +101,7 @@ def test_kill_9_loses_no_photo_that_was_done(segment: Run, own_files: tuple[Path
     assert segment("--format", "coco", "-o", "whole.json").code == 0
     program = (
         "import time\n"
-        "from nanosam_cli.core.predictor import Predictor\n"
+        "from nanosam_cli.core.inference.predictor import Predictor\n"
         "predict, calls = Predictor.predict, []\n"
         "def slow(self, *arguments, **options):\n"
         "    calls.append(1)\n"

@@ -16,12 +16,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from nanosam_cli.commands.segment import Format
-from nanosam_cli.core.annotation_files import class_names
+from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.modeling.torchvision_compat import import_torchvision
-from nanosam_cli.core.outputs import PNG_KEY
-from nanosam_cli.core.parts import COCO_KEYPOINTS
-from nanosam_cli.core.pose import Keypoint, Person
-from nanosam_cli.core.predictor import Predictor
+from nanosam_cli.core.prompting.body_parts import COCO_KEYPOINTS
+from nanosam_cli.core.prompting.people import Keypoint, Person
+from nanosam_cli.core.segmentation.label_formats import class_names
+from nanosam_cli.core.segmentation.outputs import PNG_KEY
 from tests.command_line import Ran, run_nanosam
 from tests.evaluation_data import save_data_set
 from tests.zero_shot_models import CELLS, save_owl
@@ -290,7 +290,7 @@ def test_pose_auto(segment: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         def __exit__(self, *_: object) -> None:
             self.closed = True
 
-    monkeypatch.setattr("nanosam_cli.core.pose_estimator.PoseEstimator", Estimator)
+    monkeypatch.setattr("nanosam_cli.core.prompting.pose_estimator.PoseEstimator", Estimator)
     for name in ("a.jpg", "b.jpg"):
         photo(name)
     ran = segment("a.jpg", "b.jpg", "--pose", "auto", "--part", "head")

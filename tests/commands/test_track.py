@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nanosam_cli.core import video
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.formats import rle_to_mask
-from nanosam_cli.core.render import PALETTE
-from nanosam_cli.core.tracking.davis import region_similarity
+from nanosam_cli.core.evaluation.davis_measures import region_similarity
+from nanosam_cli.core.media import video
+from nanosam_cli.core.media.mask_codes import rle_to_mask
+from nanosam_cli.core.media.render import PALETTE
 from nanosam_cli.core.tracking.run import TrackingRun
 from nanosam_cli.core.tracking.tracker import Tracker
 from tests.command_line import Ran, run_nanosam

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nanosam_cli.core.image import read_image
-from nanosam_cli.core.parts import COCO_KEYPOINTS
+from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.paths import resource
+from nanosam_cli.core.prompting.body_parts import COCO_KEYPOINTS
 from tests.command_line import Ran, run_nanosam
 from tests.video_data import save_video, square
 

@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
-from nanosam_cli.core import cached_export
-from nanosam_cli.core.benchmark import find_candidate
+from nanosam_cli.core.benchmark.measure import find_candidate
 from nanosam_cli.core.errors import ModelError
-from nanosam_cli.core.files import file_sha256
+from nanosam_cli.core.loading import cached_export
+from nanosam_cli.core.loading.part_files import model_files
 from nanosam_cli.core.paths import resource
-from nanosam_cli.core.zoo import CHECKPOINT, DECODER, ENCODER, MODELS, ModelSpec, file_path, find_model, model_files
+from nanosam_cli.core.system.files import file_sha256
+from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.core.zoo.models import CHECKPOINT, MODELS, ModelSpec, file_path, find_model
 from tests.command_line import Ran, run_nanosam
 from tests.evaluation_data import save_data_set
 
@@ -65,12 +67,12 @@ class TestCheckpoint:
     @pytest.fixture
     def spec(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModelSpec]:
         pytest.importorskip("torch", reason="export needs the extra `train`")
-        from nanosam_cli.core import export_proof
+        from nanosam_cli.core.export import proof
         from tests.checkpoints import save_mobile_sam
         from tests.tiny_vit_model import shrunk_tiny_vit
 
-        photos = export_proof.example_photos()[-1:]
-        monkeypatch.setattr(export_proof, "example_photos", lambda: photos)
+        photos = proof.example_photos()[-1:]
+        monkeypatch.setattr(proof, "example_photos", lambda: photos)
         (tmp_path / "mirror").mkdir()
         spec = publish(monkeypatch, save_mobile_sam(tmp_path / "mirror" / "mobile_sam.pt"))
         assert run_nanosam("download", "mobile-sam", "--mirror", tmp_path / "mirror").code == 0
@@ -117,11 +119,11 @@ class TestCheckpoint:
 WITHOUT_TORCH = """
 import sys
 from dataclasses import replace
-from nanosam_cli.core import zoo
+from nanosam_cli.core.zoo import models
 sys.modules["torch"] = None
-spec = zoo.MODELS["mobile-sam"]
+spec = models.MODELS["mobile-sam"]
 file = replace(spec.parts["checkpoint"], sha256=sys.argv.pop(1))
-zoo.MODELS["mobile-sam"] = replace(spec, parts={"checkpoint": file})
+models.MODELS["mobile-sam"] = replace(spec, parts={"checkpoint": file})
 from nanosam_cli.app import main
 main()
 """
@@ -159,7 +161,7 @@ class FakeExport:
 
 
 def test_a_failed_export_leaves_nothing(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
-    export = pytest.importorskip("nanosam_cli.core.export", reason="export needs the extra `train`")
+    export = pytest.importorskip("nanosam_cli.core.export.export", reason="export needs the extra `train`")
     fake = FakeExport()
     monkeypatch.setattr(export, "export_model", fake)
     (tmp_path / "mobile_sam.pt").write_bytes(b"weights")

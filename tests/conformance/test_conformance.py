@@ -23,14 +23,14 @@ RECORDED: dict[str, dict[str, dict[str, str]]] = json.loads(
 
 # file -> what an expression in it is: a class of the package, or the module itself
 TENSORRT: Mapping[str, Mapping[str, str]] = {
-    "backends/tensorrt/flavour.py": {"module": "module"},
-    "backends/tensorrt/session.py": {
+    "inference/backends/tensorrt/flavour.py": {"module": "module"},
+    "inference/backends/tensorrt/session.py": {
         "self._trt": "module",
         "self._trt.Logger": "Logger",
         "self._runtime": "Runtime",
         "self._context": "IExecutionContext",
     },
-    "backends/tensorrt/plain.py": {"engine": "ICudaEngine"},
+    "inference/backends/tensorrt/plain.py": {"engine": "ICudaEngine"},
     "engine/tensorrt.py": {
         "trt": "module",
         "trt.Logger": "Logger",
@@ -45,8 +45,11 @@ TENSORRT: Mapping[str, Mapping[str, str]] = {
     },
 }
 RTX: Mapping[str, Mapping[str, str]] = {
-    "backends/tensorrt/flavour.py": {"self.module": "module", "self.module.ComputeCapability": "ComputeCapability"},
-    "backends/tensorrt/rtx.py": {
+    "inference/backends/tensorrt/flavour.py": {
+        "self.module": "module",
+        "self.module.ComputeCapability": "ComputeCapability",
+    },
+    "inference/backends/tensorrt/rtx.py": {
         "module": "module",
         "module.CudaGraphStrategy": "CudaGraphStrategy",
         "engine": "ICudaEngine",
@@ -54,7 +57,7 @@ RTX: Mapping[str, Mapping[str, str]] = {
     },
 }
 CUDA: Mapping[str, Mapping[str, str]] = {
-    "backends/tensorrt/cuda.py": {
+    "inference/backends/tensorrt/cuda.py": {
         "self._runtime": "module",
         "runtime.cudaMemcpyKind": "cudaMemcpyKind",
         "self._runtime.cudaStreamCaptureMode": "cudaStreamCaptureMode",
@@ -130,7 +133,11 @@ def test_no_other_file_imports_them() -> None:
                 isinstance(node, ast.Call) and ast.unparse(node.func) == "import_module" and "MODULES" in ast.dump(node)
             ):
                 found.add(path.relative_to(CORE).as_posix())
-    assert found == {"backends/tensorrt/cuda.py", "backends/tensorrt/flavour.py", "engine/tensorrt.py"}
+    assert found == {
+        "inference/backends/tensorrt/cuda.py",
+        "inference/backends/tensorrt/flavour.py",
+        "engine/tensorrt.py",
+    }
 
 
 def test_the_oldest_that_is_meant_is_recorded() -> None:

@@ -1,1 +1,1 @@
-"""Engines: building them, what they say of themselves, and which of them is taken."""
+"""Engines: which are built, how, and what is found when they are proved."""

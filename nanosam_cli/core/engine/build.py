@@ -10,37 +10,34 @@ from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from nanosam_cli import __version__
 from nanosam_cli.core import paths
-from nanosam_cli.core.backends.onnxruntime import OnnxSession, open_file
-from nanosam_cli.core.contract import encoder_image_size
 from nanosam_cli.core.engine.calibration import calibration_tensors
+from nanosam_cli.core.engine.candidates import trials
 from nanosam_cli.core.engine.compile import Compiled, compile_step
-from nanosam_cli.core.engine.plan import Job, Plan
-from nanosam_cli.core.engine.sidecar import SideCar, Status, Target, sidecar_path
+from nanosam_cli.core.engine.plan import BuildPlan, EngineJob
 from nanosam_cli.core.engine.tensorrt import BuildSettings
-from nanosam_cli.core.engine.trials import trials
 from nanosam_cli.core.errors import ModelError
-from nanosam_cli.core.files import atomic_write, check_writable, file_sha256, write_text
-from nanosam_cli.core.onnx_graph import external_files
+from nanosam_cli.core.frame import Array
+from nanosam_cli.core.graphs.graph import external_files
+from nanosam_cli.core.inference.backends.onnxruntime import OnnxSession, open_file
+from nanosam_cli.core.inference.contract import encoder_image_size
+from nanosam_cli.core.inference.session import open_session
+from nanosam_cli.core.inference.sidecar import EngineTarget, ProofStatus, SideCar, sidecar_path
+from nanosam_cli.core.precision.ladder_step import Step
 from nanosam_cli.core.precision.photos import ProofPhoto
 from nanosam_cli.core.precision.proof import Method, Proof, Thresholds
 from nanosam_cli.core.precision.prover import Prover
-from nanosam_cli.core.precision.step import Step
-from nanosam_cli.core.session import open_session
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.system.files import atomic_write, check_writable, file_sha256, write_text
+from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.version import __version__
 
-Array = NDArray[np.float32]
-Tell = Callable[[Job, Step], None]
+Tell = Callable[[EngineJob, Step], None]
 
-_STATUS: dict[Method, Status] = {"run": "proved by running", "emulated": "built, not run", "none": "not proved"}
+_STATUS: dict[Method, ProofStatus] = {"run": "proved by running", "emulated": "built, not run", "none": "not proved"}
 
 
 @dataclass(frozen=True)
-class Settings:
+class BuildOptions:
     """How to build, and what to prove with."""
 
     builder: BuildSettings
@@ -60,7 +57,7 @@ class Engine:
     steps: tuple[Step, ...]  # that were tried; the last one is what was built
 
 
-def build(plan: Plan, settings: Settings, tell: Tell) -> Iterator[Engine]:
+def build(plan: BuildPlan, settings: BuildOptions, tell: Tell) -> Iterator[Engine]:
     """One engine after the other, the encoder first. `tell` hears of every step that is tried.
 
     Raises ModelError where not even the last step passes, BackendError where the runtime gives up. Nothing is left
@@ -85,13 +82,13 @@ def build(plan: Plan, settings: Settings, tell: Tell) -> Iterator[Engine]:
             yield builder.build(calibration, tell)
 
 
-def timing_cache(target: Target) -> Path:
+def timing_cache(target: EngineTarget) -> Path:
     """Where the builder keeps what it has timed on a GPU with a version of TensorRT."""
     gpu = "-".join((target.gpu or "any").lower().split())
     return paths.home() / "timing-caches" / f"{gpu}-{target.backend}-{target.version}.cache"
 
 
-def check_timing_cache(target: Target) -> None:
+def check_timing_cache(target: EngineTarget) -> None:
     """OutputError where it could not be written. Runtimes other than TensorRT have nothing to keep."""
     if target.backend == "tensorrt":
         check_writable(timing_cache(target).parent, f"set {paths.HOME.name} to a directory that can be written")
@@ -100,7 +97,9 @@ def check_timing_cache(target: Target) -> None:
 class _Builder:
     """One job's."""
 
-    def __init__(self, plan: Plan, job: Job, settings: Settings, original: OnnxSession, prover: Prover | None) -> None:
+    def __init__(
+        self, plan: BuildPlan, job: EngineJob, settings: BuildOptions, original: OnnxSession, prover: Prover | None
+    ) -> None:
         self._plan, self._job, self._settings = plan, job, settings
         self._original, self._prover = original, prover
         self._target = plan.chosen.target

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.precision.photos import ProofPhoto
-from nanosam_cli.core.zoo import ModelSpec
+from nanosam_cli.core.zoo.models import ModelSpec
 
 
 def calibration_tensors(photos: Sequence[ProofPhoto], size: int, spec: ModelSpec) -> list[NDArray[np.float32]]:

@@ -12,11 +12,11 @@ from time import perf_counter
 import onnx
 from onnx import TensorProto
 
-from nanosam_cli.core.engine.plan import Job
-from nanosam_cli.core.engine.sidecar import Flavour
-from nanosam_cli.core.engine.tensorrt import BuildSettings, build
+from nanosam_cli.core.engine.plan import EngineJob
+from nanosam_cli.core.engine.tensorrt import BuildSettings, build_tensorrt
 from nanosam_cli.core.errors import BackendError
-from nanosam_cli.core.precision.step import Step
+from nanosam_cli.core.inference.sidecar import Flavour
+from nanosam_cli.core.precision.ladder_step import Step
 
 # the types of layers by which an engine is recognised, the rarest first
 _SIGNS: Mapping[str, str] = {"int8": "int8", "float16": "fp16", "bfloat16": "bf16"}
@@ -32,7 +32,7 @@ class Compiled:
     seconds: float
 
 
-def compile_step(job: Job, backend: Flavour, step: Step, settings: BuildSettings) -> Compiled:
+def compile_step(job: EngineJob, backend: Flavour, step: Step, settings: BuildSettings) -> Compiled:
     """Build. BackendError where the runtime gives up, or the engine has another precision than the graph."""
     start = perf_counter()
     model = step.make()
@@ -42,7 +42,7 @@ def compile_step(job: Job, backend: Flavour, step: Step, settings: BuildSettings
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, job.onnx.name)
             onnx.save(model, path)
-            built = build(path, backend, job.profile, settings)
+            built = build_tensorrt(path, backend, job.profile, settings)
         data, layers = built.engine, built.layers
     precision = next((name for kind, name in _SIGNS.items() if layers.get(kind)), "fp32")
     if precision != step.precision:

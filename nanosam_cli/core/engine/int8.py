@@ -15,28 +15,25 @@ from math import prod
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import NodeProto
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from nanosam_cli.core.engine.optimize import optimized
-from nanosam_cli.core.engine.rewrites import SPLIT, SPLIT_SUM, rewrite
-from nanosam_cli.core.engine.rounding import Wide, round_together, second_moments
-from nanosam_cli.core.onnx_graph import Graph, drop_unused, read_graph, set_metadata
-from nanosam_cli.core.precision.node_groups import half_work
+from nanosam_cli.core.engine.ort_optimize import optimized
+from nanosam_cli.core.engine.weight_rounding import Wide, round_together, second_moments
+from nanosam_cli.core.frame import Array
+from nanosam_cli.core.graphs.graph import Graph, drop_unused, read_graph, set_metadata
+from nanosam_cli.core.graphs.node_groups import half_work
+from nanosam_cli.core.graphs.rewrites import SPLIT, SPLIT_SUM, rewrite
+from nanosam_cli.core.precision.ladder_step import Candidate, Prove, Step
 from nanosam_cli.core.precision.proof import Proof
 from nanosam_cli.core.precision.search import smallest
-from nanosam_cli.core.precision.step import Candidate, Prove, Step
 
 # Of calibration, in the order they are tried. Entropy gave MinMax's ranges on the model in the box, at twice the time.
 METHODS = ("MinMax", "Percentile")
 HEAVY = ("Conv", "Gemm", "MatMul")
 # bytes of one photo's numbers that Percentile may keep, all at once: the model in the box has 0.2e9, MobileSAM 3.6e9
 MOST_KEPT = 2e9
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

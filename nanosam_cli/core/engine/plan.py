@@ -10,45 +10,55 @@ from pathlib import Path
 from typing import Literal
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.contract import INPUTS, check_part, encoder_image_size, part_of
-from nanosam_cli.core.engine.choice import engine_folder, engine_name
-from nanosam_cli.core.engine.rebuild import Options, rebuild_command, shapes_text, unless_default
+from nanosam_cli.core.engine.runtime import Chosen, half_pays
 from nanosam_cli.core.engine.shapes import EncoderShape, Shapes, profile
-from nanosam_cli.core.engine.sidecar import Flavour, ShapeRange, read_sidecar, sidecar_path
-from nanosam_cli.core.engine.target import Chosen, half_pays
 from nanosam_cli.core.errors import ModelError, OutputError, UsageError
-from nanosam_cli.core.files import check_writable
-from nanosam_cli.core.session import open_session
-from nanosam_cli.core.zoo import DECODER, DEFAULT_MODEL, ENCODER, ModelSpec, find_model, part_file
+from nanosam_cli.core.inference.contract import INPUTS, check_part, encoder_image_size, part_of
+from nanosam_cli.core.inference.session import open_session
+from nanosam_cli.core.inference.sidecar import (
+    CommandOptions,
+    Flavour,
+    ShapeRange,
+    read_sidecar,
+    rebuild_command,
+    shapes_text,
+    sidecar_path,
+    unless_default,
+)
+from nanosam_cli.core.loading.engines import engine_folder, engine_name
+from nanosam_cli.core.loading.part_files import part_file
+from nanosam_cli.core.system.files import check_writable
+from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.core.zoo.models import DEFAULT_MODEL, ModelSpec, find_model
 
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
-HALVES = ("fp16", "bf16")
+EnginePrecision = Literal["fp32", "fp16", "bf16", "int8"]
+PRECISIONS: tuple[EnginePrecision, ...] = ("fp32", "fp16", "bf16", "int8")
+HALF_PRECISIONS = ("fp16", "bf16")
 
 
 @dataclass(frozen=True)
-class Asked:
+class BuildRequest:
     """What the user asked for. None is left to the model and the runtime."""
 
-    precision: Precision | None = None  # of encoders
-    decoder_precision: Precision | None = None
+    precision: EnginePrecision | None = None  # of encoders
+    decoder_precision: EnginePrecision | None = None
     shapes: Shapes = field(default_factory=lambda: Shapes({}, {}, {}))
     batch: int = 1
     output: Path | None = None  # directory
     overwrite: bool = False
     prove: bool = True
-    others: Options = field(default_factory=dict)  # that a plan has no use for, but the command to build again
+    others: CommandOptions = field(default_factory=dict)  # that a plan has no use for, but the command to build again
 
 
 @dataclass(frozen=True)
-class Job:
+class EngineJob:
     """One engine to build."""
 
     part: str
     onnx: Path
     engine: Path
-    precision_asked: Precision
-    precision: Precision  # that is tried first
+    precision_asked: EnginePrecision
+    precision: EnginePrecision  # that is tried first
     profile: dict[str, ShapeRange]  # empty for ONNX Runtime, which takes any shape
     rebuild: str
     overwrite: bool
@@ -57,17 +67,17 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """Engines to build for one model, and its float32 originals to prove them with."""
 
     spec: ModelSpec  # whose normalisation the files have
     chosen: Chosen
-    jobs: tuple[Job, ...]
+    jobs: tuple[EngineJob, ...]
     encoder: Path | None  # the originals; a decoder is missing where only an encoder was given
     decoder: Path | None
 
 
-def plan_model(name: str, chosen: Chosen, asked: Asked) -> Plan:
+def plan_model(name: str, chosen: Chosen, asked: BuildRequest) -> BuildPlan:
     """Both parts of a model of the zoo."""
     spec = find_model(name)
     files = {part: part_file(spec, part) for part in (ENCODER, DECODER)}
@@ -77,8 +87,8 @@ def plan_model(name: str, chosen: Chosen, asked: Asked) -> Plan:
 
 
 def plan_files(
-    files: Sequence[Path], chosen: Chosen, asked: Asked, *, model: str | None, originals: dict[str, Path]
-) -> Plan:
+    files: Sequence[Path], chosen: Chosen, asked: BuildRequest, *, model: str | None, originals: dict[str, Path]
+) -> BuildPlan:
     """ONNX files of one model: an encoder, a decoder, or both. Engines go beside them, or where `asked` says.
 
     `originals` are float32 files that are only there for the proof. Raises UsageError where two files are the same
@@ -109,14 +119,14 @@ def plan_files(
             f"{parts[DECODER]} is a mask decoder, which is proved behind its encoder",
             f"nanosam build-engine {parts[DECODER]} --encoder ENCODER.onnx",
         )
-    helpers: Options = {"--model": model, **{f"--{part}": originals.get(part) for part in (ENCODER, DECODER)}}
+    helpers: CommandOptions = {"--model": model, **{f"--{part}": originals.get(part) for part in (ENCODER, DECODER)}}
     again = _rebuild([str(file) for file in files], asked, chosen, helpers)
     return _plan(spec, chosen, asked, parts, targets, known, again)
 
 
-def refuse_shared(plans: Sequence[Plan]) -> None:
+def refuse_shared(plans: Sequence[BuildPlan]) -> None:
     """UsageError where an engine would overwrite one of the same build. Equal side-cars go with equal engines."""
-    taken: dict[Path, Job] = {}
+    taken: dict[Path, EngineJob] = {}
     for job in (job for plan in plans for job in plan.jobs):
         other = taken.setdefault(sidecar_path(job.engine).resolve(), job)
         if other.onnx == job.onnx and other is not job:
@@ -131,12 +141,12 @@ def refuse_shared(plans: Sequence[Plan]) -> None:
 def _plan(
     spec: ModelSpec,
     chosen: Chosen,
-    asked: Asked,
+    asked: BuildRequest,
     files: dict[str, Path],
     targets: dict[str, Path],
     originals: dict[str, Path],
     rebuild: str,
-) -> Plan:
+) -> BuildPlan:
     backend = chosen.target.backend
     if backend == "onnxruntime" and (asked.shapes or asked.batch != 1):
         raise UsageError("ONNX Runtime's engines take any shape", "leave --batch and the shapes out")
@@ -146,7 +156,7 @@ def _plan(
         wanted = _asked_precision(part, spec, asked)
         precision, why = _possible(part, wanted, backend)
         jobs.append(
-            Job(
+            EngineJob(
                 part=part,
                 onnx=file,
                 engine=targets[part],
@@ -160,11 +170,11 @@ def _plan(
             )
         )
     _refuse_taken(jobs, asked.overwrite)
-    return Plan(spec, chosen, tuple(jobs), originals.get(ENCODER), originals.get(DECODER))
+    return BuildPlan(spec, chosen, tuple(jobs), originals.get(ENCODER), originals.get(DECODER))
 
 
-def _rebuild(models: Sequence[str], asked: Asked, chosen: Chosen, helpers: Options | None = None) -> str:
-    options: Options = {
+def _rebuild(models: Sequence[str], asked: BuildRequest, chosen: Chosen, helpers: CommandOptions | None = None) -> str:
+    options: CommandOptions = {
         **{f"--{precision}": precision == asked.precision for precision in PRECISIONS},
         "--decoder-precision": asked.decoder_precision,
         "--min-shapes": shapes_text(asked.shapes.min),
@@ -181,7 +191,7 @@ def _rebuild(models: Sequence[str], asked: Asked, chosen: Chosen, helpers: Optio
     return rebuild_command(models, options)
 
 
-def _asked_precision(part: str, spec: ModelSpec, asked: Asked) -> Precision:
+def _asked_precision(part: str, spec: ModelSpec, asked: BuildRequest) -> EnginePrecision:
     """As NanoSAM means it: `--fp16` is the encoder's. Decoders are fp32 unless they are named."""
     if part == DECODER:
         wanted: str = asked.decoder_precision or spec.default_precision[DECODER]
@@ -192,15 +202,15 @@ def _asked_precision(part: str, spec: ModelSpec, asked: Asked) -> Precision:
     return next(precision for precision in PRECISIONS if precision == wanted)
 
 
-def _possible(part: str, wanted: Precision, backend: Flavour) -> tuple[Precision, str | None]:
+def _possible(part: str, wanted: EnginePrecision, backend: Flavour) -> tuple[EnginePrecision, str | None]:
     """What makes sense on a runtime, and why it is not what was asked for."""
-    if backend == "onnxruntime" and wanted in HALVES and not (wanted == "fp16" and half_pays()):
+    if backend == "onnxruntime" and wanted in HALF_PRECISIONS and not (wanted == "fp16" and half_pays()):
         why = f"ONNX Runtime's CPU computes in fp32 and would only convert {wanted} back and forth: {part} in fp32"
         return "fp32", f"{why}; --int8 is what pays there" if part == ENCODER else why
     return wanted, None
 
 
-def _profile(part: str, file: Path, asked: Asked) -> dict[str, ShapeRange]:
+def _profile(part: str, file: Path, asked: BuildRequest) -> dict[str, ShapeRange]:
     with closing(open_session(file, backend="onnxruntime", device="cpu")) as session:
         side = encoder_image_size(session) if part == ENCODER else 1
         return profile(part, session.inputs, asked.shapes, EncoderShape(side, asked.batch))
@@ -222,7 +232,7 @@ def _refuse_idle(originals: Mapping[str, Path], parts: Mapping[str, Path]) -> No
         )
 
 
-def _refuse_taken(jobs: Sequence[Job], overwrite: bool) -> None:
+def _refuse_taken(jobs: Sequence[EngineJob], overwrite: bool) -> None:
     """Before minutes are spent."""
     for job in jobs:
         folder = job.engine.parent
@@ -236,7 +246,7 @@ def _refuse_taken(jobs: Sequence[Job], overwrite: bool) -> None:
             _refuse_existing(job)
 
 
-def _refuse_existing(job: Job) -> None:
+def _refuse_existing(job: EngineJob) -> None:
     sidecar = sidecar_path(job.engine)
     if job.bereaved:
         raise OutputError(

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from nanosam_cli.core.engine.build import Engine
-from nanosam_cli.core.engine.plan import Job, Plan
-from nanosam_cli.core.precision.step import Step
+from nanosam_cli.core.engine.plan import BuildPlan, EngineJob
+from nanosam_cli.core.precision.ladder_step import Step
 
 SCHEMA_VERSION = 1
 
@@ -20,7 +20,7 @@ _METHODS = {
 }
 
 
-def plan_table(plan: Plan) -> Table:
+def plan_table(plan: BuildPlan) -> Table:
     """What would be built."""
     columns = ("part", "from", "backend", "precision", "shapes, smallest to largest", "engine")
     rows: list[tuple[object, ...]] = [
@@ -29,7 +29,7 @@ def plan_table(plan: Plan) -> Table:
     return columns, rows
 
 
-def plan_records(plan: Plan) -> Iterator[dict[str, Any]]:
+def plan_records(plan: BuildPlan) -> Iterator[dict[str, Any]]:
     for job in plan.jobs:
         yield {
             "schema_version": SCHEMA_VERSION,
@@ -119,7 +119,7 @@ def _cost(first: Step, last: Step) -> str:
     )
 
 
-def _shapes(job: Job) -> str:
+def _shapes(job: EngineJob) -> str:
     ranges = []
     for name, shape in job.profile.items():
         low, high = ("x".join(map(str, sides)) for sides in (shape.min, shape.max))

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nanosam_cli.core.contract import INPUTS
-from nanosam_cli.core.engine.sidecar import ShapeRange
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.session import TensorInfo
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.inference.contract import INPUTS
+from nanosam_cli.core.inference.session import TensorInfo
+from nanosam_cli.core.inference.sidecar import FixedShape, ShapeRange
+from nanosam_cli.core.types import DECODER, ENCODER
 
-Shape = tuple[int, ...]
 Sides = tuple[int, int, int]  # min, opt, max
 
 PROMPTS = (1, 8, 64)  # in one call of the decoder: min, opt, max
@@ -23,12 +22,12 @@ _AXES = {ENCODER: ("photos", "height", "width"), DECODER: ("prompts", "points")}
 class Shapes:
     """What was asked for, by input; an input that is left out follows the others, or gets the default."""
 
-    min: Mapping[str, Shape]
-    opt: Mapping[str, Shape]
-    max: Mapping[str, Shape]
+    min: Mapping[str, FixedShape]
+    opt: Mapping[str, FixedShape]
+    max: Mapping[str, FixedShape]
 
     @property
-    def levels(self) -> tuple[Mapping[str, Shape], ...]:
+    def levels(self) -> tuple[Mapping[str, FixedShape], ...]:
         return self.min, self.opt, self.max
 
     def __bool__(self) -> bool:
@@ -59,7 +58,7 @@ def profile(part: str, inputs: Sequence[TensorInfo], asked: Shapes, encoder: Enc
     return {info.name: ShapeRange(*(_shape(part, info, ranges, level) for level in range(3))) for info in inputs}
 
 
-def _check(part: str, info: TensorInfo, shape: Shape, encoder: EncoderShape) -> None:
+def _check(part: str, info: TensorInfo, shape: FixedShape, encoder: EncoderShape) -> None:
     fits = len(shape) == len(info.shape) and all(
         side >= 1 and want in (None, side) for want, side in zip(info.shape, shape)
     )
@@ -68,7 +67,7 @@ def _check(part: str, info: TensorInfo, shape: Shape, encoder: EncoderShape) -> 
         raise UsageError(f"{_text(shape)} is no shape of {info}", f"--opt-shapes {info.name}:{example}")
 
 
-def _asked(part: str, inputs: Sequence[TensorInfo], axis: str, shapes: Mapping[str, Shape]) -> int | None:
+def _asked(part: str, inputs: Sequence[TensorInfo], axis: str, shapes: Mapping[str, FixedShape]) -> int | None:
     """What the shapes say of one axis."""
     said = {
         f"{info.name}:{_text(shapes[info.name])}": shapes[info.name][place]
@@ -107,10 +106,10 @@ def _axes(part: str, info: TensorInfo) -> dict[int, str]:
     return dict(zip(free, _AXES[part]))
 
 
-def _shape(part: str, info: TensorInfo, ranges: Mapping[str, Sides], level: int) -> Shape:
+def _shape(part: str, info: TensorInfo, ranges: Mapping[str, Sides], level: int) -> FixedShape:
     axes = _axes(part, info)
     return tuple(side or (ranges[axes[place]][level] if place in axes else 1) for place, side in enumerate(info.shape))
 
 
-def _text(shape: Shape) -> str:
+def _text(shape: FixedShape) -> str:
     return "x".join(map(str, shape))

@@ -15,9 +15,9 @@ from typing import Any
 
 from polygraphy import config as polygraphy_config
 
-from nanosam_cli.core.engine.sidecar import Flavour, ShapeRange
 from nanosam_cli.core.errors import BackendError, ModelError
-from nanosam_cli.core.polygraphy_log import polygraphy_errors
+from nanosam_cli.core.inference.sidecar import Flavour, ShapeRange
+from nanosam_cli.core.precision.polygraphy_log import polygraphy_errors
 
 MODULES: Mapping[Flavour, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _RTX = "POLYGRAPHY_USE_TENSORRT_RTX"
@@ -42,7 +42,9 @@ class Built:
     seconds: float
 
 
-def build(onnx_file: Path, flavour: Flavour, profile: Mapping[str, ShapeRange], settings: BuildSettings) -> Built:
+def build_tensorrt(
+    onnx_file: Path, flavour: Flavour, profile: Mapping[str, ShapeRange], settings: BuildSettings
+) -> Built:
     """Parse and build.
 
     Raises:

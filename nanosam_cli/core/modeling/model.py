@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from nanosam_cli.core.modeling.design import TEACHERS_DECODER, ModelSection
 from nanosam_cli.core.modeling.encoder import ImageEncoder
 from nanosam_cli.core.modeling.region_decoder import RegionDecoder
 from nanosam_cli.core.modeling.sam_decoder import SamDecoder
-from nanosam_cli.core.training.recipe import TEACHERS_DECODER, ModelSection
 
 
 class PromptableModel(nn.Module):

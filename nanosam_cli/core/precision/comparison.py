@@ -13,9 +13,9 @@ from polygraphy.backend.base import BaseRunner
 from polygraphy.common import TensorMetadata
 from polygraphy.comparator import Comparator, CosineSimilarityCompareFunc, RunResults, SimpleCompareFunc
 
-from nanosam_cli.core.polygraphy_log import polygraphy_errors
-from nanosam_cli.core.precision.proof import OutputError
-from nanosam_cli.core.session import Session, Tensor, host
+from nanosam_cli.core.inference.session import Session, Tensor, host
+from nanosam_cli.core.precision.polygraphy_log import polygraphy_errors
+from nanosam_cli.core.precision.proof import OutputDifference
 
 Feeds: TypeAlias = Mapping[str, Tensor]
 Outputs: TypeAlias = Mapping[str, NDArray[Any]]
@@ -49,7 +49,7 @@ def run(session: Session, feeds: Sequence[Feeds], name: str) -> list[Outputs]:
     return [dict(iteration.items()) for iteration in results[name]]
 
 
-def compare(expected: Sequence[Outputs], found: Sequence[Outputs]) -> tuple[OutputError, ...]:
+def compare_outputs(expected: Sequence[Outputs], found: Sequence[Outputs]) -> tuple[OutputDifference, ...]:
     """Each output that both have, over all runs."""
     names = [name for name in expected[0] if name in found[0]]
     results = RunResults()
@@ -60,7 +60,7 @@ def compare(expected: Sequence[Outputs], found: Sequence[Outputs]) -> tuple[Outp
         functions = [SimpleCompareFunc(check_error_stat="max"), CosineSimilarityCompareFunc()]
         simple, cosine = (found_of[sides] for found_of in Comparator.compare_accuracy(results, compare_func=functions))
     return tuple(
-        OutputError(
+        OutputDifference(
             output=name,
             max_error=_worst([run[name].max_absdiff for run in simple]),
             mean_error=float(np.mean([run[name].mean_absdiff for run in simple])),

@@ -12,14 +12,14 @@ from time import perf_counter
 
 import onnx
 
-from nanosam_cli.core.half import convert_to_half
-from nanosam_cli.core.half_emulation import emulate_half
-from nanosam_cli.core.half_plan import BF16, Half, HalfPlan, plan_half
-from nanosam_cli.core.half_writer import half_graph
-from nanosam_cli.core.onnx_graph import Graph
-from nanosam_cli.core.precision.node_groups import attention_nodes, half_work, norm_nodes
+from nanosam_cli.core.graphs.graph import Graph
+from nanosam_cli.core.graphs.half_convert import convert_to_half
+from nanosam_cli.core.graphs.half_emulate import emulate_half
+from nanosam_cli.core.graphs.half_plan import BF16, Half, HalfPlan, plan_half
+from nanosam_cli.core.graphs.half_writer import half_graph
+from nanosam_cli.core.graphs.node_groups import attention_nodes, half_work, norm_nodes
+from nanosam_cli.core.precision.ladder_step import Candidate, Prove, Step
 from nanosam_cli.core.precision.search import smallest
-from nanosam_cli.core.precision.step import Candidate, Prove, Step
 
 CHASES = 12  # times that an overflow is followed to the nodes behind it
 

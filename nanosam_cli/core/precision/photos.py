@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.image import list_images, read_image
+from nanosam_cli.core.media.image import list_images, read_image
 from nanosam_cli.core.paths import resource
 from nanosam_cli.core.types import Prompt
 
@@ -28,7 +28,7 @@ class ProofPhoto:
     prompts: Prompt  # boxes
 
 
-def example_photos() -> list[ProofPhoto]:
+def example_proof_photos() -> list[ProofPhoto]:
     """The photos that come with the package, each with its objects' boxes and with a grid of boxes."""
     objects = json.loads(resource("examples", "prompts.json").read_text(encoding="utf-8"))
     return [_photo(resource("examples", name), entry["boxes"]) for name, entry in sorted(objects.items())]
@@ -40,7 +40,7 @@ def photos_of(folder: Path | None, most: int = MOST) -> list[ProofPhoto]:
     InputError where there are none, or one of them cannot be read.
     """
     if folder is None:
-        return example_photos()
+        return example_proof_photos()
     if not folder.is_dir():
         raise InputError(f"no such directory: {folder}", "give one with photos, or leave it out for the example photos")
     return [_photo(path, []) for path in spread(list_images(str(folder)), most)]

@@ -25,7 +25,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class OutputError:
+class OutputDifference:
     """One output against the original's, over all runs."""
 
     output: str
@@ -50,7 +50,7 @@ class Proof:
     method: Method
     photos: int
     prompts: int
-    outputs: tuple[OutputError, ...]
+    outputs: tuple[OutputDifference, ...]
     thresholds: Thresholds
     mean_iou: float | None = None
     worst_iou: float | None = None

@@ -6,21 +6,18 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nanosam_cli.core.contract import encoder_image_size
-from nanosam_cli.core.frame import Frame
-from nanosam_cli.core.half_emulation import RANGES, Emulation
+from nanosam_cli.core.frame import Array, Frame
+from nanosam_cli.core.graphs.half_emulate import RANGES, Emulation
+from nanosam_cli.core.inference.contract import encoder_image_size
+from nanosam_cli.core.inference.predictor import Predictor
+from nanosam_cli.core.inference.session import Session, Tensor
 from nanosam_cli.core.masks import Mask, mask_iou
-from nanosam_cli.core.precision.comparison import Outputs, compare, run
+from nanosam_cli.core.precision.comparison import Outputs, compare_outputs, run
 from nanosam_cli.core.precision.photos import ProofPhoto
 from nanosam_cli.core.precision.proof import Method, Overflow, Proof, Thresholds
-from nanosam_cli.core.predictor import Predictor
-from nanosam_cli.core.session import Session, Tensor
-from nanosam_cli.core.types import ImageEmbedding
-from nanosam_cli.core.zoo import ENCODER, ModelSpec
-
-Array = NDArray[np.float32]
+from nanosam_cli.core.types import ENCODER, ImageEmbedding
+from nanosam_cli.core.zoo.models import ModelSpec
 
 
 class Prover:
@@ -56,7 +53,7 @@ class Prover:
         """
         feeds, expected = self._encoder_runs if part == ENCODER else self._decoder_runs
         found = run(session, feeds, "found")
-        outputs = compare(expected, found)
+        outputs = compare_outputs(expected, found)
         if part == ENCODER:
             self._found = found
         ious: list[float] = []

@@ -1,1 +1,1 @@
-"""Objects followed through video: the tracker, what it is run on, and how it is scored."""
+"""Objects followed through video: the tracker and what it is run on."""

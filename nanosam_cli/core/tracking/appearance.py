@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nanosam_cli.core.tracking.cells import Array
+from nanosam_cli.core.frame import Array
 
 Moments = tuple[Array, Array]  # (F, F) of the features, (F, T) of features and targets
 

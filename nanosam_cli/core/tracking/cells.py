@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanosam_cli.core.frame import Frame
+from nanosam_cli.core.frame import Array, Frame
+from nanosam_cli.core.inference.session import host
 from nanosam_cli.core.masks import Mask, Window
-from nanosam_cli.core.session import host
 from nanosam_cli.core.types import ImageEmbedding
 
-Array = NDArray[np.float32]
 Box = NDArray[np.float64]  # (4,) x0 y0 x1 y1 in cells
 
 SIDE = 64  # cells of the embedding's square a side

@@ -14,12 +14,13 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
-from nanosam_cli.core.files import atomic_write, check_writable
-from nanosam_cli.core.image import write_png
-from nanosam_cli.core.render import PALETTE, label_map, object_colour, overlay
-from nanosam_cli.core.tracking.run import Image, TrackedFrame
-from nanosam_cli.core.tracking.target import State
-from nanosam_cli.core.video import Video, VideoWriter, find_encoder
+from nanosam_cli.core.media.image import write_png
+from nanosam_cli.core.media.render import PALETTE, label_map, object_colour, overlay
+from nanosam_cli.core.media.video import Video, VideoWriter, find_encoder
+from nanosam_cli.core.system.files import atomic_write, check_writable
+from nanosam_cli.core.tracking.run import TrackedFrame
+from nanosam_cli.core.tracking.target import TrackState
+from nanosam_cli.core.types import Image
 
 # what a video ends at and plays up to: Ctrl-C, a source that is cut off, a prompt that cannot be followed, `| head`
 SURVIVED = (KeyboardInterrupt, InputError, UsageError, BrokenPipeError)
@@ -135,7 +136,7 @@ def draw(tracked: TrackedFrame) -> Image:
     font = ImageFont.load_default(size)
     lost = 0
     for one in tracked.objects:
-        words = str(one.number) if one.state is State.tracked else f"{one.number} {one.state.value}"
+        words = str(one.number) if one.state is TrackState.tracked else f"{one.number} {one.state.value}"
         x, y = 4.0, 4.0 + lost * (size + 4)
         if one.box is not None:
             x, y = float(one.box[0]), max(0.0, one.box[1] - size - 4.0)

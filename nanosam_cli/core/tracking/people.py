@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nanosam_cli.core.job import Asked, pose_choice
-from nanosam_cli.core.moment import Moment
-from nanosam_cli.core.photo_names import ByPhoto
-from nanosam_cli.core.pose import AUTO, Person, PoseChoice, SeenPeople, pose_request
-from nanosam_cli.core.pose_files import read_poses
-from nanosam_cli.core.request import some
-from nanosam_cli.core.tracking.prompts import TimedRequest
+from nanosam_cli.core.media.video_time import VideoTime
+from nanosam_cli.core.messages import some
+from nanosam_cli.core.prompting.by_photo import ByPhoto
+from nanosam_cli.core.prompting.options import PromptOptions, pose_choice
+from nanosam_cli.core.prompting.people import Person
+from nanosam_cli.core.prompting.pose import AUTO, PoseChoice, SeenPeople, pose_request
+from nanosam_cli.core.prompting.pose_files import read_poses
+from nanosam_cli.core.tracking.timed_requests import TimedRequest
 
 if TYPE_CHECKING:
+    from nanosam_cli.core.media.video import VideoFrame
     from nanosam_cli.core.tracking.tracker import Tracked
-    from nanosam_cli.core.video import VideoFrame
 
 PAUSE = 5  # frames from one look for somebody who is lost to the next, where a look takes time
 
@@ -92,7 +93,7 @@ class FollowedPeople:
                     number = self._number(person, part.name, frame, tracked)
                     choice = PoseChoice([part], min_confidence=self._choice.min_confidence)
                     request = pose_request([pose], frame.image.shape[:2], choice)
-                    requests.append(TimedRequest(Moment(frame.index), request, [number], may_fail=True))
+                    requests.append(TimedRequest(VideoTime(frame.index), request, [number], may_fail=True))
         return requests
 
     def _seen(self, tracked: Mapping[int, Tracked]) -> dict[int, dict[str, Box]]:
@@ -160,7 +161,7 @@ class FollowedPeople:
         return self._numbers[person, part]
 
 
-def follow_people(asked: Asked, note: Callable[[str], None]) -> FollowedPeople | None:
+def follow_people(asked: PromptOptions, note: Callable[[str], None]) -> FollowedPeople | None:
     """The people of `--pose`, or None without it.
 
     Raises:

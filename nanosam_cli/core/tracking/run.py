@@ -9,24 +9,21 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from nanosam_cli.core.errors import InputError, NanosamError
-from nanosam_cli.core.formats import mask_to_rle
+from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.masks import Mask
-from nanosam_cli.core.photo_result import Stopwatch
-from nanosam_cli.core.predictor import Predictor, Timings
+from nanosam_cli.core.media.mask_codes import mask_to_rle
+from nanosam_cli.core.media.video import VideoFrame
+from nanosam_cli.core.timing import Stopwatch, Timings
 from nanosam_cli.core.tracking.people import FollowedPeople
-from nanosam_cli.core.tracking.prompts import TimedRequest
-from nanosam_cli.core.tracking.target import State
+from nanosam_cli.core.tracking.target import TrackState
+from nanosam_cli.core.tracking.timed_requests import TimedRequest
 from nanosam_cli.core.tracking.tracker import Tracked, Tracker
-from nanosam_cli.core.types import ImageEmbedding, Prompt
-from nanosam_cli.core.video import VideoFrame
+from nanosam_cli.core.types import Image, ImageEmbedding, Prompt
 
 SCHEMA_VERSION = 1
-
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +67,15 @@ class TrackedFrame:
 
 
 @dataclass
-class Summary:
+class TrackSummary:
     """What became of the objects."""
 
     frames: int = 0
     seconds: float = 0.0
-    states: dict[int, Counter[State]] = field(default_factory=dict)
+    states: dict[int, Counter[TrackState]] = field(default_factory=dict)
     reacquired: Counter[int] = field(default_factory=Counter)
     cuts: int = 0
-    _last: dict[int, State] = field(default_factory=dict)
+    _last: dict[int, TrackState] = field(default_factory=dict)
 
     @property
     def fps(self) -> float:
@@ -90,7 +87,9 @@ class Summary:
         self.cuts += tracked.cut
         for one in tracked.objects:
             self.states.setdefault(one.number, Counter())[one.state] += 1
-            self.reacquired[one.number] += self._last.get(one.number) is State.lost and one.state is not State.lost
+            self.reacquired[one.number] += (
+                self._last.get(one.number) is TrackState.lost and one.state is not TrackState.lost
+            )
             self._last[one.number] = one.state
 
     def __str__(self) -> str:
@@ -100,7 +99,7 @@ class Summary:
     def rows(self) -> list[list[object]]:
         """A row an object: number, frames tracked, uncertain, lost, times found again."""
         return [
-            [number, *(states[state] for state in State), self.reacquired[number]]
+            [number, *(states[state] for state in TrackState), self.reacquired[number]]
             for number, states in sorted(self.states.items())
         ]
 
@@ -118,7 +117,7 @@ class TrackingRun:
         max_side: int | None = None,
         people: FollowedPeople | None = None,
     ) -> None:
-        self.summary = Summary()
+        self.summary = TrackSummary()
         self.watch = Stopwatch()
         self.timings = Timings()
         self._predictor = predictor

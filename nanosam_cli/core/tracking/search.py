@@ -6,8 +6,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from nanosam_cli.core.frame import Array
 from nanosam_cli.core.masks import Mask, Window
-from nanosam_cli.core.tracking.cells import SIDE, Array, Box, box_iou
+from nanosam_cli.core.tracking.cells import SIDE, Box, box_iou
 
 APART = 0.25  # IoU of two boxes from which on they mean the same place
 STILL = 0.01  # what a cell of way costs: of places that fit alike the nearest is taken

@@ -9,12 +9,12 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from nanosam_cli.core.frame import Array
 from nanosam_cli.core.masks import Mask, mask_iou
 from nanosam_cli.core.tracking.appearance import KernelRegression, balanced, random_frequencies
 from nanosam_cli.core.tracking.cells import (
     PARTS,
     SIDE,
-    Array,
     Box,
     area_of,
     cell_shares,
@@ -41,7 +41,7 @@ TINY = 1e-6
 SLOWLY = 0.1  # how far what is usual follows a frame
 
 
-class State(str, Enum):
+class TrackState(str, Enum):
     """How sure the tracker is of an object in a frame."""
 
     tracked = "tracked"
@@ -130,7 +130,7 @@ class Target:
         box = mask_box(share > 0.5)
         assert box is not None
         self.number = number
-        self.state = State.tracked
+        self.state = TrackState.tracked
         self.box = box
         self._settings = settings
         self._doubted = 0  # frames of probation that are left
@@ -154,7 +154,7 @@ class Target:
         """Boxes to ask the decoder about: near the last one, or anywhere where the object was lost or the scene cut."""
         look = self._look_map(scene)
         self._follow_doubles(look, cut)
-        if cut or self.state is State.lost:
+        if cut or self.state is TrackState.lost:
             return self._anywhere(scene, look)
         expected = self.box + self._settings.damping * self._velocity
         moved = self._follow(look, expected)
@@ -178,7 +178,7 @@ class Target:
         margin = self._settings.switch if self._doubted else 0.0
         return max(answers, key=lambda answer: answer.score - margin * answer.proposal.jump)
 
-    def settle(self, scene: Array, answer: Answer) -> State:
+    def settle(self, scene: Array, answer: Answer) -> TrackState:
         """Believe the answer as far as its score goes: learn from it, only move there, or give the object up."""
         settings, score = self._settings, answer.score
         box = mask_box(answer.logits > 0)
@@ -186,11 +186,11 @@ class Target:
         self._unsure = 0 if sure else self._unsure + 1
         gone = box is None or score < (settings.found if jump else settings.doubt)
         if box is None or gone or self._unsure > settings.patience:
-            self.state, self._velocity, self._doubted, self._unsure = State.lost, np.zeros(4), 0, 0
+            self.state, self._velocity, self._doubted, self._unsure = TrackState.lost, np.zeros(4), 0, 0
             return self.state
         self._doubted = settings.probation if jump else max(0, self._doubted - 1)
         trusted = score >= (settings.proven if self._doubted else settings.sure)
-        self.state = State.tracked if trusted else State.uncertain
+        self.state = TrackState.tracked if trusted else TrackState.uncertain
         if sure:
             self._move(box, answer.proposal.expected, jump)
             self._remember(scene, answer)

@@ -18,10 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.predictor import Predictor, Timings
-from nanosam_cli.core.tracking.cells import Array, CellSpace, mask_box
-from nanosam_cli.core.tracking.one_thread import one_thread
-from nanosam_cli.core.tracking.target import Answer, Proposal, State, Target, TrackerSettings
+from nanosam_cli.core.frame import Array
+from nanosam_cli.core.inference.predictor import Predictor
+from nanosam_cli.core.timing import Timings
+from nanosam_cli.core.tracking.cells import CellSpace, mask_box
+from nanosam_cli.core.tracking.single_thread_blas import one_thread
+from nanosam_cli.core.tracking.target import Answer, Proposal, Target, TrackerSettings, TrackState
 from nanosam_cli.core.types import ImageEmbedding, Prompt, Segmentation
 
 ALIKE = 0.35  # correlation of two frames' cells below which the scene was cut
@@ -35,7 +37,7 @@ class Tracked:
 
     number: int  # the object's, from 1
     segmentation: Segmentation
-    state: State
+    state: TrackState
     score: float  # how sure the tracker is, 0 to 1
 
     @property
@@ -103,7 +105,7 @@ class Tracker:
                 why = "the prompt gives an empty mask" if mask_box(alone > 0) is None else "others' masks cover its own"
                 raise InputError(f"object {number}: {why}", "give a box or a mask of the object")
             self._targets[number] = Target(number, scene, _share(mask), self.settings)
-            found.append(self._tracked(embedding, number, mask, State.tracked, float(iou), float(iou)))
+            found.append(self._tracked(embedding, number, mask, TrackState.tracked, float(iou), float(iou)))
         self._last = scene
         return found
 
@@ -125,7 +127,7 @@ class Tracker:
         found = []
         for target, answer, mask in zip(targets, answers, masks):
             state = target.settle(scene, Answer(**{**vars(answer), "logits": mask}))
-            shown = np.full_like(mask, OUTSIDE) if state is State.lost else mask
+            shown = np.full_like(mask, OUTSIDE) if state is TrackState.lost else mask
             found.append(self._tracked(embedding, target.number, shown, state, answer.predicted_iou, answer.score))
         return found
 
@@ -164,7 +166,7 @@ class Tracker:
         ]
 
     def _tracked(
-        self, embedding: ImageEmbedding, number: int, logits: Array, state: State, iou: float, score: float
+        self, embedding: ImageEmbedding, number: int, logits: Array, state: TrackState, iou: float, score: float
     ) -> Tracked:
         mask = embedding.frame.mask_to_original(logits, 0.0)
         return Tracked(number, Segmentation(mask, iou, logits), state, score)

@@ -12,7 +12,7 @@ from nanosam_cli.core.tracking.run import TrackedFrame, TrackingRun
 SCREEN = 0.9  # of the screen that a frame may fill
 
 
-class Window:
+class TrackWindow:
     """A window on the display, closed at the end of a `with` block. BackendError where there is none.
 
     What the user does is done to the run when the next frame is shown.
@@ -64,7 +64,7 @@ class Window:
     def close(self) -> None:
         self._root.destroy()
 
-    def __enter__(self) -> Window:
+    def __enter__(self) -> TrackWindow:
         return self
 
     def __exit__(

@@ -22,35 +22,36 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from nanosam_cli.core import machine
 from nanosam_cli.core.errors import BackendError, NanosamError, OutputError, RecipeError
-from nanosam_cli.core.files import write_text
+from nanosam_cli.core.modeling.checkpoint import load_state, save_tensors
 from nanosam_cli.core.modeling.encoder import EMBEDDING_SIDE
 from nanosam_cli.core.modeling.imagenet import load_imagenet
 from nanosam_cli.core.modeling.model import PromptableModel
+from nanosam_cli.core.system import machine
+from nanosam_cli.core.system.files import write_text
 from nanosam_cli.core.training import outcome
-from nanosam_cli.core.training.checkpoint import keep_numbered, load_state, restore, save_state, save_tensors
-from nanosam_cli.core.training.datasets import Batch, MicroBatches, ResumableSteps, TrainingCrops
+from nanosam_cli.core.training.checkpoint import keep_numbered, restore, save_state
+from nanosam_cli.core.training.data.datasets import Batch, MicroBatches, ResumableSteps, TrainingCrops
+from nanosam_cli.core.training.data.image_folder import Unreadable
+from nanosam_cli.core.training.data.resident import ResidentPhotos
 from nanosam_cli.core.training.distributed import Ranks, join, was_restarted
-from nanosam_cli.core.training.image_folder import Unreadable
 from nanosam_cli.core.training.interruption import Interruption
-from nanosam_cli.core.training.recipe import OptimiserSection, Recipe, differences
-from nanosam_cli.core.training.resident import ResidentPhotos
+from nanosam_cli.core.training.recipe import OptimiserSection, Recipe, recipe_differences
 from nanosam_cli.core.training.run_log import (
     EvaluationReport,
     Event,
-    Note,
     Report,
     RunLog,
+    RunNote,
+    StepClock,
     StepReport,
-    Stopwatch,
     read_evaluations,
 )
-from nanosam_cli.core.training.step import Learned, TrainingStep, freeze, train_mode
-from nanosam_cli.core.training.teacher import Teacher, load_weights, open_teacher
-from nanosam_cli.core.training.teaching import fill_cache
+from nanosam_cli.core.training.teaching.fill_cache import fill_cache
+from nanosam_cli.core.training.teaching.teacher import Teacher, load_weights, open_teacher
 from nanosam_cli.core.training.tensorboard import TensorBoard
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.training.training_step import Learned, TrainingStep, freeze, train_mode
+from nanosam_cli.core.types import DECODER, ENCODER
 
 CHECKPOINT, BEST = "last.safetensors", "best.safetensors"
 UNREADABLE = "unreadable.jsonl"
@@ -141,7 +142,7 @@ def _loop(
     metadata = {"fingerprint": recipe.fingerprint(), "recipe": recipe.to_dict()}
     batches = _batches(dataset, recipe, done, ranks)
     own = size // recipe.micro_batch // ranks.ranks
-    clock = Stopwatch()
+    clock = StepClock()
     for step in range(done + 1, steps + 1):
         together = list(islice(batches, own))
         clock.waited()
@@ -163,21 +164,21 @@ def _loop(
         save = partial(save_state, model=training.model, average=training.average, optimiser=training.optimiser)
         if ranks.first and dataset.unreadable is not None:
             for reason in dataset.unreadable.news(step * size):
-                report(Note(f"left out: {reason}", warning=True))
+                report(RunNote(f"left out: {reason}", warning=True))
         if photos and (last or _due(step, recipe.run.evaluate_every)):
             found = outcome.evaluate_model(training.average.module, photos, teacher)
             report(EvaluationReport(step, found))
             if found["all"] > best:
                 best = found["all"]
                 save(folder / BEST, metadata=state)
-            clock = Stopwatch()
+            clock = StepClock()
         due = last or _due(step, recipe.run.checkpoint_every)
         if ranks.first and (due or interruption.asked):
             save(folder / CHECKPOINT, metadata=state)  # last of all: what is not saved is done again
         if ranks.first and due:
             keep_numbered(folder / CHECKPOINT, step, recipe.run.keep or 0)
         if interruption.asked:
-            report(Note(f"step {step} of {steps} is kept in {folder}: --resume goes on"))
+            report(RunNote(f"step {step} of {steps} is kept in {folder}: --resume goes on"))
             return
 
 
@@ -282,8 +283,8 @@ def _restore(checkpoint: Path, recipe: Recipe, training: Training) -> tuple[int,
     """Put a checkpoint back where it was -> steps done; whether the run was to end where `recipe` restarts."""
     state = load_state(checkpoint)
     belongs, planned = state.metadata["fingerprint"], int(state.metadata["recipe"]["optimiser"]["steps"])
-    keys = differences(belongs, recipe.fingerprint())
-    longer = bool(keys) and not differences(belongs, recipe.cut_off(planned).fingerprint())
+    keys = recipe_differences(belongs, recipe.fingerprint())
+    longer = bool(keys) and not recipe_differences(belongs, recipe.cut_off(planned).fingerprint())
     if keys and not longer:
         message = f"{checkpoint} belongs to another recipe, with other values of {', '.join(keys)}"
         hint = "resume with the recipe it was started with, or choose another folder"
@@ -295,18 +296,18 @@ def _restore(checkpoint: Path, recipe: Recipe, training: Training) -> tuple[int,
     return int(state.metadata["step"]), longer
 
 
-def _notes(recipe: Recipe, ranks: Ranks, model: PromptableModel, fresh: bool) -> Iterator[Note]:
+def _notes(recipe: Recipe, ranks: Ranks, model: PromptableModel, fresh: bool) -> Iterator[RunNote]:
     reason = model.encoder.not_pretrained
     if fresh and reason is not None:
-        yield Note(f"{recipe.model.backbone} starts from random weights: {reason}", warning=True)
+        yield RunNote(f"{recipe.model.backbone} starts from random weights: {reason}", warning=True)
     section = recipe.optimiser
     features = machine.cpu_features() if ranks.device.type == "cpu" else None
     if section.precision == "bf16" and features and not features["bf16"]:
         text = "this processor has no bf16 instructions: --set optimiser.precision=fp32 is several times faster here"
-        yield Note(text, warning=True)
+        yield RunNote(text, warning=True)
     if ranks.backend is not None or recipe.micro_batch < section.batch:
         turns = section.batch // recipe.micro_batch // ranks.ranks
-        yield Note(
+        yield RunNote(
             f"{ranks.ranks} process(es) on {ranks.device.type} x {turns} micro-batch(es) of {recipe.micro_batch}: "
             f"{section.batch} crops a step, learning rate {section.learning_rate:g}"
         )

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run trains: the step that is under way is finished, and kept."""
+"""Ctrl-C, SIGTERM and a terminal that closes while a run trains: the step that is under way is finished, and kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Interruption:

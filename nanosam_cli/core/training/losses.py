@@ -67,7 +67,7 @@ def _log_reach(boxes: Tensor, points_xy: Tensor, floor: Tensor) -> Tensor:
     return (torch.cat([points_xy - boxes[..., :2], boxes[..., 2:] - points_xy], dim=-1).clamp(min=0) + floor).log()
 
 
-def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
+def paired_box_iou(boxes: Tensor, others: Tensor) -> Tensor:
     """IoU of boxes (..., 4) x0 y0 x1 y1, pair by pair -> (...)."""
     shared = torch.minimum(boxes[..., 2:], others[..., 2:]) - torch.maximum(boxes[..., :2], others[..., :2])
     shared = shared.clamp(min=0).prod(dim=-1)

@@ -13,32 +13,33 @@ import numpy as np
 import torch
 from torch import nn
 
-from nanosam_cli import __version__
-from nanosam_cli.core.backends.torch import model_predictor
-from nanosam_cli.core.coco import AnnotatedPhoto, read_coco
-from nanosam_cli.core.contact_sheet import Entry, draw_sheet
-from nanosam_cli.core.dataset_files import PhotoFiles
-from nanosam_cli.core.evaluation import evaluate, evaluate_boxes
-from nanosam_cli.core.export import Exported, export_model
-from nanosam_cli.core.export_parts import ALL
-from nanosam_cli.core.export_source import load_source
-from nanosam_cli.core.formats import mask_to_rle
-from nanosam_cli.core.image import write_png
-from nanosam_cli.core.metrics import mean_iou_by_size
+from nanosam_cli.core.datasets.coco import AnnotatedPhoto, read_coco
+from nanosam_cli.core.datasets.photo_files import PhotoFiles
+from nanosam_cli.core.evaluation.contact_sheet import SheetEntry, draw_sheet
+from nanosam_cli.core.evaluation.loop import evaluate, evaluate_boxes
+from nanosam_cli.core.evaluation.metrics import mean_iou_by_size
+from nanosam_cli.core.evaluation.protocols import PROTOCOLS, select_objects
+from nanosam_cli.core.evaluation.results import ObjectResult
+from nanosam_cli.core.evaluation.segmenters import ModelSegmenter, ScoredMask
+from nanosam_cli.core.export.export import Exported, export_model
+from nanosam_cli.core.export.parts import ALL
+from nanosam_cli.core.export.source import load_source
+from nanosam_cli.core.inference.backends.torch import TorchSession
+from nanosam_cli.core.inference.predictor import Predictor
+from nanosam_cli.core.inference.session import Session
+from nanosam_cli.core.media.image import write_png
+from nanosam_cli.core.media.mask_codes import mask_to_rle
 from nanosam_cli.core.modeling.model import PromptableModel
-from nanosam_cli.core.predictor import Predictor
-from nanosam_cli.core.protocols import PROTOCOLS, select_objects
-from nanosam_cli.core.results import ObjectResult
-from nanosam_cli.core.segmenters import ModelSegmenter, ScoredMask
 from nanosam_cli.core.training.checkpoint import save_weights
-from nanosam_cli.core.training.datasets import TrainingCrops, photo_folder
+from nanosam_cli.core.training.data.datasets import TrainingCrops, photo_folder
 from nanosam_cli.core.training.recipe import Recipe
-from nanosam_cli.core.training.run_log import Note
-from nanosam_cli.core.training.teacher import Teacher
-from nanosam_cli.core.zoo import DECODER, ENCODER
+from nanosam_cli.core.training.run_log import RunNote
+from nanosam_cli.core.training.teaching.teacher import Teacher
+from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.version import __version__
 
 SHEET = "masks.png"
-WEIGHTS = "weights.safetensors"
+WEIGHTS_FILE = "weights.safetensors"
 SHEET_OBJECTS = 10
 
 
@@ -81,15 +82,17 @@ def evaluate_model(model: nn.Module, photos: Sequence[AnnotatedPhoto], teacher: 
     return {size: mean for size, mean in means.items() if size == "all" or not math.isnan(mean)}
 
 
-def finish(recipe: Recipe, folder: Path, checkpoint: Path, model: nn.Module, teacher: Teacher | None) -> Iterator[Note]:
+def finish(
+    recipe: Recipe, folder: Path, checkpoint: Path, model: nn.Module, teacher: Teacher | None
+) -> Iterator[RunNote]:
     """The weights alone, pictures and, where the recipe asks for them, model files."""
-    save_weights(folder / WEIGHTS, checkpoint)
+    save_weights(folder / WEIGHTS_FILE, checkpoint)
     photos = read_evaluation(recipe)
     if photos:
-        yield Note(f"masks: {draw_masks(folder / SHEET, photos, model, teacher)}")
+        yield RunNote(f"masks: {draw_masks(folder / SHEET, photos, model, teacher)}")
     if recipe.run.export:
         for file in export_run(checkpoint, folder / "export", teacher):
-            yield Note(
+            yield RunNote(
                 f"{file.part}: {file.path}, max |torch - ONNX Runtime| {max(file.proof.max_difference.values()):.1e}"
             )
 
@@ -120,12 +123,12 @@ def draw_masks(path: Path, photos: Sequence[AnnotatedPhoto], model: nn.Module, t
     return path
 
 
-def _entry(photo: AnnotatedPhoto, result: ObjectResult, predicted: ScoredMask, target: ScoredMask) -> Entry:
+def _entry(photo: AnnotatedPhoto, result: ObjectResult, predicted: ScoredMask, target: ScoredMask) -> SheetEntry:
     """One tile: the student's mask against `target`, which stands where the annotated one would."""
     both = np.count_nonzero(predicted.mask & target.mask)
     either = np.count_nonzero(predicted.mask | target.mask)
     annotated = next(found for found in photo.objects if found.id == result.id)
-    return Entry(
+    return SheetEntry(
         replace(result, iou=both / either if either else 1.0),
         "",
         photo,
@@ -143,3 +146,12 @@ def export_run(checkpoint: Path, folder: Path, teacher: Teacher | None) -> list[
     assert teacher is not None
     teacher.save_decoder(folder / f"{DECODER}.onnx")
     return files
+
+
+def model_predictor(model: PromptableModel, decoder: Session | None = None) -> Predictor:
+    """The product's predictor over torch modules; with another `decoder`, which it closes, where there is one."""
+    metadata = {"nanosam.image_size": str(model.encoder.image_size)}
+    if decoder is None:
+        assert model.decoder is not None
+        decoder = TorchSession(model.decoder, DECODER, {})
+    return Predictor(TorchSession(model.encoder, ENCODER, metadata), decoder)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nanosam_cli.core.files import atomic_write
+from nanosam_cli.core.system.files import atomic_write
 from nanosam_cli.core.training.run_log import read_evaluations, read_steps
 
 LOSSES = (("loss", "training loss"), ("features", "between embeddings, before its weight"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import sys
 import typing
@@ -14,7 +13,10 @@ from typing import Annotated, Any
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, RecipeError, UsageError
-from nanosam_cli.core.training.sections import Amount, Count, OneOf, Range, Share, Whole, build, without_none
+from nanosam_cli.core.messages import did_you_mean
+from nanosam_cli.core.modeling.design import TEACHERS_DECODER, ModelSection
+from nanosam_cli.core.schema import Amount, Count, OneOf, Range, Share, Whole, read_value, without_none
+from nanosam_cli.core.system.files import read_input
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,27 +25,10 @@ else:  # pragma: no cover
 
 PACKAGED = "package:"  # before a folder that comes with the package, such as package:examples
 HOST_KEYS = ("root", "workers", "resident")  # of [data]: where photos are and who reads them, not what is learned
-TEACHERS_DECODER = "teacher"
 
 
 @dataclass(frozen=True)
-class ModelSection:
-    """What is trained."""
-
-    name: str  # goes into the files' metadata
-    backbone: str  # a timm name
-    pretrained: bool  # start from timm's ImageNet weights (needs network; without, said aloud and random)
-    image_size: Annotated[int, OneOf((512, 1024))]  # side of the square input, pixels
-    neck_width: Annotated[int, Range(16)]
-    finest_stride: Annotated[int, OneOf((4, 8, 16))]  # finest backbone map that the neck uses
-    # region: this project's; sam: SAM's with a dense box prompt; plain-sam: SAM's, which takes MobileSAM's weights;
-    # teacher: the encoder alone is trained, for the teacher's own decoder
-    decoder: Annotated[str, OneOf(("region", "sam", "plain-sam", TEACHERS_DECODER))]
-    neck: Annotated[str, OneOf(("pyramid", "nanosam"))] | None = None  # nanosam: NVIDIA NanoSAM's; else pyramid
-
-
-@dataclass(frozen=True)
-class Source:
+class SourceSection:
     """One folder of photos."""
 
     path: str  # below data.root
@@ -58,7 +43,7 @@ class DataSection:
     """What it is trained on, and how photos become crops."""
 
     root: str  # package:examples are the photos that come with the package
-    sources: tuple[Source, ...]
+    sources: tuple[SourceSection, ...]
     crop: Annotated[int, Range(64)]  # side of a training crop, pixels
     scale: tuple[float, float]  # range of sizes, 1 = the size at inference; drawn log-uniformly
     whole: Share  # share of whole photos, letterboxed into the crop
@@ -130,7 +115,7 @@ class InitSection:
 
 # batchnorm: its running statistics. fine: the backbone up to its map of stride 4; depthwise: its depthwise kernels. The
 # last two cost most to train on a CPU, and change least where they come from ImageNet
-Part = Annotated[str, OneOf(("backbone", "fine", "depthwise", "encoder", "decoder", "batchnorm"))]
+ModelPart = Annotated[str, OneOf(("backbone", "fine", "depthwise", "encoder", "decoder", "batchnorm"))]
 
 
 @dataclass(frozen=True)
@@ -149,7 +134,7 @@ class OptimiserSection:
     # the other or on several processes, which is the same. Left out: the whole batch
     micro_batch: Count | None = None
     schedule: Annotated[str, OneOf(("cosine", "constant"))] | None = None  # after the warm-up; left out: cosine
-    freeze: tuple[Part, ...] | None = None  # parts that keep their weights
+    freeze: tuple[ModelPart, ...] | None = None  # parts that keep their weights
     # steps after which the rate rises to restart_rate at once and falls anew (SGDR, arXiv:1608.03983); those past the
     # last step never come. Left out: none
     restarts: tuple[Count, ...] | None = None
@@ -223,7 +208,7 @@ class Recipe:
         return json.dumps(content, sort_keys=True)
 
 
-def differences(fingerprint: str, other: str) -> list[str]:
+def recipe_differences(fingerprint: str, other: str) -> list[str]:
     """The keys in which the recipes of two fingerprints differ."""
     one, two = (_by_key(json.loads(text)) for text in (fingerprint, other))
     return sorted(key for key in one.keys() | two.keys() if one.get(key) != two.get(key))
@@ -235,15 +220,15 @@ def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
     Raises RecipeError with every fault at once, each with the nearest valid name.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"no such recipe: {path}", "nanosam distill --list") from error
+        if not path.exists():
+            raise InputError(f"no such recipe: {path}", "nanosam distill --list")
+        content = tomllib.loads(read_input(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not TOML: {error}") from error
     faults: list[str] = []
     for override in overrides:
         _apply(override, content, faults)
-    recipe = build(Recipe, content, "", faults)
+    recipe = read_value(Recipe, content, "", faults)
     if isinstance(recipe, Recipe):
         faults += _cross_checks(recipe)
     if faults:
@@ -267,9 +252,7 @@ def find_recipe(name: str) -> Path:
     known = {path.stem: path for path, _ in list_recipe_files()}
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "nanosam distill --list"
-    raise UsageError(f"unknown recipe: {name}", hint)
+    raise UsageError(f"unknown recipe: {name}", did_you_mean(name, known, most=3) or "nanosam distill --list")
 
 
 def _by_key(content: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanosam_cli.core.files import atomic_write, write_text
+from nanosam_cli.core.system.files import atomic_write, write_text
 
 LOG = "log.csv"
 EVALUATIONS = "evaluation.jsonl"
@@ -37,14 +37,14 @@ class EvaluationReport:
 
 
 @dataclass(frozen=True)
-class Note:
+class RunNote:
     """Something worth knowing about the run."""
 
     text: str
     warning: bool = False
 
 
-Event = StepReport | EvaluationReport | Note
+Event = StepReport | EvaluationReport | RunNote
 Report = Callable[[Event], None]
 
 
@@ -96,7 +96,7 @@ def read_evaluations(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-class Stopwatch:
+class StepClock:
     """Splits the loop's time into waiting for data and working."""
 
     def __init__(self) -> None:

@@ -20,18 +20,18 @@ from PIL import Image
 from nanosam_cli.core.engine import build as build_module
 from nanosam_cli.core.engine import compile as compile_module
 from nanosam_cli.core.engine import tensorrt as builder
-from nanosam_cli.core.engine.build import Engine, Settings, build, check_timing_cache, timing_cache
+from nanosam_cli.core.engine.build import BuildOptions, Engine, build, check_timing_cache, timing_cache
 from nanosam_cli.core.engine.compile import Compiled
-from nanosam_cli.core.engine.plan import Asked, Plan, plan_files
+from nanosam_cli.core.engine.plan import BuildPlan, BuildRequest, plan_files
+from nanosam_cli.core.engine.runtime import Chosen, choose
 from nanosam_cli.core.engine.shapes import Shapes
-from nanosam_cli.core.engine.sidecar import ShapeRange, Target, read_sidecar, sidecar_path
-from nanosam_cli.core.engine.target import Chosen, choose
 from nanosam_cli.core.engine.tensorrt import BuildSettings
 from nanosam_cli.core.errors import BackendError, ModelError, OutputError
-from nanosam_cli.core.polygraphy_log import polygraphy_errors
+from nanosam_cli.core.inference.sidecar import EngineTarget, ShapeRange, read_sidecar, sidecar_path
+from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.precision.photos import ProofPhoto
+from nanosam_cli.core.precision.polygraphy_log import polygraphy_errors
 from nanosam_cli.core.precision.proof import Thresholds
-from nanosam_cli.core.predictor import load_predictor
 from nanosam_cli.core.types import Prompt
 from tests.command_line import run_nanosam
 
@@ -40,17 +40,17 @@ PHOTOS = [
     ProofPhoto("noise.png", RANDOM.integers(0, 256, (60, 80, 3), np.uint8), Prompt.from_boxes([[5, 5, 40, 30]])),
     ProofPhoto("grey.png", np.full((50, 40, 3), 99, np.uint8), Prompt.from_boxes([[3, 3, 30, 40]])),
 ]
-SETTINGS = Settings(BuildSettings(), Thresholds(), PHOTOS, PHOTOS)
+SETTINGS = BuildOptions(BuildSettings(), Thresholds(), PHOTOS, PHOTOS)
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="needs the extra `tensorrt-rtx`"
 )
 
 
-def plan(files: tuple[Path, ...], backend: str, folder: Path, **asked: Any) -> Plan:
-    return plan_files(list(files), choose(backend), Asked(output=folder, **asked), model=None, originals={})
+def plan(files: tuple[Path, ...], backend: str, folder: Path, **asked: Any) -> BuildPlan:
+    return plan_files(list(files), choose(backend), BuildRequest(output=folder, **asked), model=None, originals={})
 
 
-def built(plan: Plan, settings: Settings = SETTINGS) -> list[Engine]:
+def built(plan: BuildPlan, settings: BuildOptions = SETTINGS) -> list[Engine]:
     return list(build(plan, settings, lambda job, step: None))
 
 
@@ -115,7 +115,8 @@ def test_tensorrt_rtx_builds_what_it_says(own_files: tuple[Path, Path], tmp_path
 
 @needs_rtx
 def test_half_engines_of_real_weights_are_smaller(tmp_path: Path) -> None:
-    from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model, model_files
+    from nanosam_cli.core.loading.part_files import model_files
+    from nanosam_cli.core.zoo.models import DEFAULT_MODEL, find_model
 
     encoder, _ = model_files(find_model(DEFAULT_MODEL))
     unproved = replace(SETTINGS, prove=False)
@@ -149,7 +150,7 @@ def refused(tmp_path: Path, change: Callable[[onnx.ModelProto], object], source:
     path = tmp_path / "refused.onnx"
     onnx.save(model, path)
     with pytest.raises(ModelError) as caught:
-        builder.build(path, "tensorrt-rtx", {}, BuildSettings())
+        builder.build_tensorrt(path, "tensorrt-rtx", {}, BuildSettings())
     return caught.value
 
 
@@ -232,7 +233,7 @@ def test_what_tensorrt_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     modules = {"tensorrt": SimpleNamespace(MemoryPoolType=pool), "polygraphy.backend.trt": recorder}
     monkeypatch.setattr(builder, "import_module", modules.__getitem__)
     monkeypatch.setenv("NANOSAM_HOME", str(tmp_path))
-    cache = timing_cache(Target("tensorrt", "10.3.0", "Linux aarch64", "NVIDIA Jetson Orin"))
+    cache = timing_cache(EngineTarget("tensorrt", "10.3.0", "Linux aarch64", "NVIDIA Jetson Orin"))
     assert cache == tmp_path / "timing-caches" / "nvidia-jetson-orin-tensorrt-10.3.0.cache"
     shapes = {"point_coords": ShapeRange((1, 2, 2), (8, 2, 2), (64, 16, 2))}
     expected: dict[str, Any] = {"builder_optimization_level": 5, "memory_pool_limits": {"workspace": 3 * 2**20}}
@@ -240,7 +241,7 @@ def test_what_tensorrt_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (BuildSettings(timing_cache=cache), {}),
         (BuildSettings(3, 5, cache), {**expected, "load_timing_cache": str(cache)}),
     ):
-        assert builder.build(tmp_path / "decoder.onnx", "tensorrt", shapes, settings).engine == b"engine"
+        assert builder.build_tensorrt(tmp_path / "decoder.onnx", "tensorrt", shapes, settings).engine == b"engine"
         assert recorder.profile == {"point_coords": {"min": (1, 2, 2), "opt": (8, 2, 2), "max": (64, 16, 2)}}
         assert len(recorder.options.pop("profiles")) == 1
         assert recorder.options == options
@@ -250,7 +251,7 @@ def test_what_tensorrt_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_timing_cache_is_checked_where_there_will_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("NANOSAM_HOME", str(tmp_path / "file"))
-    tensorrt, rtx = (Target(backend, "10.3.0", "Linux x86_64", None) for backend in ("tensorrt", "tensorrt-rtx"))
+    tensorrt, rtx = (EngineTarget(backend, "10.3.0", "Linux x86_64", None) for backend in ("tensorrt", "tensorrt-rtx"))
     assert timing_cache(tensorrt).parent == tmp_path / "file" / "timing-caches"  # names a place, whatever is there
     check_timing_cache(rtx)
     with pytest.raises(OutputError, match="is not a directory"):
@@ -303,7 +304,7 @@ def test_an_engine_that_fails_on_the_gpu_climbs_on(
     """Where the engine can be run, its own run decides, and the ladder goes on from there."""
     target = replace(choose("onnxruntime").target, backend="tensorrt", gpu="Orin", compute_capabilities=("8.7",))
     chosen = Chosen(target, "asked for", runs_here=True)
-    asked = Asked(output=tmp_path, precision="fp16")
+    asked = BuildRequest(output=tmp_path, precision="fp16")
     made = plan_files([own_files[0]], chosen, asked, model=None, originals={"decoder": own_files[1]})
 
     def compiled(job: Any, backend: str, step: Any, settings: Any) -> Compiled:
@@ -340,7 +341,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 import nanosam_cli.core.engine.build as build_module
-from nanosam_cli.core.engine.{module} import {name} as original
+from nanosam_cli.core.{module} import {name} as original
 def killed(*arguments, **options):
     {before}
     os.kill(os.getpid(), signal.SIGKILL)
@@ -360,9 +361,9 @@ def test_kill_in_the_middle_leaves_no_half_engine(own_files: tuple[Path, Path], 
     out = tmp_path / "out"
     line = ["build-engine", str(own_files[0]), "--fp32", "--backend", "onnxruntime", "-o", str(out)]
     arguments = [*line, "--validate", str(photos)]
-    fields = {"module": "compile", "name": "compile_step", "before": "original(*arguments, **options)"}
+    fields = {"module": "engine.compile", "name": "compile_step", "before": "original(*arguments, **options)"}
     if moment == "write":
-        fields = {"module": "sidecar", "name": "sidecar_path", "before": "Path(original(*arguments)).touch()"}
+        fields = {"module": "inference.sidecar", "name": "sidecar_path", "before": "Path(original(*arguments)).touch()"}
     program = _KILLED.format(arguments=arguments, **fields)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr

@@ -6,7 +6,7 @@ import pytest
 from nanosam_cli.core.engine.calibration import calibration_tensors
 from nanosam_cli.core.precision.photos import ProofPhoto
 from nanosam_cli.core.types import Prompt
-from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model
+from nanosam_cli.core.zoo.models import DEFAULT_MODEL, find_model
 
 
 @pytest.mark.parametrize("hw", [(40, 97), (97, 40), (64, 64)])

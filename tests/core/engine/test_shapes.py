@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from nanosam_cli.core.engine.shapes import EncoderShape, Shape, Shapes, profile
+from nanosam_cli.core.engine.shapes import EncoderShape, Shapes, profile
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.session import TensorInfo
+from nanosam_cli.core.inference.session import TensorInfo
+from nanosam_cli.core.inference.sidecar import FixedShape
 
 DECODER = [
     TensorInfo("image_embeddings", (1, 256, 64, 64), "float32"),
@@ -14,7 +15,7 @@ DECODER = [
     TensorInfo("has_mask_input", (None,), "float32"),
 ]
 ENCODER = EncoderShape(512)
-NONE: dict[str, Shape] = {}
+NONE: dict[str, FixedShape] = {}
 
 
 def text(shapes: Shapes, name: str) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nanosam_cli.core.modeling.click_reader import GRID, WINDOW_SIDES, ClickReader
 from nanosam_cli.core.modeling.prediction import ClickReading
-from nanosam_cli.core.training.supervision import reading_loss
+from nanosam_cli.core.training.mask_supervision import reading_loss
 
 
 def read(coords: list[list[float]], labels: list[float]) -> ClickReading:

@@ -15,15 +15,15 @@ import numpy as np
 import onnx
 import torch
 
-from nanosam_cli.core.backends.onnxruntime import open_file
-from nanosam_cli.core.half import convert_to_half
-from nanosam_cli.core.half_plan import BF16, FP16
+from nanosam_cli.core.graphs.half_convert import convert_to_half
+from nanosam_cli.core.graphs.half_plan import BF16, FP16
+from nanosam_cli.core.inference.backends.onnxruntime import open_file
 from nanosam_cli.core.modeling.tiny_vit import TinyViTEncoder
-from nanosam_cli.core.precision.comparison import compare, run
+from nanosam_cli.core.precision.comparison import compare_outputs, run
 from nanosam_cli.core.precision.ladder import Ladder
+from nanosam_cli.core.precision.ladder_step import Candidate, Prove, Step
 from nanosam_cli.core.precision.proof import Overflow, Proof, Thresholds
 from nanosam_cli.core.precision.prover import overflows
-from nanosam_cli.core.precision.step import Candidate, Prove, Step
 from tests.onnx_graphs import make_model, random_feeds, run_model
 from tests.tiny_vit_model import small_tiny_vit, tiny_vit_onnx
 
@@ -79,7 +79,7 @@ def prove_on_noise(model: onnx.ModelProto, folder: Path) -> Prove:
         with closing(open_file(path, "cpu", 1)) as session:
             found = run(session, feeds, "found")
         beyond: tuple[Overflow, ...] = overflows(candidate.emulation, found) if candidate.emulation else ()
-        return Proof("emulated", 1, 0, compare(expected, found), Thresholds(), overflows=beyond)
+        return Proof("emulated", 1, 0, compare_outputs(expected, found), Thresholds(), overflows=beyond)
 
     return prove
 

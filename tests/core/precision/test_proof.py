@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from nanosam_cli.core.precision.proof import OutputError, Overflow, Proof, Thresholds
+from nanosam_cli.core.precision.proof import OutputDifference, Overflow, Proof, Thresholds
 
 GOOD = Proof(
     method="emulated",
     photos=2,
     prompts=20,
-    outputs=(OutputError("image_embeddings", 0.1, 0.01, 0.999, 0),),
+    outputs=(OutputDifference("image_embeddings", 0.1, 0.01, 0.999, 0),),
     thresholds=Thresholds(),
     mean_iou=0.99,
     worst_iou=0.95,
@@ -33,13 +33,13 @@ GOOD = Proof(
             ["2 place(s) overflow, first /mlp/Mul with 1e+05"],
         ),
         (
-            {"outputs": (OutputError("image_embeddings", math.nan, math.nan, math.nan, 7),)},
+            {"outputs": (OutputDifference("image_embeddings", math.nan, math.nan, math.nan, 7),)},
             ["image_embeddings has 7 numbers that are not finite"],
         ),
         # a low cosine counts only where no masks could be made
-        ({"outputs": (OutputError("image_embeddings", 1, 1, 0.5, 0),)}, []),
+        ({"outputs": (OutputDifference("image_embeddings", 1, 1, 0.5, 0),)}, []),
         (
-            {"outputs": (OutputError("image_embeddings", 1, 1, 0.5, 0),), "mean_iou": None, "worst_iou": None},
+            {"outputs": (OutputDifference("image_embeddings", 1, 1, 0.5, 0),), "mean_iou": None, "worst_iou": None},
             ["image_embeddings has cosine 0.5000, below 0.99"],
         ),
         ({"mean_iou": None, "worst_iou": None}, []),
@@ -52,7 +52,9 @@ def test_faults(change: dict[str, object], faults: list[str]) -> None:
 
 
 def test_a_record_is_json_even_of_what_is_not_finite() -> None:
-    proof = replace(GOOD, outputs=(OutputError("a", math.nan, math.inf, 0.5, 3),), overflows=(Overflow("b", math.inf),))
+    proof = replace(
+        GOOD, outputs=(OutputDifference("a", math.nan, math.inf, 0.5, 3),), overflows=(Overflow("b", math.inf),)
+    )
     record = json.loads(json.dumps(proof.record(), allow_nan=False))
     assert record["outputs"][0] == {
         "output": "a",

@@ -9,15 +9,15 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from nanosam_cli.core.backends.onnxruntime import OnnxSession, open_file
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.half_emulation import emulate_half
-from nanosam_cli.core.half_plan import FP16
-from nanosam_cli.core.precision.photos import ProofPhoto, example_photos, photos_of, spread
+from nanosam_cli.core.graphs.half_emulate import emulate_half
+from nanosam_cli.core.graphs.half_plan import FP16
+from nanosam_cli.core.inference.backends.onnxruntime import OnnxSession, open_file
+from nanosam_cli.core.precision.photos import ProofPhoto, example_proof_photos, photos_of, spread
 from nanosam_cli.core.precision.proof import Thresholds
 from nanosam_cli.core.precision.prover import Prover
 from nanosam_cli.core.types import Prompt
-from nanosam_cli.core.zoo import DEFAULT_MODEL, find_model
+from nanosam_cli.core.zoo.models import DEFAULT_MODEL, find_model
 
 RANDOM = np.random.default_rng(0)
 PHOTOS = [
@@ -141,7 +141,7 @@ def test_a_decoder_of_one_prompt(nvidia_files: tuple[Path, Path]) -> None:
 
 
 def test_the_example_photos_have_their_objects_boxes() -> None:
-    photos = {photo.name: photo for photo in example_photos()}
+    photos = {photo.name: photo for photo in example_proof_photos()}
     boxes = photos["cat.jpg"].prompts.boxes
     assert boxes is not None
     assert boxes[0].tolist() == [0, 0, 399, 300]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nanosam_cli.core.tracking.target import Answer, State, Target, TrackerSettings
+from nanosam_cli.core.tracking.target import Answer, Target, TrackerSettings, TrackState
 
 HW, DIMENSIONS = (36, 64), 16
 HERE, BESIDE = slice(20, 28), slice(34, 42)  # columns in cells: the object, and a double that comes later
@@ -47,7 +47,7 @@ def looks_after(settings: TrackerSettings, frames: int) -> tuple[float, float]:
         cells = scene(True, frame)
         proposals = target.propose(cells, cut=False)
         answer = target.choose(proposals, np.stack([mask()] * len(proposals)), np.ones(len(proposals)))
-        assert target.settle(cells, answer) is State.tracked
+        assert target.settle(cells, answer) is TrackState.tracked
     look = target.propose(scene(True, frames), cut=False)[0].look
     return float(look[ROWS, HERE].mean()), float(look[ROWS, BESIDE].mean())
 
@@ -66,7 +66,7 @@ def test_a_double_is_not_taken_for_the_object_when_it_is_gone() -> None:
     gone = looks(AWAY)
     (near,) = target.propose(gone, cut=False)
     none = target.choose([near], np.full((1, 256, 256), -9, np.float32), np.ones(1, np.float32))
-    assert target.settle(gone, none) is State.lost
+    assert target.settle(gone, none) is TrackState.lost
     assert target.propose(gone, cut=False)[0].look.max() < 0.5
     assert target.propose(looks(AWAY, HERE), cut=False)[0].look[ROWS, HERE].mean() > 0.7
     assert target.propose(gone, cut=True)[0].look[ROWS, AWAY].mean() > 0.7  # another scene has other doubles
@@ -79,12 +79,14 @@ def test_what_goes_behind_something_is_not_learnt_from(rows_seen: int, learnt: b
     seen = mask()
     seen[(ROWS.start + rows_seen) * 4 :] = -6
     before = target.propose(scene(True, 1), cut=False)[0]
-    assert target.settle(scene(True, 1), Answer(before, seen, 1, 1, 1, 1, 1)) is State.tracked
+    assert target.settle(scene(True, 1), Answer(before, seen, 1, 1, 1, 1, 1)) is TrackState.tracked
     assert (target.propose(scene(True, 1), cut=False)[0].look != before.look).any() == learnt
 
 
-@pytest.mark.parametrize(("stranger", "state"), [(0.0, State.tracked), (1.1, State.lost)], ids=["itself", "a stranger"])
-def test_what_is_found_after_a_cut_is_the_object_on_the_whole(stranger: float, state: State) -> None:
+@pytest.mark.parametrize(
+    ("stranger", "state"), [(0.0, TrackState.tracked), (1.1, TrackState.lost)], ids=["itself", "a stranger"]
+)
+def test_what_is_found_after_a_cut_is_the_object_on_the_whole(stranger: float, state: TrackState) -> None:
     """Cells of a new scene may each look much like the object, and all differ from it in the same way."""
     target = Target(1, scene(False, 0), (mask() > 0).astype(np.float32), TrackerSettings(dimensions=DIMENSIONS))
     cells = looks(AWAY)

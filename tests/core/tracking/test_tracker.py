@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from nanosam_cli import Predictor, Prompt, Tracker, load_predictor
 from nanosam_cli.core.errors import InputError, NanosamError, UsageError
-from nanosam_cli.core.prompts import mask_to_logits
-from nanosam_cli.core.tracking.davis import region_similarity
-from nanosam_cli.core.tracking.target import State
+from nanosam_cli.core.evaluation.davis_measures import region_similarity
+from nanosam_cli.core.inference.decoder_inputs import mask_to_logits
+from nanosam_cli.core.tracking.target import TrackState
 from nanosam_cli.core.tracking.tracker import Tracked, _exclusive
 from tests.fake_models import Recorder
 
@@ -56,11 +56,11 @@ def test_it_follows(predictor: Predictor, kind: str) -> None:
         else Prompt(mask_logits=mask_to_logits(mask, first.frame)[None])
     )
     (given,) = tracker.init(first, prompt)
-    assert (given.number, given.state) == (1, State.tracked)
+    assert (given.number, given.state) == (1, TrackState.tracked)
     assert iou(given, box_at(20)) > 0.8
     for step in range(1, 20):
         (found,) = tracker.update(predictor.encode_image(picture((box_at(20 + 3 * step), ORANGE))))
-        assert found.state is State.tracked
+        assert found.state is TrackState.tracked
         assert iou(found, box_at(20 + 3 * step)) > 0.75
         assert 0.5 < found.score <= 1
         assert not tracker.cut
@@ -94,13 +94,13 @@ def test_lost_and_found_again_elsewhere(predictor: Predictor) -> None:
     for _ in range(6):
         (found,) = tracker.update(predictor.encode_image(picture()))
         states.append(found.state)
-    assert states[-1] is State.lost
+    assert states[-1] is TrackState.lost
     assert found.segmentation.area == 0
     assert found.box is None
     assert found.segmentation.low_res_logits.max() < 0
     for _ in range(3):
         (found,) = tracker.update(predictor.encode_image(picture((box_at(85, 50), ORANGE))))
-    assert found.state is State.tracked
+    assert found.state is TrackState.tracked
     assert iou(found, box_at(85, 50)) > 0.7
 
 
@@ -109,7 +109,7 @@ def test_another_thing_is_not_taken_for_the_lost_one(predictor: Predictor) -> No
     tracker.init(predictor.encode_image(picture((box_at(20), ORANGE))), Prompt.from_boxes([box_at(20)]))
     for _ in range(12):
         (found,) = tracker.update(predictor.encode_image(picture((box_at(80), BLUE))))
-    assert found.state is State.lost
+    assert found.state is TrackState.lost
 
 
 def test_scene_cut(predictor: Predictor) -> None:

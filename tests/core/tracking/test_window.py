@@ -13,9 +13,9 @@ import pytest
 
 from nanosam_cli import load_predictor
 from nanosam_cli.core.errors import BackendError
+from nanosam_cli.core.media.video import VideoFrame
 from nanosam_cli.core.tracking.run import TrackingRun
-from nanosam_cli.core.tracking.window import Window
-from nanosam_cli.core.video import VideoFrame
+from nanosam_cli.core.tracking.window import TrackWindow
 from tests.video_data import picture
 
 
@@ -63,7 +63,7 @@ def test_clicks_and_keys(tkinter: list[Widget], own_files: tuple[Path, Path]) ->
         run = TrackingRun(predictor, [])
         frames = (VideoFrame(index, Fraction(index, 10), picture(index), f"{index:05}") for index in range(9))
         tracked = run.frames(frames)
-        with Window("a", run) as window:
+        with TrackWindow("a", run) as window:
             root, label = tkinter
             assert window.show(next(tracked))
             assert label.shown.startswith(b"P6 64 48 255 ")  # 96 rows do not fit a screen of 60: every second pixel
@@ -88,10 +88,10 @@ def test_no_display(tkinter: list[Widget], monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(sys.modules["tkinter"], "Tk", refuse)
     with pytest.raises(BackendError, match="needs a display: no display name"):
-        Window("a", None)  # type: ignore[arg-type]
+        TrackWindow("a", None)  # type: ignore[arg-type]
 
 
 def test_without_tkinter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tkinter", None)
     with pytest.raises(BackendError, match="needs tkinter"):
-        Window("a", None)  # type: ignore[arg-type]
+        TrackWindow("a", None)  # type: ignore[arg-type]

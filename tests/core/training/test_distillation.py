@@ -13,16 +13,16 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 
 import torch
 
-from nanosam_cli.core import machine
 from nanosam_cli.core.errors import BackendError, InputError, NanosamError, OutputError, RecipeError
+from nanosam_cli.core.modeling.checkpoint import load_state
+from nanosam_cli.core.system import machine
 from nanosam_cli.core.training import distillation
-from nanosam_cli.core.training.checkpoint import load_state
-from nanosam_cli.core.training.datasets import TrainingCrops
+from nanosam_cli.core.training.data.datasets import TrainingCrops
 from nanosam_cli.core.training.distillation import learning_rate, train
 from nanosam_cli.core.training.distributed import Ranks
 from nanosam_cli.core.training.recipe import load_recipe
-from nanosam_cli.core.training.run_log import EvaluationReport, Event, Note, StepReport
-from nanosam_cli.core.training.step import Learned, TrainingStep
+from nanosam_cli.core.training.run_log import EvaluationReport, Event, RunNote, StepReport
+from nanosam_cli.core.training.training_step import Learned, TrainingStep
 from tests.training_data import save_shapes, tiny_recipe
 
 
@@ -69,7 +69,7 @@ def test_bf16_without_its_instructions_is_said_to_be_slow(
     told: list[Event] = []
     overrides = [f"optimiser.precision={precision}", "run.device=cpu"]
     train(tiny_recipe(root, steps=1, overrides=overrides), tmp_path, report=told.append)
-    warnings = [event.text for event in told if isinstance(event, Note) and event.warning]
+    warnings = [event.text for event in told if isinstance(event, RunNote) and event.warning]
     assert any("no bf16 instructions" in text for text in warnings) == warned
 
 
@@ -108,7 +108,7 @@ def test_an_interrupted_run_keeps_the_step_under_way(root: Path, tmp_path: Path,
     def interrupt(event: Event) -> None:
         if isinstance(event, StepReport) and event.step == 3:
             os.kill(os.getpid(), number)
-        if isinstance(event, Note):
+        if isinstance(event, RunNote):
             told.append(event.text)
 
     try:
@@ -137,7 +137,7 @@ def test_ctrl_c_twice_ends_a_run_at_once(root: Path, tmp_path: Path) -> None:
 def test_ctrl_c_after_the_last_step_interrupts_as_ever(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def finish(*_: object) -> list[Note]:
+    def finish(*_: object) -> list[RunNote]:
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("the signal was swallowed")
 

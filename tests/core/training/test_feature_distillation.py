@@ -17,16 +17,16 @@ import torch
 from PIL import Image
 
 from nanosam_cli.core.errors import BackendError, InputError, OutputError
-from nanosam_cli.core.export import export_model
+from nanosam_cli.core.export.export import export_model
+from nanosam_cli.core.modeling.checkpoint import load_state
 from nanosam_cli.core.training import distillation
-from nanosam_cli.core.training.checkpoint import load_state
-from nanosam_cli.core.training.datasets import TrainingCrops
+from nanosam_cli.core.training.data.datasets import TrainingCrops
 from nanosam_cli.core.training.distillation import train
 from nanosam_cli.core.training.distributed import Ranks
 from nanosam_cli.core.training.recipe import Recipe
-from nanosam_cli.core.training.run_log import Event, Note, read_steps
-from nanosam_cli.core.training.step import TrainingStep
-from nanosam_cli.core.training.teacher import open_teacher
+from nanosam_cli.core.training.run_log import Event, RunNote, read_steps
+from nanosam_cli.core.training.teaching.teacher import open_teacher
+from nanosam_cli.core.training.training_step import TrainingStep
 from tests.fake_models import save_decoder, save_encoder
 from tests.training_data import save_shapes, teacher, tiny_recipe
 
@@ -80,7 +80,7 @@ def test_a_run_ends_in_files_that_segment(root: Path, tmp_path: Path) -> None:
     assert found.area == pytest.approx(40 * 30, rel=0.1)  # the teacher's decoder draws boxes
     with Image.open(tmp_path / "masks.png") as sheet:
         assert sheet.size[0] > 500
-    assert any(isinstance(note, Note) and "encoder.onnx" in note.text for note in notes)
+    assert any(isinstance(note, RunNote) and "encoder.onnx" in note.text for note in notes)
     record = json.loads((tmp_path / "recipe.json").read_text())
     assert record["photos_per_source"] == {"shapes": 3}
     assert {len(value) for value in (*record["data_sha256"].values(), record["teacher_sha256"])} == {64}
@@ -97,7 +97,7 @@ def test_cached_embeddings_change_nothing_but_rounding(root: Path, tmp_path: Pat
     cached = _features_only(root, "optimiser.precision=fp32", **cache)
     notes: list[Event] = []
     train(cached, tmp_path / "cached", report=notes.append)
-    [note] = [event.text for event in notes if isinstance(event, Note)]
+    [note] = [event.text for event in notes if isinstance(event, RunNote)]
     assert note.startswith("teacher's embeddings of 4 crops: 0.00 GB in")
     files = sorted((tmp_path / "cache").rglob("*.npy"))
     assert [np.load(file).shape for file in files] == [(2, 256, 8, 8)] * 2
@@ -105,7 +105,7 @@ def test_cached_embeddings_change_nothing_but_rounding(root: Path, tmp_path: Pat
 
     again: list[Event] = []
     train(cached, tmp_path / "again", report=again.append)
-    assert not [event for event in again if isinstance(event, Note)]  # everything is there
+    assert not [event for event in again if isinstance(event, RunNote)]  # everything is there
     assert [file.stat().st_mtime_ns for file in files] == before
     assert _losses(tmp_path / "again") == _losses(tmp_path / "cached")
 
@@ -266,7 +266,7 @@ def test_unreadable_photos_are_left_out_and_listed(root: Path, tmp_path: Path) -
         (tmp_path / name).write_bytes((root / name).read_bytes())
     notes: list[Event] = []
     train(_features_only(tmp_path, steps=25), tmp_path / "run", report=notes.append)  # 50 draws: every photo once
-    assert [note.text for note in notes if isinstance(note, Note) and note.warning] != []
+    assert [note.text for note in notes if isinstance(note, RunNote) and note.warning] != []
     [record] = [json.loads(line) for line in (tmp_path / "run" / "unreadable.jsonl").read_text().splitlines()]
     assert record["photo"].endswith("cut.jpg")
     for number in range(4):
@@ -309,7 +309,7 @@ def test_random_weights_are_said_aloud(root: Path, tmp_path: Path, monkeypatch: 
     notes: list[Event] = []
     recipe = tiny_recipe(root, steps=1, overrides=["model.pretrained=true"])
     checkpoint = train(recipe, tmp_path, report=notes.append)
-    [note] = [event for event in notes if isinstance(event, Note)]
+    [note] = [event for event in notes if isinstance(event, RunNote)]
     assert note.warning
     assert note.text.startswith("test_resnet starts from random weights: ")
     assert json.loads((tmp_path / "recipe.json").read_text())["not_pretrained"] in note.text

@@ -6,7 +6,14 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 
 import torch
 
-from nanosam_cli.core.training.losses import box_iou, choose_masks, feature_loss, mask_loss, reach_loss, window_iou
+from nanosam_cli.core.training.losses import (
+    choose_masks,
+    feature_loss,
+    mask_loss,
+    paired_box_iou,
+    reach_loss,
+    window_iou,
+)
 
 HALF = torch.zeros(1, 1, 8, 8)
 HALF[..., :4] = 1
@@ -74,7 +81,7 @@ def test_a_box_too_small_costs_the_same_at_every_size(scale: float) -> None:
     ("box", "iou"), [((0, 0, 10, 10), 1.0), ((5, 0, 15, 10), 1 / 3), ((10, 0, 20, 10), 0.0), ((2, 2, 2, 2), 0.0)]
 )
 def test_overlap_of_boxes(box: tuple[float, ...], iou: float) -> None:
-    found = box_iou(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([box], dtype=torch.float32))
+    found = paired_box_iou(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([box], dtype=torch.float32))
     assert found.tolist() == pytest.approx([iou])
 
 

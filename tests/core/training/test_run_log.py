@@ -6,8 +6,8 @@ from pathlib import Path
 from nanosam_cli.core.training.run_log import (
     EvaluationReport,
     RunLog,
+    StepClock,
     StepReport,
-    Stopwatch,
     read_evaluations,
     read_steps,
 )
@@ -48,7 +48,7 @@ def test_no_log_is_an_empty_log(tmp_path: Path) -> None:
 
 
 def test_the_stopwatch_splits_a_step() -> None:
-    clock = Stopwatch()
+    clock = StepClock()
     clock.waited()
     seconds, waiting = clock.worked()
     assert seconds > 0

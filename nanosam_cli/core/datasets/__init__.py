@@ -1,0 +1,1 @@
+"""Annotated photos and clips, as they lie on disk."""

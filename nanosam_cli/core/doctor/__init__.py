@@ -1,0 +1,1 @@
+"""What of this machine and its files works."""

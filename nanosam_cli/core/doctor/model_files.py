@@ -1,0 +1,83 @@
+"""The files of the models and of the cache: whether they are there, whole, and what they say about themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from nanosam_cli.core import paths
+from nanosam_cli.core.doctor.check import Check
+from nanosam_cli.core.errors import NanosamError
+from nanosam_cli.core.inference.session import open_session
+from nanosam_cli.core.system.files import file_sha256
+from nanosam_cli.core.zoo.models import CHECKPOINT, MODELS, ModelSpec, file_path
+
+_SAID = ("model", "part", "image_size", "precision", "exporter")  # of a file's metadata
+
+
+def model_checks() -> Iterator[Check]:
+    """Every part of every model of the zoo."""
+    for spec in MODELS.values():
+        for part in spec.parts:
+            yield _part(spec, part)
+
+
+def cache_checks() -> Iterator[Check]:
+    """The cache directory, what it holds, and files with a recorded hash, `FILE.sha256`, beside them."""
+    home = paths.home()
+    nearest = next(parent for parent in (home, *home.parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        detail = f"{home} cannot be written"
+        yield Check("cache", "directory", "broken", detail, f"set {paths.HOME.name} to a directory that can be written")
+        return
+    if not home.exists():
+        yield Check("cache", "directory", "ok", f"{home}, which does not exist yet: nothing was downloaded or built")
+        return
+    yield Check("cache", "directory", "ok", f"{home}, {_content(home)}")
+    for entry in sorted(home.iterdir()):
+        yield Check("cache", entry.name, "ok", _content(entry))
+    for recorded in sorted(home.rglob("*.sha256")):
+        yield _recorded(home, recorded)
+
+
+def _part(spec: ModelSpec, part: str) -> Check:
+    name, path = f"{spec.name} {part}", file_path(spec, part)
+    again = "pip install --force-reinstall nanosam-cli" if spec.bundled else f"nanosam download {spec.name} --force"
+    if not path.is_file():
+        return Check("models", name, "missing", f"no {path}", again.removesuffix(" --force"))
+    published, found = spec.parts[part].sha256, file_sha256(path)
+    if published and found != published:
+        detail = f"{path} is not the published file: its sha256 is {found}, not {published}"
+        return Check("models", name, "broken", detail, again)
+    said: dict[str, str] = {}
+    try:
+        if part != CHECKPOINT:  # which no runtime opens
+            with closing(open_session(path)) as session:
+                said = session.metadata
+    except NanosamError as error:
+        return Check("models", name, "broken", str(error), error.hint or again)
+    origin = "as published" if published else f"{found[:12]}..., none is published"
+    facts = [f"{key} {said[f'nanosam.{key}']}" for key in _SAID if f"nanosam.{key}" in said]
+    detail = ", ".join([f"{path.stat().st_size / 1e6:.1f} MB", f"sha256 {origin}", *facts])
+    return Check("models", name, "ok", detail)
+
+
+def _recorded(home: Path, recorded: Path) -> Check:
+    """A file against the hash that was written when it was made: `HEX` or `HEX  NAME`, as sha256sum writes."""
+    path = recorded.with_suffix("")
+    name = str(path.relative_to(home))
+    wanted = recorded.read_text(encoding="ascii", errors="replace").split()[:1]
+    if not path.is_file():
+        return Check("cache", name, "missing", f"its hash is recorded in {recorded.name}, but it is gone")
+    if [file_sha256(path)] != [word.lower() for word in wanted]:
+        detail = f"its sha256 is not the one in {recorded.name}"
+        return Check("cache", name, "broken", detail, f"delete {path}, and download or build it again")
+    return Check("cache", name, "ok", f"sha256 as in {recorded.name}")
+
+
+def _content(path: Path) -> str:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files) / 1e6
+    return f"{size:.1f} MB" if path.is_file() else f"{len(files)} file{'s' * (len(files) != 1)}, {size:.1f} MB"

@@ -1,0 +1,1 @@
+"""Models against annotations: prompts, loop, results and statistics."""

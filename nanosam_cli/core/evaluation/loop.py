@@ -1,0 +1,104 @@
+"""The one evaluation loop: annotated photos and prompts made from them in, IoU of each object out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from nanosam_cli.core.datasets.annotated_mask import AnnotatedMask
+from nanosam_cli.core.datasets.coco import AnnotatedPhoto
+from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.evaluation.prompting import Prompting
+from nanosam_cli.core.evaluation.protocols import PROTOCOLS, select_objects
+from nanosam_cli.core.evaluation.results import ObjectResult
+from nanosam_cli.core.evaluation.segmenters import ModelSegmenter, ReadImage, Ready, ScoredMask, Segmenter
+from nanosam_cli.core.inference.predictor import Predictor
+from nanosam_cli.core.media.image import read_image
+from nanosam_cli.core.types import Prompt
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AHEAD = 2  # photos that are prepared before it is their turn
+
+Failed = Callable[[AnnotatedPhoto, InputError], None]
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluatedPhoto:
+    """One photo's objects, in the order of their annotations."""
+
+    photo: AnnotatedPhoto
+    results: Sequence[ObjectResult]
+    masks: Sequence[ScoredMask]
+    empty: int  # objects whose annotated mask has no pixel: nothing can be right about them, their IoU is 0
+
+
+def evaluate(
+    segmenter: Segmenter,
+    photos: Iterable[AnnotatedPhoto],
+    *,
+    prompting: Prompting | None = None,
+    read: ReadImage = read_image,
+    failed: Failed | None = None,
+) -> Iterator[EvaluatedPhoto]:
+    """Segment every object -> results, photo by photo in their order. Without `prompting`, by the annotated box.
+
+    Photos are read and prepared in a thread of their own while the ones before them are segmented. A photo whose image
+    or masks cannot be read is told to `failed` and left out; without it, InputError is raised.
+    """
+    ask = prompting or Prompting()
+    segmenter.check(ask)
+
+    def prepare(photo: AnnotatedPhoto) -> tuple[list[AnnotatedMask], Prompt, Ready]:
+        truths = [AnnotatedMask.of(target) for target in photo.objects]
+        return truths, ask(photo.original_hw, truths), segmenter.prepare(photo, read)
+
+    for photo, prepared in _ahead(prepare, photos):
+        try:
+            truths, prompt, segment = prepared.result()
+            masks = segment(prompt)
+        except InputError as error:
+            if failed is None:
+                raise
+            failed(photo, error)
+            continue
+        results = [_result(photo, truth, found) for truth, found in zip(truths, masks, strict=True)]
+        yield EvaluatedPhoto(photo, results, masks, sum(truth.area == 0 for truth in truths))
+
+
+def evaluate_boxes(predictor: Predictor, photos: Sequence[AnnotatedPhoto]) -> list[ObjectResult]:
+    """Results of every object but crowds, prompted with its box: how training follows a model."""
+    done = evaluate(ModelSegmenter(predictor), select_objects(photos, PROTOCOLS["edgesam"]))
+    return [result for photo in done for result in photo.results]
+
+
+def _result(photo: AnnotatedPhoto, truth: AnnotatedMask, found: ScoredMask) -> ObjectResult:
+    target = truth.target
+    return ObjectResult(
+        id=target.id,
+        area=target.area,
+        category_id=target.category_id,
+        iscrowd=int(target.iscrowd),
+        image_id=photo.id,
+        box=target.box,
+        iou=truth.iou(found.mask),
+    )
+
+
+def _ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, Future[R]]]:
+    """Each item with what `function` makes of it, one after the other in a second thread, a few items ahead."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    try:
+        for item in items:
+            waiting.append((item, pool.submit(function, item)))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        pool.shutdown(cancel_futures=True)

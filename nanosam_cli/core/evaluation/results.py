@@ -1,0 +1,216 @@
+"""Result files: a bare JSON list with NVIDIA NanoSAM's keys, and beside it a record of how it was made.
+
+`results.json` is read by NanoSAM's tool as it is; `results.meta.json` holds what the list has no place for. Files of
+NanoSAM's own tool have no record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property
+from hashlib import sha256
+from operator import index
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.system.files import read_input, write_bytes, write_text
+
+if TYPE_CHECKING:
+    from nanosam_cli.core.datasets.coco import Annotations
+
+SCHEMA_VERSION = 1
+
+_EXPECTED = "expected what `nanosam eval coco` writes"
+
+
+@dataclass(frozen=True)
+class ObjectResult:
+    """One object's result. Names are those of NVIDIA NanoSAM's result files."""
+
+    id: int
+    area: float  # as annotated
+    category_id: int
+    iscrowd: int
+    image_id: int
+    box: tuple[float, float, float, float]  # x0 y0 x1 y1, as annotated
+    iou: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**vars(self), "box": list(self.box)}
+
+    @staticmethod
+    def from_dict(row: Mapping[str, Any]) -> ObjectResult:
+        """KeyError, TypeError or ValueError where it is not one."""
+        x0, y0, x1, y1 = (float(side) for side in row["box"])
+        area, iou = float(row["area"]), float(row["iou"])
+        if not 0 <= iou <= 1 or not area >= 0:
+            raise ValueError(f"iou {iou:g} and area {area:g} cannot be")
+        numbers = (index(row[key]) for key in ("id", "category_id", "iscrowd", "image_id"))
+        identity, category, crowd, image = numbers
+        return ObjectResult(identity, area, category, crowd, image, (x0, y0, x1, y1), iou)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A result file's objects, and its record where it has one."""
+
+    path: Path
+    objects: Sequence[ObjectResult]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What decided the results; see `evaluation_plan.Plan`."""
+        settings: Mapping[str, Any] = self.meta.get("settings", {})
+        return settings
+
+    @property
+    def name(self) -> str:
+        """The model's where it is recorded, else the file's."""
+        return str(self.meta.get("model") or self.path.stem)
+
+    @property
+    def categories(self) -> dict[int, str]:
+        """Category names by id, where they are recorded."""
+        return {int(key): name for key, name in self.meta.get("data", {}).get("categories", {}).items()}
+
+    @cached_property
+    def ious(self) -> NDArray[np.float64]:
+        return np.array([result.iou for result in self.objects], float)
+
+    @cached_property
+    def areas(self) -> NDArray[np.float64]:
+        return np.array([result.area for result in self.objects], float)
+
+    @cached_property
+    def ids(self) -> NDArray[np.int64]:
+        return np.array([result.id for result in self.objects], np.int64)
+
+    @cached_property
+    def image_ids(self) -> NDArray[np.int64]:
+        return np.array([result.image_id for result in self.objects], np.int64)
+
+    @cached_property
+    def category_ids(self) -> NDArray[np.int64]:
+        return np.array([result.category_id for result in self.objects], np.int64)
+
+    def only(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Results:
+        """Some of the objects, by a mask or in a new order by indices."""
+        chosen = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return Results(self.path, [self.objects[row] for row in chosen], self.meta)
+
+
+def meta_path(path: Path) -> Path:
+    """`results.json` -> `results.meta.json`."""
+    return path.with_suffix(".meta.json")
+
+
+def masks_path(path: Path) -> Path:
+    """`results.json` -> `results.masks.json`, where `--save-masks` puts the masks."""
+    return path.with_suffix(".masks.json")
+
+
+def write_results(path: Path, objects: Iterable[ObjectResult], meta: Mapping[str, Any], overwrite: bool) -> None:
+    """Write the list and its record. The same objects give the same bytes."""
+    rows = [json.dumps(result.to_dict()) for result in objects]
+    data = ("[" + ",\n ".join(rows) + "]\n").encode()
+    write_bytes(path, data, overwrite)
+    about = {"file": path.name, "objects": len(rows), "sha256": sha256(data).hexdigest()}
+    write_text(meta_path(path), json.dumps({"results": about, **meta}, indent=2) + "\n", overwrite=True)
+
+
+def read_results(path: Path) -> Results:
+    """Read a result file of this project or of NanoSAM's.
+
+    Raises:
+        InputError: there is no such file, it is not whole, has other content, repeats an object, or is not the one that
+            the record beside it describes.
+    """
+    try:
+        if not path.exists():
+            raise InputError(f"no such results file: {path}", "nanosam eval coco")
+        data = read_input(path)
+        rows = json.loads(data)
+    except (ValueError, RecursionError) as error:  # not JSON, or not text
+        if path.suffix == ".jsonl":
+            raise InputError(
+                f"{path} is a run that was not finished",
+                "nanosam eval coco --resume, with the run's own options, goes on with it",
+            ) from error
+        raise InputError(f"{path} is not a whole JSON file: {error}", _EXPECTED) from error
+    if not isinstance(rows, list):
+        raise InputError(f"{path} is not a list of results", _EXPECTED)
+    objects: dict[int, ObjectResult] = {}
+    for number, row in enumerate(rows):
+        try:
+            result = ObjectResult.from_dict(row)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"{path}, entry {number}: not a result: {error!r}",
+                f"expected {', '.join(ObjectResult.__dataclass_fields__)}",
+            ) from error
+        if objects.setdefault(result.id, result) is not result:
+            raise InputError(f"{path} has two results of object {result.id}", "one evaluation has each object once")
+    return Results(path, list(objects.values()), _read_meta(path, data))
+
+
+def _read_meta(path: Path, data: bytes) -> dict[str, Any]:
+    record = meta_path(path)
+    if not record.exists():
+        return {}
+    hint = f"remove {record} to read {path.name} without it"
+    try:
+        meta: dict[str, Any] = json.loads(record.read_bytes())
+        described = meta["results"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{record} cannot be read: {error!r}", hint) from error
+    if described != sha256(data).hexdigest():
+        raise InputError(f"{path} is not the file that {record.name} describes", hint)
+    return meta
+
+
+def known_categories(files: Sequence[Results]) -> dict[int, str]:
+    """Category names by id, as far as they are recorded beside the files."""
+    return {key: name for file in files for key, name in file.categories.items()}
+
+
+def check_annotations(results: Results, annotations: Annotations) -> None:
+    """InputError where the results are of another annotation file."""
+    recorded = results.settings.get("annotations_sha256")
+    if recorded == annotations.sha256:
+        return
+    known = {target.id for photo in annotations.photos for target in photo.objects}
+    strange = next((result.id for result in results.objects if result.id not in known), None)
+    if recorded or strange is not None:
+        why = "it has changed since" if strange is None else f"object {strange} is not in it"
+        raise InputError(f"{results.path} are results of another annotation file than {annotations.path}: {why}")
+
+
+def find_categories(words: Sequence[str], categories: Mapping[int, str]) -> list[int]:
+    """Ids of categories that are given by id or by name. UsageError with the nearest name where there is none."""
+    names = {name.casefold(): key for key, name in categories.items()}
+    found = []
+    for word in words:
+        key = int(word) if word.isascii() and word.isdigit() else names.get(word.casefold())
+        if key is None and not categories:
+            raise UsageError(f"no names of categories are known, so {word!r} cannot be found", "--annotations FILE")
+        if key is None or (categories and key not in categories):
+            near = get_close_matches(word.casefold(), names, n=1)
+            hint = f"did you mean {categories[names[near[0]]]}?" if near else f"there are: {_some(categories)}"
+            raise UsageError(f"unknown category: {word}", hint)
+        found.append(key)
+    return found
+
+
+def _some(categories: Mapping[int, str], limit: int = 10) -> str:
+    names = [f"{name} ({key})" for key, name in sorted(categories.items())]
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

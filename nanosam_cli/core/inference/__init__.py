@@ -1,0 +1,1 @@
+"""Two sessions and a predictor: from a photo and prompts to masks."""

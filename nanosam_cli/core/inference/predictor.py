@@ -1,0 +1,220 @@
+"""Photo and prompts to masks: an image encoder run once a photo, a mask decoder run once for up to 64 prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanosam_cli.core.errors import InputError, ModelError, UsageError
+from nanosam_cli.core.frame import SAM_MEAN, SAM_STD, Array, Frame
+from nanosam_cli.core.inference.contract import read_contract
+from nanosam_cli.core.inference.decoder_inputs import check_prompt, decoder_points
+from nanosam_cli.core.inference.session import Session, Tensor, host
+from nanosam_cli.core.system.files import file_sha256
+from nanosam_cli.core.timing import Timings
+from nanosam_cli.core.types import PADDING, ImageEmbedding, Prompt, Segmentation
+
+MAX_PROMPTS = 64  # in one decoder call: bounds memory at 64 MB of logits
+
+Select = Literal["auto", "single", "argmax", "multimask"]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """A photo as the image encoder takes it."""
+
+    tensor: Array  # (1, 3, S, S), normalised
+    frame: Frame
+
+
+class Predictor:
+    """An image encoder and a mask decoder. It holds no image: embeddings belong to the caller.
+
+    It closes its sessions on `close` or at the end of a `with` block. Threads may share it where they may share the
+    sessions, as with ONNX Runtime's. `mean` and `std` normalise RGB in [0, 255]. ModelError where the two files do not
+    follow the contract.
+    """
+
+    def __init__(
+        self,
+        encoder: Session,
+        decoder: Session,
+        mean: tuple[float, float, float] = SAM_MEAN,
+        std: tuple[float, float, float] = SAM_STD,
+    ) -> None:
+        self.contract = read_contract(encoder, decoder)
+        self.encoder = encoder
+        self.decoder = decoder
+        self._mean = np.array(mean, np.float32)
+        self._std = np.array(std, np.float32)
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.encoder.close()
+        self.decoder.close()
+
+    def describe(self) -> dict[str, Any]:
+        """What it runs, for a run's record. Plain values for JSON, the same for the same files and backends."""
+        parts = {"encoder": self.encoder, "decoder": self.decoder}
+        return {
+            **{part: {"file": one.path.name, "sha256": file_sha256(one.path)} for part, one in parts.items()},
+            "backend": sorted({one.backend for one in parts.values()}),
+        }
+
+    def prepare_image(self, image: NDArray[np.uint8]) -> PreparedImage:
+        """(H, W, 3) uint8 RGB -> the encoder's input, to be made in a thread of its own while the encoder runs."""
+        _check_image(image)
+        frame = Frame(image.shape[:2], self.contract.image_size, self.contract.coordinate_size)
+        return PreparedImage(frame.image_to_input(image, self._mean, self._std), frame)
+
+    def encode_image(self, image: NDArray[np.uint8] | PreparedImage, timings: Timings | None = None) -> ImageEmbedding:
+        """(H, W, 3) uint8 RGB, or what `prepare_image` made of it -> features for any number of prompts."""
+        with (timings or Timings()).stage("encode"):
+            prepared = image if isinstance(image, PreparedImage) else self.prepare_image(image)
+            return ImageEmbedding(self.encoder.run({"image": prepared.tensor})["image_embeddings"], prepared.frame)
+
+    def predict(
+        self,
+        embedding: ImageEmbedding,
+        prompt: Prompt,
+        *,
+        threshold: float = 0.0,
+        select: Select = "auto",
+        timings: Timings | None = None,
+    ) -> list[Segmentation]:
+        """One segmentation for each of the P prompts, in their order.
+
+        `threshold` cuts the logits. `select` takes one of the decoder's K masks:
+
+        - single: mask 0, as SAM's `multimask_output=False`;
+        - argmax: the best predicted IoU of all, as NanoSAM;
+        - multimask: the best of masks 1 to 3 where K = 4, else of all, as with SAM's `multimask_output=True`;
+        - auto: as SAM advises, the best of masks 1 to 3 for a single point, which is ambiguous, mask 0 for the rest.
+          A file with K < 4 has no separate mask for unambiguous prompts: the best of those it has.
+
+        Boxes are clipped to the photo; for what is refused see `check_prompt`.
+        """
+        if select not in get_args(Select):
+            raise UsageError(f"unknown select: {select}", f"choose one of {', '.join(get_args(Select))}")
+        timings = timings or Timings()
+        found = []
+        for rows, masks, ious in self.decode(embedding, prompt, timings):
+            with timings.stage("post"):
+                for row, index in enumerate(_choose(rows, ious, select)):
+                    found.append(_segmentation(embedding.frame, masks[row, index], ious[row, index], index, threshold))
+        return found
+
+    def predict_multimask(
+        self, embedding: ImageEmbedding, prompt: Prompt, *, threshold: float = 0.0, timings: Timings | None = None
+    ) -> list[list[Segmentation]]:
+        """Every reading of each prompt, as SAM's `multimask_output=True`: masks 1 to 3 where K = 4, else all K.
+
+        They keep the decoder's order; `Segmentation.index` is their place among the K.
+        """
+        timings = timings or Timings()
+        found = []
+        for rows, masks, ious in self.decode(embedding, prompt, timings):
+            with timings.stage("post"):
+                indices = range(first_reading(ious), ious.shape[1])
+                for row in range(len(rows)):
+                    found.append(
+                        [_segmentation(embedding.frame, masks[row, k], ious[row, k], k, threshold) for k in indices]
+                    )
+        return found
+
+    def predict_logits(
+        self, embedding: ImageEmbedding, prompt: Prompt, *, select: Select = "auto", timings: Timings | None = None
+    ) -> tuple[Array, Array]:
+        """As `predict`, without the masks at the photo's size: logits (P, 256, 256) and predicted IoU (P,)."""
+        logits, scores = [np.empty((0, 256, 256), np.float32)], [np.empty(0, np.float32)]
+        for rows, masks, ious in self.decode(embedding, prompt, timings):
+            chosen = np.arange(len(rows)), _choose(rows, ious, select)
+            logits.append(masks[chosen])
+            scores.append(ious[chosen])
+        return np.concatenate(logits), np.concatenate(scores)
+
+    def decode(
+        self, embedding: ImageEmbedding, prompt: Prompt, timings: Timings | None = None
+    ) -> Iterator[tuple[Prompt, Array, Array]]:
+        """For each decoder call: its prompts, low-resolution logits (P, K, 256, 256), predicted IoU (P, K).
+
+        What `predict` makes its masks of; the logits cover the model's square, see `Frame.mask_to_original`.
+        """
+        timings = timings or Timings()
+        for rows in self.decoder_calls(embedding, prompt):
+            with timings.stage("decode"):
+                outputs = self.decoder.run(self.decoder_feeds(embedding, rows))
+                masks, ious = host(outputs["low_res_masks"]), host(outputs["iou_predictions"])
+            if not np.isfinite(ious).all():
+                raise ModelError(
+                    f"{self.encoder.path} with {self.decoder.path} computed numbers that are not finite",
+                    "an fp16 model overflows so: use fp32",
+                )
+            yield rows, masks, ious
+
+    def decoder_calls(self, embedding: ImageEmbedding, prompt: Prompt) -> Iterator[Prompt]:
+        """The prompts of each decoder call: at most MAX_PROMPTS, and as many as its file takes."""
+        prompt = check_prompt(prompt, embedding.original_hw)
+        contract = self.contract
+        one_mask = prompt.mask_logits is not None and 1 in (contract.mask_prompts, contract.has_mask_prompts)
+        step = contract.prompts or (1 if one_mask else MAX_PROMPTS)
+        for start in range(0, len(prompt), step):
+            yield prompt[start : start + step]
+
+    def decoder_feeds(self, embedding: ImageEmbedding, rows: Prompt) -> dict[str, Tensor]:
+        """The decoder's inputs for the prompts of one call."""
+        coords, labels = decoder_points(rows, embedding.frame, self.contract.points)
+        if rows.mask_logits is None:
+            masks = np.zeros((self.contract.mask_prompts or len(rows), 1, 256, 256), np.float32)
+        else:
+            masks = np.asarray(rows.mask_logits[:, None], np.float32)
+        has_mask = np.full(self.contract.has_mask_prompts or len(rows), rows.mask_logits is not None, np.float32)
+        prompts = {"point_coords": coords, "point_labels": labels, "mask_input": masks, "has_mask_input": has_mask}
+        return {"image_embeddings": embedding.features, **prompts}
+
+
+def _check_image(image: NDArray[np.uint8]) -> None:
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"an image must be a numpy array, not {type(image).__name__}")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
+        raise InputError(f"an image must be (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
+
+
+def first_reading(ious: Array) -> int:
+    """(P, K) predicted IoU -> where the readings of an ambiguous prompt begin: of four masks, 0 is for clear ones."""
+    return 1 if ious.shape[1] == 4 else 0
+
+
+def _choose(rows: Prompt, ious: Array, select: Select) -> list[int]:
+    """Which of the K masks each prompt gets; see `Predictor.predict`."""
+    if select == "single":
+        return [0] * len(rows)
+    first = 0 if select == "argmax" else first_reading(ious)
+    best = first + ious[:, first:].argmax(1)
+    if first == 1 and select == "auto":
+        best = np.where(_ambiguous(rows), best, 0)
+    return [int(index) for index in best]
+
+
+def _ambiguous(rows: Prompt) -> NDArray[np.bool_]:
+    """(P,) which prompts are a single point and nothing else."""
+    if rows.labels is None or rows.boxes is not None or rows.mask_logits is not None:
+        return np.zeros(len(rows), np.bool_)
+    return np.asarray(np.count_nonzero(rows.labels != PADDING, axis=1) == 1)
+
+
+def _segmentation(frame: Frame, low_res: Array, iou: np.float32, index: int, threshold: float) -> Segmentation:
+    # one mask at a time: the photo-sized logits of a 12-megapixel photo are 48 MB. The copy lets the call's output go.
+    return Segmentation(frame.mask_to_original(low_res, threshold), float(iou), low_res.copy(), index)

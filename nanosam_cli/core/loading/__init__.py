@@ -1,0 +1,1 @@
+"""Which files a name means here, opened once."""

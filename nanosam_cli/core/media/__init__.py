@@ -1,0 +1,1 @@
+"""Photos, videos and masks as files, and pictures of results."""

@@ -1,0 +1,351 @@
+"""Video in and out through PyAV: files, folders of frames and cameras. Frames are upright and keep their own times."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from nanosam_cli.core.errors import BackendError, InputError, MissingExtraError, UsageError
+from nanosam_cli.core.media.image import animation_delays, list_images, read_animation, read_image
+from nanosam_cli.core.types import Image
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+FOLDER_RATE = Fraction(24)  # frames a second of a folder, as in DAVIS
+CLOCK = Fraction(1, 90_000)  # seconds, the step of MPEG's timestamps; where a source has no clock of its own
+GIF_SHORTEST, GIF_USUAL = 20, 100  # milliseconds: a shorter delay, or none, is taken for the usual, as by FFmpeg
+FASTEST = 1000  # frames a second
+MISSING_SECONDS = 0.5  # a file that ends so much sooner than it says is cut off
+
+# Which FFmpeg input reads a camera, and how it calls the one with a number.
+_CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("vfwcap", "{}")}
+
+# Encoders by the suffix of the file, the first that this FFmpeg has; all take yuv420p.
+_H264 = ("libx264", "h264_v4l2m2m", "h264_videotoolbox", "libopenh264")
+ENCODERS = {".mp4": _H264, ".mov": _H264, ".mkv": _H264, ".webm": ("libvpx-vp9", "libvpx")}
+_OPTIONS = {
+    "libx264": {"crf": "20", "preset": "veryfast"},
+    "libvpx-vp9": {"crf": "30", "b": "0", "deadline": "realtime", "cpu-used": "6"},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFrame:
+    """One picture of a video."""
+
+    index: int  # among the source's frames, from 0
+    time: Fraction  # seconds since the first frame
+    image: Image
+    name: str  # for files that belong to it: 00012, or the stem of the frame's own file
+
+
+class Video(Protocol):
+    """A source of frames, to be iterated once.
+
+    A file that turns out to be broken or cut off ends early; `fault` then says so, and the frames before are whole.
+    """
+
+    name: str
+    rate: Fraction  # frames a second, on average
+    clock: Fraction  # seconds; the times of frames are multiples of it
+    frames: int | None  # how many it says it has
+    live: bool
+    fault: InputError | None
+
+    def __iter__(self) -> Iterator[VideoFrame]: ...
+
+
+class FolderVideo:
+    """Pictures of one directory in natural order, `rate` a second. All must have the size of the first."""
+
+    def __init__(self, paths: Sequence[Path], name: str, rate: Fraction = FOLDER_RATE) -> None:
+        self._paths = paths
+        self.name, self.rate, self.clock, self.live = name, rate, 1 / rate, False
+        self.frames: int | None = len(paths)
+        self.fault: InputError | None = None
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        size: tuple[int, ...] | None = None
+        for index, path in enumerate(self._paths):
+            try:
+                image = read_image(path)
+            except InputError as error:
+                if size is None:
+                    raise
+                self.fault = InputError(f"{self.name} ends at frame {index}: {error}", error.hint)
+                return
+            size = size or image.shape
+            if image.shape != size:
+                raise InputError(f"{path} is {_size(image.shape)} pixels, the first frame {_size(size)}")
+            yield VideoFrame(index, index * self.clock, image, path.stem)
+
+
+class GifVideo:
+    """An animated GIF. Pillow reads it: where frames have no delays, FFmpeg takes the whole file for one frame."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        delays = [delay if delay >= GIF_SHORTEST else GIF_USUAL for delay in animation_delays(path)] or [GIF_USUAL]
+        self._path, self._starts = path, [0, *accumulate(delays)]
+        self.name, self.clock, self.live = name, Fraction(1, 100), False
+        self.rate = Fraction(1000 * len(delays), sum(delays))
+        self.frames: int | None = len(delays)
+        self.fault: InputError | None = None
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        index = 0
+        try:
+            for index, (start, image) in enumerate(zip(self._starts, read_animation(self._path)), 1):
+                yield VideoFrame(index - 1, Fraction(start, 1000), image, f"{index - 1:05}")
+        except InputError as error:
+            if not index:
+                raise
+            self.fault = InputError(f"{self.name} ends after {_count(index)}: {error}", error.hint)
+
+
+class StreamVideo:
+    """The first video stream of an opened file or device."""
+
+    def __init__(self, container: InputContainer, name: str, live: bool = False) -> None:
+        if not container.streams.video:
+            raise InputError(f"{name} has no video in it", "give a video file, or a folder of frames")
+        self._container, self._stream = container, container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self.name, self.live = name, live
+        self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or FOLDER_RATE)
+        self.clock = Fraction(self._stream.time_base or CLOCK)
+        self.fault: InputError | None = None
+        seconds = None if live else _duration(container)
+        declared = self._stream.frames or (round(seconds * self.rate) if seconds else None)
+        self.frames = None if live else declared
+        self._seconds = seconds
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        import av
+
+        first, last = None, Fraction(-1)
+        index, size, lasts = 0, None, 1 / self.rate
+        try:
+            for decoded in self._container.decode(self._stream):
+                seconds = index / self.rate if decoded.pts is None else decoded.pts * self.clock
+                first = seconds if first is None else first
+                last = max(seconds - first, last + self.clock)  # an encoder takes no time twice
+                image = _upright(decoded, size)
+                size = size or image.shape[:2]
+                lasts = decoded.duration * self.clock if decoded.duration else 1 / self.rate
+                yield VideoFrame(index, last, image, f"{index:05}")
+                index += 1
+        except av.FFmpegError as error:
+            self._end(index, f"{error.strerror}")
+        if not index:
+            raise InputError(f"{self.name} has no frames", "get the file again")
+        there = last + lasts
+        if self.fault is None and self._seconds is not None and there + MISSING_SECONDS < self._seconds:
+            self._end(index, f"{float(there):.1f} of {self._seconds:.1f} seconds are there")
+
+    def _end(self, index: int, why: str) -> None:
+        if index:
+            self.fault = InputError(f"{self.name} is broken or cut off after {_count(index)}: {why}", "get it again")
+        else:
+            raise InputError(f"{self.name} is broken: not one frame can be read: {why}", "get it again")
+
+
+@contextmanager
+def open_video(source: str, rate: Fraction | None = None) -> Iterator[Video]:
+    """A video file, a folder of frames, or a camera by its number. `rate` is that of a folder.
+
+    Raises:
+        InputError: there is no such thing, or no video in it.
+        MissingExtraError: PyAV is needed and not installed.
+    """
+    path = Path(source)
+    if path.is_dir():
+        yield FolderVideo(list_frames(path), source, _folder_rate(rate))
+        return
+    if path.suffix.lower() == ".gif":
+        yield GifVideo(path, source)
+        return
+    camera = source.isdecimal() and not path.exists()
+    with _open_camera(int(source)) if camera else _open_file(path) as container:
+        yield StreamVideo(container, f"camera {source}" if camera else source, live=camera)
+
+
+def _folder_rate(rate: Fraction | None) -> Fraction:
+    """A rate that FFmpeg's numbers of 32 bits hold, which the float 29.97 is not. UsageError beyond reason."""
+    if rate is None:
+        return FOLDER_RATE
+    near = rate.limit_denominator(1000)
+    if not 0 < near <= FASTEST:
+        raise UsageError(f"{float(rate):g} frames a second are beyond what videos hold", f"0.001 to {FASTEST}")
+    return near
+
+
+def list_frames(folder: Path) -> list[Path]:
+    """The pictures of a folder in natural order; a PNG beside a photo of the same name is its mask, not a frame.
+
+    InputError where there are none.
+    """
+    images = list_images(str(folder))
+    photos = {path.stem for path in images if path.suffix.lower() != ".png"}
+    return [path for path in images if path.suffix.lower() != ".png" or path.stem not in photos]
+
+
+def _open_file(path: Path) -> InputContainer:
+    _need_av()
+    import av
+
+    try:
+        container = av.open(str(path.absolute()))  # where a colon in the name is none of a protocol
+    except FileNotFoundError as error:
+        raise InputError(f"no such file: {path}", "check the path") from error
+    except (av.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path} is not a video that can be read: {reason}", "get the file again") from error
+    if container.format.name == "tty":  # FFmpeg shows any text as a film of letters
+        container.close()
+        raise InputError(f"{path} is not a video that can be read: it is text", "give a video file")
+    return container
+
+
+def _open_camera(number: int) -> InputContainer:
+    _need_av()
+    import av
+
+    kind, device = _CAMERAS.get(sys.platform, _CAMERAS["linux"])
+    try:
+        return av.open(device.format(number), format=kind)
+    except (av.FFmpegError, ValueError) as error:
+        there = ", ".join(sorted(path.name.removeprefix("video") for path in Path("/dev").glob("video*")))
+        hint = f"cameras here: {there}" if there else "this machine shows no camera; give a video file"
+        raise InputError(f"camera {number} cannot be opened: {error}", hint) from error
+
+
+def _need_av() -> None:
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("video", "video", "PyAV") from error
+
+
+def _duration(container: InputContainer) -> float | None:
+    """Seconds of the video stream as the file declares them. An audio stream may last longer, so it has no say."""
+    import av
+
+    stream = container.streams.video[0]
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    with suppress(KeyError, ValueError):  # Matroska: 00:00:03.750000000, where the stream ends, whenever it starts
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+        starts = float((stream.start_time or 0) * (stream.time_base or 0))
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - starts
+    if container.duration and len(container.streams) == 1:
+        return float(container.duration / av.time_base)
+    return None
+
+
+def _upright(decoded: Any, size: tuple[int, int] | None) -> Image:
+    """RGB, turned as the file's rotation says; a stream that changes its size goes on in that of its first frame."""
+    image: Image = decoded.to_ndarray(format="rgb24")
+    image = np.rot90(image, round(decoded.rotation / 90) % 4)
+    if size is not None and image.shape[:2] != size:
+        from PIL import Image as Picture
+
+        image = np.asarray(Picture.fromarray(image).resize(size[::-1], Picture.Resampling.BILINEAR))
+    return np.ascontiguousarray(image)
+
+
+class VideoWriter:
+    """An H.264 (in .webm VP9) file whose frames are shown at the times they are given.
+
+    `close` ends the file so that it plays; a `with` block does it whatever happens. A picture of odd size gets its last
+    row or column twice, because the pixel format that every player knows stores colours for two by two pixels.
+    """
+
+    def __init__(self, path: Path, rate: Fraction, clock: Fraction) -> None:
+        import av
+
+        name = find_encoder(path)
+        self._container = av.open(str(path), "w")
+        stream: Any = self._container.add_stream(name, rate=rate, options=_OPTIONS.get(name, {}))
+        self._stream = stream
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = self._clock = clock
+        self._last = -1
+        self._opened = True
+
+    def write(self, image: Image, time: Fraction) -> None:
+        """(H, W, 3) uint8 RGB, to be shown from `time` seconds on; all of one size. OSError where the disk refuses."""
+        import av
+
+        height, width = image.shape[:2]
+        even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if self._last < 0:
+            self._stream.height, self._stream.width = even.shape[:2]
+        frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+        frame.pts = self._last = max(round(time / self._clock), self._last + 1)
+        frame.time_base = self._clock
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        if not self._opened:
+            return
+        self._opened = False
+        try:
+            if self._last >= 0:
+                self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def find_encoder(path: Path) -> str:
+    """The encoder for a file of this suffix, before any work is done.
+
+    Raises:
+        UsageError: videos of this kind are not written here.
+        BackendError: this PyAV was built without an encoder for them.
+        MissingExtraError: PyAV is not installed.
+    """
+    _need_av()
+    from av.codec import codecs_available
+    from av.codec.codec import Codec, UnknownCodecError
+
+    names = ENCODERS.get(path.suffix.lower())
+    if names is None:
+        raise UsageError(
+            f"cannot write {path}: no encoder for {path.suffix or 'a name without a suffix'}",
+            f"-o {path.with_suffix('.mp4')}; known are {' '.join(ENCODERS)}",
+        )
+    for name in names:
+        if name in codecs_available:
+            with suppress(UnknownCodecError):
+                Codec(name, "w")
+                return name
+    raise BackendError(
+        f"cannot write {path}: this PyAV has none of the encoders {', '.join(names)}",
+        "pip install --force-reinstall av",
+    )
+
+
+def _count(frames: int) -> str:
+    return "1 frame" if frames == 1 else f"{frames} frames"
+
+
+def _size(shape: Sequence[int]) -> str:
+    return f"{shape[1]}x{shape[0]}"

@@ -1,0 +1,1 @@
+"""What to segment: from the command line, files, and other models."""

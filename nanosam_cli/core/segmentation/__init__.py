@@ -1,0 +1,1 @@
+"""Photos to results: the job, the line for one photo, and what is written."""

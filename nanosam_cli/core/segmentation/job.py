@@ -1,0 +1,143 @@
+"""What one run is to do: which photos, and where the prompts of each come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.messages import some
+from nanosam_cli.core.prompting.by_photo import ByPhoto
+from nanosam_cli.core.prompting.detection_files import read_detections
+from nanosam_cli.core.prompting.detections import BoxFilter, PhotoDetections, known_classes
+from nanosam_cli.core.prompting.options import GRID, PromptOptions, pose_choice
+from nanosam_cli.core.prompting.pose import AUTO, PosePrompt, SeenPeople
+from nanosam_cli.core.prompting.pose_files import read_poses
+from nanosam_cli.core.prompting.prompt_files import read_prompts
+from nanosam_cli.core.prompting.request import PromptSource, Request, make_request
+from nanosam_cli.core.prompting.text_prompt import DEFAULT_DETECTOR, TextPrompt
+from nanosam_cli.core.segmentation.everything import Everything
+
+T = TypeVar("T")
+
+
+@dataclass
+class Job:
+    """Photos with what to segment in each, in the photos' order, and what cannot be done.
+
+    Models that find the prompts are loaded at the start of its `with` block and closed at the end.
+    """
+
+    sources: Mapping[Path, PromptSource]
+    unasked: Sequence[Path] = ()  # photos that the prompt file does not name
+    missing: Sequence[str] = ()  # names in a file of prompts that no photo has: asked for and not done
+    unmatched: Sequence[str] = ()  # the same in another tool's file, which may be of a whole data set
+    classes: Mapping[int, str] = field(default_factory=dict)  # names of the category ids that objects may have
+    everything: Everything | None = None
+    model: TextPrompt | SeenPeople | None = None
+    _opened: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def about(self) -> str:
+        """The loaded model and its licence, where it came from elsewhere."""
+        return self.model.about if isinstance(self.model, TextPrompt) else ""
+
+    def __enter__(self) -> Job:
+        if self.model is not None:
+            self._opened.enter_context(self.model)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+
+def make_job(photos: Sequence[Path], asked: PromptOptions) -> Job:
+    """Decide where the prompts of each photo come from; files of prompts are matched by photo name.
+
+    Raises:
+        UsageError: nothing is asked, two places of prompts are given, or options do not go together.
+        InputError: a file cannot be used, or names none of the photos.
+    """
+    place = asked.place()
+    if place == "--prompts":
+        return _from_prompts(photos, asked)
+    if place == "--detections":
+        return _from_detections(photos, asked)
+    if place == "--text":
+        return _from_text(photos, asked)
+    if place == "--pose":
+        return _from_pose(photos, asked)
+    if place == "--everything":
+        return Job(dict.fromkeys(photos, Request()), everything=_everything(asked))  # which asks for nothing by itself
+    request = make_request(asked.boxes, asked.points, each_point=asked.each_point, masks=asked.mask)
+    if request.masks is not None and len(photos) > 1:
+        raise UsageError(f"--mask goes with one photo, not with {len(photos)}", "run the photos one by one")
+    return Job(dict.fromkeys(photos, request))
+
+
+def _from_prompts(photos: Sequence[Path], asked: PromptOptions) -> Job:
+    assert asked.prompts is not None
+    entries = read_prompts(asked.prompts)
+    found = {photo: entries[photo.name] for photo in photos if photo.name in entries}
+    if not found:
+        raise InputError(
+            f"{asked.prompts} names none of the photos; it has {some(list(entries))}", "names are file names"
+        )
+    names = {photo.name for photo in photos}
+    unasked = [photo for photo in photos if photo not in found]
+    return Job(found, unasked, [name for name in entries if name not in names])
+
+
+def _from_detections(photos: Sequence[Path], asked: PromptOptions) -> Job:
+    assert asked.detections is not None
+    file = read_detections(asked.detections, asked.class_names)
+    choice = BoxFilter(asked.min_score, known_classes(asked.classes, file.classes), asked.nms, asked.top_k)
+    keys = file.match(photos)
+    sources = {
+        photo: PhotoDetections(file.photos[key], choice, [file.skipped[key]] if key in file.skipped else [])
+        for photo, key in keys.items()
+    }
+    return _job(file, photos, keys, sources, file.classes)
+
+
+def _from_text(photos: Sequence[Path], asked: PromptOptions) -> Job:
+    phrases = list(dict.fromkeys(asked.text))
+    choice = BoxFilter(asked.min_score, nms=asked.nms, top_k=asked.top_k)
+    source = TextPrompt(phrases, asked.text_model or DEFAULT_DETECTOR, choice)
+    return Job(dict.fromkeys(photos, source), classes=dict(enumerate(phrases, 1)), model=source)
+
+
+def _from_pose(photos: Sequence[Path], asked: PromptOptions) -> Job:
+    choice = pose_choice(asked)
+    classes = {number: part.name for number, part in enumerate(choice.parts, 1)}
+    if asked.pose == AUTO:
+        source = SeenPeople(choice)
+        return Job(dict.fromkeys(photos, source), classes=classes, model=source)
+    file = read_poses(Path(str(asked.pose)))
+    keys = file.match(photos)
+    sources = {photo: PosePrompt(file.photos[key], choice) for photo, key in keys.items()}
+    return _job(file, photos, keys, sources, classes)
+
+
+def _everything(asked: PromptOptions) -> Everything:
+    given = {name: getattr(asked, name) for name in GRID if getattr(asked, name) is not None}
+    if asked.nms is not None:
+        given["max_overlap"] = asked.nms
+    return Everything(**given)
+
+
+def _job(
+    file: ByPhoto[T],
+    photos: Sequence[Path],
+    keys: Mapping[Path, str],
+    sources: Mapping[Path, PromptSource],
+    classes: Mapping[int, str],
+) -> Job:
+    unasked = [photo for photo in photos if photo not in keys]
+    return Job(sources, unasked, unmatched=file.unmatched(keys), classes=classes)

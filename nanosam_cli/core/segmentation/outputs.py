@@ -1,0 +1,316 @@
+"""Results as files: names are decided and checked before any work starts, then written photo by photo."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nanosam_cli.core.errors import OutputError, UsageError
+from nanosam_cli.core.media.find_photos import STDIN
+from nanosam_cli.core.media.image import write_png
+from nanosam_cli.core.media.mask_codes import mask_to_polygons, mask_to_rle
+from nanosam_cli.core.media.render import PALETTE, cutout, label_map, overlap, overlay, union
+from nanosam_cli.core.messages import some
+from nanosam_cli.core.prompting.detections import CLASS_NAMES
+from nanosam_cli.core.segmentation.coco_output import CocoFile, open_coco_file
+from nanosam_cli.core.segmentation.label_formats import class_names, labelme, yolo_segments
+from nanosam_cli.core.segmentation.result import SCHEMA_VERSION, PhotoResult
+from nanosam_cli.core.system.files import check_writable, write_text
+from nanosam_cli.core.system.journal import check_choice, check_free, journal_path
+from nanosam_cli.core.types import Image
+
+_FIRST = ("1", "1-1")  # how the first of a photo's separate files is numbered; see `Found.name`
+PNG_KEY = "nanosam.objects"  # the text of a PNG that says what its objects are
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One `--format`: what its files are called."""
+
+    ending: str  # of the default name, after the photo's stem
+    suffix: str
+
+
+FORMATS: Mapping[str, Kind] = {
+    "png": Kind("_mask", ".png"),
+    "overlay": Kind("_overlay", ".png"),
+    "cutout": Kind("_cutout", ".png"),
+    "rle": Kind("_rle", ".json"),
+    "polygon": Kind("_polygon", ".json"),
+    "coco": Kind("coco", ".json"),
+    "yolo": Kind("", ".txt"),
+    "labelme": Kind("", ".json"),
+}
+OUTLINES = ("polygon", "yolo", "labelme")  # formats that hold outlines
+
+
+@dataclass
+class Outputs:
+    """Where the results of a run go. Made by `plan_outputs`; photos are written while `opened`."""
+
+    format: str
+    targets: Mapping[Path, Path]  # photo -> file; with `separate`, objects put their number before the suffix
+    image_ids: Mapping[Path, int]  # for COCO
+    classes: Mapping[int, str] = field(default_factory=dict)  # names of category ids, for YOLO
+    separate: bool = False
+    force: bool = False
+    simplify: float = 0.0  # pixels, of outlines; see `mask_to_polygons`
+    resume: bool = False
+    _coco: CocoFile | None = None
+
+    @property
+    def done(self) -> set[Path]:
+        """Photos that an earlier run has done, which `resume` leaves as they are."""
+        if self._coco is not None:
+            return self._coco.done
+        return {photo for photo, file in self.targets.items() if self.resume and self._is_whole(file)}
+
+    @property
+    def are_there(self) -> bool:
+        """Whether `resume` has nothing left to do. Of a COCO file it cannot be seen which photos are in it."""
+        if self.format != "coco":
+            return self.resume and all(map(self._is_whole, self.targets.values()))
+        file = next(iter(self.targets.values()))
+        return self.resume and file.exists() and not journal_path(file).exists()
+
+    def _is_whole(self, file: Path) -> bool:
+        """Whether a photo's results are all there: of `separate` ones, the first is written last."""
+        return any(one.exists() for one in ([_numbered(file, name) for name in _FIRST] if self.separate else [file]))
+
+    @property
+    def _overwrite(self) -> bool:
+        """Without `force`, only what a killed run has left of a photo's separate files."""
+        return self.force or (self.resume and self.separate)
+
+    @contextmanager
+    def opened(self, settings: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
+        """Start, or with `resume` go on with, what all photos share: the COCO file, or the names of YOLO's classes.
+
+        `settings`, asked for a COCO file alone, decide the masks: see `CocoFile` for what becomes of a run.
+
+        Raises:
+            OutputError: a file cannot be written, or has the names of other classes.
+            InputError: a COCO file was begun with other settings.
+        """
+        first = next(iter(self.targets.values()))
+        if self.format == "yolo":
+            place = first.with_name(CLASS_NAMES)
+            if not _has_classes(place, self.classes):
+                write_text(place, class_names(self.classes), self.force)
+        if self.format != "coco":
+            yield
+            return
+        with open_coco_file(first, self.image_ids, settings, self.resume, self.force) as self._coco:
+            yield
+
+    def write(self, result: PhotoResult) -> None:
+        """Write one photo's files and note their names in the result; a COCO file is written at the end."""
+        with result.watch("write"):
+            target = self.targets[result.photo]
+            result.files = [target]
+            if self._coco is not None:
+                self._coco.add(result)
+            elif not self.separate:
+                self._write_file(target, result)
+            else:
+                result.files = [_numbered(target, one.name) for one in result.found]
+                for file, one in reversed([*zip(result.files, result.found)]):  # the first says that all are there
+                    self._write_file(file, replace(result, found=[one]))
+
+    def loses(self, result: PhotoResult) -> bool:
+        """Whether masks overlap in a label PNG, which can give a pixel to one object only."""
+        return self.format == "png" and not self.separate and overlap(result.masks)
+
+    def _write_file(self, file: Path, result: PhotoResult) -> None:
+        image, masks = result.image, result.masks
+        about = {PNG_KEY: json.dumps(result.objects())}
+        if self.format == "png" and self.separate:
+            write_png(file, masks[0], overwrite=self._overwrite, text=about)
+        elif self.format == "png":
+            write_png(file, label_map(masks, image.shape[:2]), PALETTE, overwrite=self._overwrite, text=about)
+        elif self.format == "overlay":
+            write_png(file, _draw(result), overwrite=self._overwrite, text=about)
+        elif self.format == "cutout":
+            write_png(file, cutout(image, union(masks, image.shape[:2])), overwrite=self._overwrite, text=about)
+        elif self.format == "yolo":
+            write_text(file, yolo_segments(result, self.classes, self.simplify), self._overwrite)
+        elif self.format == "labelme":
+            photo = result.photo.name if result.photo == STDIN else os.path.relpath(result.photo, file.parent)
+            write_text(file, json.dumps(labelme(result, photo, self.simplify)) + "\n", self._overwrite)
+        else:
+            write_text(file, json.dumps(self._shapes(result)) + "\n", self._overwrite)
+
+    def _shapes(self, result: PhotoResult) -> dict[str, Any]:
+        encode = mask_to_rle if self.format == "rle" else partial(mask_to_polygons, simplify=self.simplify)
+        objects = [{**record, "segmentation": encode(mask)} for record, mask in zip(result.objects(), result.masks)]
+        size = list(result.image.shape[:2])
+        return {"schema_version": SCHEMA_VERSION, "image": result.photo.name, "size": size, "objects": objects}
+
+
+def _draw(result: PhotoResult) -> Image:
+    """The overlay, with the prompts and the names of the masks that it shows."""
+    request, prompts = result.request, sorted({one.prompt for one in result.found})
+    parts = [None if part is None else part[prompts] for part in (request.boxes, request.points, request.labels)]
+    boxes, points, labels = parts
+    names = [request.tag(one.prompt).name for one in result.found]
+    return overlay(result.image, result.masks, boxes, points, labels, names)
+
+
+def plan_outputs(
+    photos: Sequence[Path],
+    format: str = "png",
+    output: str | None = None,
+    separate: bool = False,
+    force: bool = False,
+    classes: Mapping[int, str] | None = None,
+    simplify: float | None = None,
+    resume: bool = False,
+    read: Sequence[Path] = (),
+) -> Outputs:
+    """Decide every file name and check them all, so that no work is lost to a name.
+
+    `output` is a directory where it is one, ends with a slash, or has to hold several files; else a file. Without it,
+    files go to the working directory. `classes` names the category ids that objects may have. `simplify`, in
+    pixels, is for outlines. With `resume`, photos whose files are there count as done. `read` are other files, and
+    folders of files, that the run reads.
+
+    Raises:
+        UsageError: options do not go together, two photos would write one file, a file that is read would be
+            overwritten, or the suffix does not fit.
+        OutputError: files exist and neither `force` nor `resume` is asked for, the labels of other photos go by other
+            YOLO classes, or a place cannot be written.
+    """
+    check_choice(resume, force)
+    if resume and STDIN in photos:
+        raise UsageError("--resume cannot know which photo comes through a pipe", "give files or folders instead of -")
+    _check_format(format, separate, simplify)
+    kind = FORMATS[format]
+    single = len(photos) == 1 or format == "coco"
+    place = Path(output or "")
+    folder = output is None or output.endswith(("/", os.sep)) or place.is_dir()
+    if not folder and not single and place.suffix.lower() == kind.suffix:
+        raise UsageError(f"{place} cannot hold the results of {len(photos)} photos", f"-o {place.stem}/")
+    directory = folder or not single
+    names = _names(photos, format)
+    targets = {photo: place / names[photo] if directory else place for photo in photos}
+    if not directory and place.suffix.lower() != kind.suffix:
+        raise UsageError(
+            f"--format {format} writes {kind.suffix} files, not {place.suffix or 'one without a suffix'}: {place}",
+            f"-o {place.with_suffix(kind.suffix)}, -o {place}/ for a folder, or another --format",
+        )
+    if format != "coco":
+        _check_clashes(targets)
+    shared = {file.with_name(CLASS_NAMES) for file in targets.values()} if format == "yolo" else set()
+    shared = {file for file in shared if not _has_classes(file, classes or {})}
+    files = sorted({*targets.values(), *shared})
+    _check_read(files, photos, read)
+    if not force and not resume:
+        if format == "coco":
+            check_free(journal_path(files[0]))
+        _check_existing([old for file in files for old in _existing(file, separate and file not in shared)], single)
+    if force:
+        _check_classes(shared, targets)
+    for parent in {file.parent for file in files}:
+        check_writable(parent)
+    return Outputs(format, targets, _image_ids(photos), classes or {}, separate, force, simplify or 0.0, resume)
+
+
+def _check_format(format: str, separate: bool, simplify: float | None) -> None:
+    if format not in FORMATS:
+        raise UsageError(f"unknown format: {format}", f"choose one of {', '.join(FORMATS)}")
+    if format == "coco" and separate:
+        raise UsageError("--format coco writes one file for all photos, so it takes no --separate")
+    if simplify is not None and format not in OUTLINES:
+        raise UsageError(
+            f"--format {format} has no outlines, so it takes no --simplify", f"--format {' or '.join(OUTLINES)}"
+        )
+
+
+def _names(photos: Sequence[Path], format: str) -> dict[Path, str]:
+    """File names by the photos' stems, or by their whole names where stems are alike: a.jpg_mask.png, a.png_mask.png.
+
+    Not so without an ending, because YOLO and labelme know a photo's file by its stem.
+    """
+    kind = FORMATS[format]
+    if format == "coco":
+        return dict.fromkeys(photos, f"{kind.ending}{kind.suffix}")
+    starts = {photo: "stdin" if photo == STDIN else photo.stem for photo in photos}
+    count = Counter(starts.values())
+    alike = {photo for photo, start in starts.items() if count[start] > 1 and photo != STDIN}
+    if kind.ending:
+        starts |= {photo: photo.name for photo in alike}
+    return {photo: f"{start}{kind.ending}{kind.suffix}" for photo, start in starts.items()}
+
+
+def _check_clashes(targets: Mapping[Path, Path]) -> None:
+    sources = defaultdict(list)
+    for photo, target in targets.items():
+        sources[target].append(photo)
+    for target, photos in sources.items():
+        if len(photos) > 1:
+            raise UsageError(
+                f"{some(photos)} would all be written to {target}",
+                "rename one of them, or run them apart, each with its own `-o FOLDER/`",
+            )
+
+
+def _check_read(files: Sequence[Path], photos: Sequence[Path], read: Sequence[Path]) -> None:
+    """UsageError where a file would overwrite one that the run reads."""
+    inputs = {photo.resolve(): "a photo" for photo in photos}
+    for path in read:
+        inputs |= dict.fromkeys([one.resolve() for one in (path.iterdir() if path.is_dir() else [path])], "a file")
+    for file in files:
+        if what := inputs.get(file.resolve()):
+            raise UsageError(f"{file} would overwrite {what} that is read", "give another place with `-o`")
+
+
+def _has_classes(file: Path, classes: Mapping[int, str]) -> bool:
+    """Whether a file of YOLO's class names is there and has the names that would be written."""
+    return file.is_file() and file.read_bytes() == class_names(classes).encode()
+
+
+def _check_classes(places: Collection[Path], targets: Mapping[Path, Path]) -> None:
+    """OutputError where labels of other photos go by the names of classes that would be overwritten."""
+    for place in places:
+        others = {*place.parent.glob("*.txt")} - {place, *targets.values()} if place.exists() else ()
+        if others:
+            raise OutputError(
+                f"{place} names other classes, and labels beside it go by it: {some(sorted(others))}",
+                "give another place with `-o`",
+            )
+
+
+def _check_existing(files: Sequence[Path], single: bool) -> None:
+    if files:
+        count = "" if len(files) == 1 else f"{len(files)} files: "
+        more = "" if single else "`--resume` to do what is left, "
+        raise OutputError(
+            f"{count}{some(files)} exist{'s' if len(files) == 1 else ''} already; nothing was done",
+            f"add `--force` to overwrite, {more}or give another place with `-o`",
+        )
+
+
+def _numbered(file: Path, name: str) -> Path:
+    return file.with_name(f"{file.stem}_{name}{file.suffix}")
+
+
+def _existing(file: Path, separate: bool) -> list[Path]:
+    if not separate:
+        return [file] if file.exists() or file.is_symlink() else []
+    numbered = re.compile(rf"{re.escape(file.stem)}_\d+(-\d+)?{re.escape(file.suffix)}")
+    return sorted(old for old in file.parent.glob("*") if numbered.fullmatch(old.name))
+
+
+def _image_ids(photos: Sequence[Path]) -> dict[Path, int]:
+    """COCO's own ids where all names are numbers, as in its data sets; else 1, 2, ... in the order of the photos."""
+    numbers = [int(photo.stem) for photo in photos if photo.stem.isascii() and photo.stem.isdigit()]
+    unique = len(set(numbers)) == len(photos)
+    return dict(zip(photos, numbers if unique else range(1, len(photos) + 1)))

@@ -1,0 +1,132 @@
+"""What came of a photo: its masks, what is known of each, and how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanosam_cli.core.prompting.request import Request
+from nanosam_cli.core.timing import Stopwatch
+from nanosam_cli.core.types import Image, Segmentation
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """One mask of a photo, with its place among the results."""
+
+    segmentation: Segmentation
+    prompt: int  # which of the request's objects, from 0
+    reading: int | None = None  # which reading of an ambiguous prompt, from 1, where all were asked for
+
+    @property
+    def name(self) -> str:
+        """For a file of its own: `1`, or `1-2` for the second reading."""
+        return f"{self.prompt + 1}" if self.reading is None else f"{self.prompt + 1}-{self.reading}"
+
+
+def found_masks(masks: Sequence[Segmentation | Sequence[Segmentation]]) -> list[Found]:
+    """One mask for each prompt, or all readings of each, as the predictor gives them."""
+    found: list[Found] = []
+    for prompt, result in enumerate(masks):
+        if isinstance(result, Segmentation):
+            found.append(Found(result, prompt))
+        else:
+            found.extend(Found(segmentation, prompt, reading) for reading, segmentation in enumerate(result, 1))
+    return found
+
+
+def without_overlap(found: Sequence[Found], request: Request) -> list[Found]:
+    """The same objects in their order, each pixel left to the best of those that have it.
+
+    The best is the one with the highest score of the model that gave the prompt, else with the highest predicted IoU.
+    """
+    kept = list(found)
+    taken: NDArray[np.bool_] | None = None
+    for place in sorted(range(len(kept)), key=lambda place: -score(kept[place], request)):
+        segmentation = kept[place].segmentation
+        taken = np.zeros_like(segmentation.mask) if taken is None else taken
+        kept[place] = replace(kept[place], segmentation=replace(segmentation, mask=segmentation.mask & ~taken))
+        taken |= segmentation.mask
+    return kept
+
+
+def score(found: Found, request: Request) -> float:
+    """How sure the model that gave the prompt was of the object; where no model did, the predicted IoU of its mask."""
+    given = request.tag(found.prompt).score
+    return found.segmentation.predicted_iou if given is None else given
+
+
+@dataclass
+class PhotoResult:
+    """One photo's masks. `watch` and `files` fill up on the way."""
+
+    photo: Path
+    image: Image
+    request: Request
+    found: Sequence[Found]
+    watch: Stopwatch
+    files: Sequence[Path] = ()
+
+    @property
+    def masks(self) -> list[NDArray[np.bool_]]:
+        return [one.segmentation.mask for one in self.found]
+
+    def objects(self) -> list[dict[str, Any]]:
+        """For JSON: `label` is the object's value in a label PNG, `object` counts the prompts, `class` and `score` are
+        those of the model that gave the prompt, `box` is the prompt's x0 y0 x1 y1, `bbox` the mask's x y width height,
+        `index` which of the decoder's masks it is."""
+        boxes = self.request.boxes
+        return [
+            {
+                "label": label,
+                "object": one.prompt + 1,
+                "class": self.request.tag(one.prompt).name,
+                "score": self.request.tag(one.prompt).score,
+                "box": None if boxes is None else [float(side) for side in boxes[one.prompt]],
+                "bbox": None if one.segmentation.bbox is None else list(one.segmentation.bbox),
+                "area": one.segmentation.area,
+                "predicted_iou": one.segmentation.predicted_iou,
+                "index": one.segmentation.index,
+            }
+            for label, one in enumerate(self.found, 1)
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """What `--json` says; size is height, width, as in COCO's run-length code."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "image": str(self.photo),
+            "size": list(self.image.shape[:2]),
+            "objects": self.objects(),
+            "notes": list(self.request.notes),
+            "timings_ms": {stage: round(ms, 3) for stage, ms in self.watch.ms.items()},
+            "output": [str(file) for file in self.files],
+        }
+
+
+@dataclass
+class Tally:
+    """What a run over many photos came to."""
+
+    photos: int
+    done: int = 0
+    objects: int = 0
+    failed: list[str] = field(default_factory=list)
+    _ms: dict[str, float] = field(default_factory=dict)
+
+    def add(self, result: PhotoResult) -> None:
+        self.done += 1
+        self.objects += len(result.found)
+        for stage, ms in result.watch.ms.items():
+            self._ms[stage] = self._ms.get(stage, 0.0) + ms
+
+    def __str__(self) -> str:
+        stages = ", ".join(f"{stage} {ms / self.done:.0f} ms" for stage, ms in self._ms.items())
+        return f"{self.done} of {self.photos} photos done, {self.objects} objects{stages and f'; a photo: {stages}'}"

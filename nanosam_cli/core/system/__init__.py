@@ -1,0 +1,1 @@
+"""Files, the cache, journals, and what machine this is."""

@@ -1,0 +1,151 @@
+"""A long run's results as they come: a line of JSON a photo, so that a kill loses the line in hand at most."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from nanosam_cli.core.errors import InputError, OutputError, UsageError
+from nanosam_cli.core.system.files import output_error
+
+Record = dict[str, Any]
+
+_BEGIN = b'{"settings": '  # of the first line
+_FOREIGN = "{} is not a run's journal"
+
+
+class Journal:
+    """`results.jsonl`: first the run's settings, then a record a photo, each written out at once.
+
+    Closed at the end of a `with` block. Raises OutputError where the file cannot be written, or is something else's.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, keep: int = 0) -> None:
+        """Start anew, or go on after the first `keep` bytes of a file that is there."""
+        self.path = path
+        try:
+            _refuse_foreign(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab")
+            self._file.truncate(keep)
+        except OSError as error:
+            raise output_error(path, error) from error
+        if not keep:
+            try:
+                self.write({"settings": settings})
+            except BaseException:
+                self.remove()  # it holds nothing, and must not be in the way of another try
+                raise
+
+    @classmethod
+    def resume(cls, path: Path, settings: Mapping[str, Any]) -> Journal:
+        """Go on after the last whole line of a run of the same settings; start anew where there is no whole line.
+
+        InputError, with what differs, where the settings are others.
+        """
+        if not path.exists():
+            return cls(path, settings)
+        whole = 0  # bytes
+        with path.open("rb") as file:
+            for number, line in enumerate(file):
+                record = _parse(line)
+                if record is None:
+                    break
+                if number == 0:
+                    check_same(path, record.get("settings"), settings)
+                whole += len(line)
+        return cls(path, settings, keep=whole)
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Add one record. Once this returns, killing the process cannot undo it."""
+        try:
+            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+    def records(self) -> Iterator[Record]:
+        """Everything written so far but the settings; a full disk may have cut off the last line."""
+        with self.path.open("rb") as file:
+            for line in islice(file, 1, None):
+                record = _parse(line)
+                if record is None:
+                    return
+                yield record
+
+    def remove(self) -> None:
+        """Close and delete the file: what it held is safe elsewhere."""
+        self._close()
+        self.path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        with suppress(OSError):  # only of a record that `write` could not write out, and said so
+            self._file.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+
+def journal_path(output: Path) -> Path:
+    """`results.json` -> `results.jsonl`."""
+    return output.with_suffix(".jsonl")
+
+
+def check_choice(resume: bool, force: bool) -> None:
+    """UsageError where a run is to go on and to start anew."""
+    if resume and force:
+        raise UsageError("--resume goes on with a run, --force starts anew", "give one of them")
+
+
+def check_free(journal: Path) -> None:
+    """OutputError where a run is there already, before another starts unasked."""
+    if journal.exists():
+        raise OutputError(f"{journal} holds a run that was not finished", "--resume goes on, --force starts anew")
+
+
+def _refuse_foreign(path: Path) -> None:
+    """OutputError where a file is there that no run began: somebody may have kept other lines of JSON there."""
+    if path.exists():
+        with path.open("rb") as file:
+            begin = file.read(len(_BEGIN))
+        if not _BEGIN.startswith(begin):  # a kill in the first moment leaves less of it
+            raise OutputError(_FOREIGN.format(path), "give another place with `-o`")
+
+
+def _parse(line: bytes) -> Record | None:
+    """The record of a whole line; None where it was cut off or garbled."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def check_same(path: Path, before: Any, now: Mapping[str, Any]) -> None:
+    """InputError, with what differs, where the settings of the run in `path` are not those of now."""
+    wanted = json.loads(json.dumps(now))  # tuples become lists, as in the file
+    if before == wanted:
+        return
+    if not isinstance(before, dict):
+        raise InputError(_FOREIGN.format(path), "give another place with `-o`")
+    changed = "; ".join(
+        f"{key} was {json.dumps(before.get(key))}, is {json.dumps(wanted.get(key))}"
+        for key in dict.fromkeys([*before, *wanted])
+        if before.get(key) != wanted.get(key)
+    )
+    raise InputError(
+        f"{path} is a run with other settings: {changed}",
+        "resume with its own options, `--force` to start anew, or give another place with `-o`",
+    )

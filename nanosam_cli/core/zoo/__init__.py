@@ -1,0 +1,1 @@
+"""The models that are known, as data, and how their files come here."""
