@@ -4,8 +4,8 @@
     python benchmarks/agreed_masks.py DATA/train/coco DATA/train/coco-agreed
 
 Clicks of both models propose boxes, and each box is asked of both. Where their masks overlap, the mask of both logits
-together is kept, which is better than either model's (recipes/README.md). What is marked already is left out. Most of
-the time, some five seconds of one core a photo, is MobileSAM's. A broken-off run goes on.
+together is kept, which is better than either model's (recipes/results/nanosam-lite2-agreed.md). What is marked already
+is left out. Most of the time, some five seconds of one core a photo, is MobileSAM's. A broken-off run goes on.
 """
 
 from __future__ import annotations

@@ -8,11 +8,14 @@ from __future__ import annotations
 import math
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from nanosam_cli import console
+
+if TYPE_CHECKING:
+    from nanosam_cli.core.loading.choice import ModelChoice
 
 PROMPT, MODEL, OUTPUT = "Prompt", "Model", "Output"  # headings of the help
 
@@ -52,6 +55,20 @@ class Device(str, Enum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+
+
+def chosen_model(
+    model: str | None = None,
+    encoder: Path | None = None,
+    decoder: Path | None = None,
+    device: Device | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+) -> ModelChoice:
+    """What the options of a model say together."""
+    from nanosam_cli.core.loading.choice import ModelChoice
+
+    return ModelChoice(model, encoder, decoder, backend, device.value if device else None, threads)
 
 
 def parse_box(text: str) -> Box:

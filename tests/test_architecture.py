@@ -54,7 +54,7 @@ HOMES = {
 LAYERS = {
     "app": {"app", "commands", "core", "options", "console", "version"},
     "commands": {"commands", "core", "options", "prompt_options", "console"},
-    "options": {"console"},
+    "options": {"console", "core"},
     "prompt_options": {"options"},
     "console": {"core"},
     "core": {"core", "version"},

@@ -21,10 +21,12 @@ from nanosam_cli.options import (
     QuietOption,
     ThreadsOption,
     VerboseOption,
+    chosen_model,
 )
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.benchmark.measure import Contender, ModelReport, Run, Runtime
+    from nanosam_cli.core.benchmark.measure import Contender, ModelReport, Run
+    from nanosam_cli.core.loading.choice import ModelChoice
 
 
 class Results(NamedTuple):
@@ -90,7 +92,6 @@ def benchmark(
 
         nanosam benchmark --compare before.json after.json
     """
-    from nanosam_cli.core.benchmark.measure import Runtime
     from nanosam_cli.core.system.files import check_writable
 
     if compare_contenders:
@@ -105,14 +106,14 @@ def benchmark(
             raise OutputError(
                 f"{target} exists already", "add `--force` to overwrite it, or give another place with `-o`"
             )
-    runtime = Runtime(backend, device.value if device else None, threads)
+    runtime = chosen_model(device=device, backend=backend, threads=threads)
     candidates = _candidates(models or [], encoder, decoder, runtime)
     run = _measure(candidates, image, results or [], runtime, repeats)
     _report(run, markdown, json)  # first: it is not to be lost to a disk that is full
     _save(run, target, force)
 
 
-def _candidates(models: list[str], encoder: Path | None, decoder: Path | None, runtime: Runtime) -> list[Contender]:
+def _candidates(models: list[str], encoder: Path | None, decoder: Path | None, runtime: ModelChoice) -> list[Contender]:
     from nanosam_cli.core.benchmark.measure import Contender, find_candidate
     from nanosam_cli.core.zoo.models import DEFAULT_MODEL
 
@@ -134,7 +135,7 @@ def _candidates(models: list[str], encoder: Path | None, decoder: Path | None, r
 
 
 def _measure(
-    candidates: list[Contender], image: Path | None, results: list[Results], runtime: Runtime, repeats: int
+    candidates: list[Contender], image: Path | None, results: list[Results], runtime: ModelChoice, repeats: int
 ) -> Run:
     from nanosam_cli.core.benchmark.measure import benchmark, steps
     from nanosam_cli.core.benchmark.report import read_accuracy, with_accuracy

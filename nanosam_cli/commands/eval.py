@@ -27,6 +27,7 @@ from nanosam_cli.options import (
     ResumeOption,
     ThreadsOption,
     VerboseOption,
+    chosen_model,
     parse_number,
 )
 
@@ -53,7 +54,7 @@ class FirstPrompt(str, Enum):
     box = "box"
 
 
-class ClipPrompt(NamedTuple):
+class CocoPrompt(NamedTuple):
     """What each object is prompted with."""
 
     boxes: bool
@@ -67,13 +68,13 @@ class Shard(NamedTuple):
     parts: int
 
 
-def parse_prompt(text: str) -> ClipPrompt:
+def parse_prompt(text: str) -> CocoPrompt:
     """`box`, `point`, `points:3`, `box+point` or `box+points:3`."""
     first, _, second = text.partition("+")
     clicks = re.fullmatch(r"point|points:([1-9]\d{0,2})", second or first)
     if (first != "box" and second) or (text != "box" and not clicks):
         raise typer.BadParameter(f"{text!r} is not box, point, points:N or box+point")
-    return ClipPrompt(first == "box", int(clicks[1] or 1) if clicks else 0)
+    return CocoPrompt(first == "box", int(clicks[1] or 1) if clicks else 0)
 
 
 def parse_shard(text: str) -> Shard:
@@ -129,7 +130,7 @@ def coco(
         typer.Option("--protocol", help="Whose way to count: which objects, and which of the decoder's masks."),
     ] = ProtocolName.nanosam,
     prompt: Annotated[
-        ClipPrompt | None,
+        CocoPrompt | None,
         typer.Option(
             "--prompt",
             parser=parse_prompt,
@@ -194,25 +195,15 @@ def coco(
     from nanosam_cli.core.evaluation.segmenters import BASELINES, open_segmenter
     from nanosam_cli.core.zoo.models import check_model_name
 
+    chosen = chosen_model(model, encoder, decoder, device, backend, threads)
     check_model_name(model, BASELINES)  # before data is looked for: a wrong word is mended sooner than a missing file
-    kind, part = prompt or ClipPrompt(True, 0), shard or Shard(1, 1)
+    kind, part = prompt or CocoPrompt(True, 0), shard or Shard(1, 1)
     prompting = Prompting(kind.boxes, kind.points, box_noise, seed)
     choice = ObjectFilter(PROTOCOLS[protocol.value], category or [], limit, part)
     with ExitStack() as opened:
         place, file = find_data(images, annotations)
         files = opened.enter_context(PhotoFiles(place))
-        segmenter = opened.enter_context(
-            open_segmenter(
-                model,
-                select=choice.protocol.select,
-                encoder=encoder,
-                decoder=decoder,
-                device=device.value if device else None,
-                backend=backend,
-                threads=threads,
-                note=console.info,
-            )
-        )
+        segmenter = opened.enter_context(open_segmenter(chosen, select=choice.protocol.select, note=console.info))
         truth = read_annotations(file, place)
         plan = plan_evaluation(truth, files, segmenter, choice, prompting, save_masks=save_masks)
         _report_plan(plan, allow_missing)
@@ -288,6 +279,7 @@ def davis(
     from nanosam_cli.core.evaluation.followers import COPY, open_follower
     from nanosam_cli.core.zoo.models import check_model_name
 
+    chosen = chosen_model(model, encoder, decoder, device, backend, threads)
     check_model_name(model, [COPY])
     clips = find_clips(folder, clip or [], split)
     places = Places(sheets, masks, force).checked(clips)
@@ -296,16 +288,7 @@ def davis(
     name = ""
     try:
         with (
-            open_follower(
-                model,
-                prompt=prompt.value,
-                encoder=encoder,
-                decoder=decoder,
-                device=device.value if device else None,
-                backend=backend,
-                threads=threads,
-                note=console.info,
-            ) as follower,
+            open_follower(chosen, prompt=prompt.value, note=console.info) as follower,
             console.progress("evaluate", sum(len(one.frames) for one in clips), "frames") as advance,
         ):
             name = follower.name

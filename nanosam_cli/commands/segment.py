@@ -33,6 +33,7 @@ from nanosam_cli.options import (
     ResumeOption,
     ThreadsOption,
     VerboseOption,
+    chosen_model,
     parse_number,
     parse_positive,
 )
@@ -191,7 +192,7 @@ def segment(
 
         nanosam segment photo.jpg --pose auto --part shirt
     """
-    from nanosam_cli.core.loading.load import load_predictor
+    from nanosam_cli.core.loading.load import open_predictor
     from nanosam_cli.core.media.find_photos import STDIN, find_photos
     from nanosam_cli.core.messages import some
     from nanosam_cli.core.prompting.options import PromptOptions
@@ -239,15 +240,7 @@ def segment(
         return
     with (
         job,
-        load_predictor(
-            model,
-            encoder=encoder,
-            decoder=decoder,
-            backend=backend,
-            device=device.value if device else None,
-            threads=threads,
-            note=console.info,
-        ) as predictor,
+        open_predictor(chosen_model(model, encoder, decoder, device, backend, threads), console.info) as predictor,
         outputs.opened(partial(run_settings, predictor, asked, reading)),
     ):
         for session in (predictor.encoder, predictor.decoder):

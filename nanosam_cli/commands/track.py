@@ -29,6 +29,7 @@ from nanosam_cli.options import (
     QuietOption,
     ThreadsOption,
     VerboseOption,
+    chosen_model,
     parse_positive,
 )
 from nanosam_cli.prompt_options import MinScoreOption, PartOption, PartsOption, PersonOption, PoseOption
@@ -150,7 +151,7 @@ def track(
         nanosam track 0 --show
     """
     from nanosam_cli.core.errors import UsageError
-    from nanosam_cli.core.loading.load import load_predictor
+    from nanosam_cli.core.loading.load import open_predictor
     from nanosam_cli.core.media.frame_range import BEGINNING, FrameRange
     from nanosam_cli.core.media.video import open_video
     from nanosam_cli.core.prompting.options import PromptOptions
@@ -171,7 +172,8 @@ def track(
         boxes=box or [],
         points=point or [],
         each_point=each_point,
-        mask=mask or prompts,
+        mask=mask,
+        prompts=None if box or point or mask or each_point else prompts,  # which may go with what is drawn
         pose=pose,
         parts=part or [],
         part_table=parts,
@@ -196,15 +198,7 @@ def track(
         if people is not None:
             opened.enter_context(people)
         predictor = opened.enter_context(
-            load_predictor(
-                model,
-                encoder=encoder,
-                decoder=decoder,
-                backend=backend,
-                device=device.value if device else None,
-                threads=threads,
-                note=console.info,
-            )
+            open_predictor(chosen_model(model, encoder, decoder, device, backend, threads), console.info)
         )
         for session in (predictor.encoder, predictor.decoder):
             console.detail(f"{session.path}: {session.backend}")

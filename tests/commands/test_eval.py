@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from nanosam_cli.commands.eval import ClipPrompt, ProtocolName, Shard, parse_prompt, parse_shard
+from nanosam_cli.commands.eval import CocoPrompt, ProtocolName, Shard, parse_prompt, parse_shard
 from nanosam_cli.core.evaluation.protocols import PROTOCOLS
 from nanosam_cli.core.evaluation.segmenters import ShapeSegmenter
 from tests.command_line import Ran, run_nanosam
@@ -293,14 +293,14 @@ def test_an_unknown_model_is_told_before_missing_data(line: str) -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("box", ClipPrompt(True, 0)),
-        ("point", ClipPrompt(False, 1)),
-        ("points:12", ClipPrompt(False, 12)),
-        ("box+point", ClipPrompt(True, 1)),
-        ("box+points:2", ClipPrompt(True, 2)),
+        ("box", CocoPrompt(True, 0)),
+        ("point", CocoPrompt(False, 1)),
+        ("points:12", CocoPrompt(False, 12)),
+        ("box+point", CocoPrompt(True, 1)),
+        ("box+points:2", CocoPrompt(True, 2)),
     ],
 )
-def test_prompts(text: str, kind: ClipPrompt) -> None:
+def test_prompts(text: str, kind: CocoPrompt) -> None:
     assert parse_prompt(text) == kind
 
 

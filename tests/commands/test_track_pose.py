@@ -182,6 +182,7 @@ def test_nobody_is_a_result_too(track: Run, content: Any, words: str) -> None:
     ("options", "code", "words"),
     [
         (("--pose", "poses.json", "--box", "1,2,30,40"), 2, "either by --pose or by --box, --point and --mask"),
+        (("--pose", "poses.json", "--prompts", "p.json"), 2, "either by --pose or by --prompts, not by both"),
         (("--box", "1,2,30,40", "--part", "shirt"), 2, "--part belongs to --pose, which was not given"),
         (("--pose", "poses.json", "--part", "shrt"), 2, "unknown part: shrt did you mean shirt?"),
         (("--pose", "poses.json", "--person", "0"), 2, "people are counted from 1"),

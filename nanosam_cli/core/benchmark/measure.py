@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from math import ceil, sqrt
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -22,8 +22,9 @@ from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.frame import SAM_MEAN, SAM_STD, Frame
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.inference.session import Session
+from nanosam_cli.core.loading.choice import ModelChoice
 from nanosam_cli.core.loading.engines import model_paths
-from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.loading.load import open_predictor
 from nanosam_cli.core.messages import Note
 from nanosam_cli.core.system.files import file_sha256
 from nanosam_cli.core.system.machine import Load, Machine, Settings, read_gpus, read_load, read_machine, read_settings
@@ -55,17 +56,12 @@ class Contender:
     decoder: Path
     model: str | None = None  # the zoo's name, for the normalisation
 
-
-@dataclass(frozen=True)
-class Runtime:
-    """How models are opened: `open_session`'s arguments."""
-
-    backend: str | None = None
-    device: str | None = None
-    threads: int | None = None
+    def chosen(self, runtime: ModelChoice) -> ModelChoice:
+        """Its files, on what `runtime` says."""
+        return replace(runtime, model=self.model, encoder=self.encoder, decoder=self.decoder)
 
 
-DEFAULT_RUNTIME = Runtime()
+ANY_RUNTIME = ModelChoice()
 
 
 @dataclass(frozen=True)
@@ -136,7 +132,7 @@ class Run:
     models: tuple[ModelReport, ...]
 
 
-def find_candidate(name: str, runtime: Runtime = DEFAULT_RUNTIME, note: Note = lambda _: None) -> Contender:
+def find_candidate(name: str, runtime: ModelChoice = ANY_RUNTIME, note: Note = lambda _: None) -> Contender:
     """A model of the zoo, from the files that `load_predictor` would take. Errors and notes are `model_paths`'s."""
     encoder, decoder = model_paths(find_model(name), runtime.backend, runtime.device, note)
     return Contender(name, encoder, decoder, name)
@@ -145,7 +141,7 @@ def find_candidate(name: str, runtime: Runtime = DEFAULT_RUNTIME, note: Note = l
 def benchmark(
     candidates: Sequence[Contender],
     image: Image,
-    runtime: Runtime,
+    runtime: ModelChoice,
     repeats: int,
     advance: Callable[[], object] = lambda: None,
 ) -> Run:
@@ -155,10 +151,10 @@ def benchmark(
         raise UsageError(f"two models have the same name: {', '.join(names)}", "nanosam benchmark NAME=ENCODER,DECODER")
     gpus = read_gpus()
     machine, settings, load = read_machine(gpus), read_settings(gpus), read_load(gpus)
-    options = {candidate.name: _options(candidate, runtime) for candidate in candidates}
+    choices = {candidate.name: candidate.chosen(runtime) for candidate in candidates}
     with ExitStack() as opened:
-        predictors = {name: opened.enter_context(load_predictor(**options[name])) for name in names}
-        starts = _cold_starts(options, image, advance)
+        predictors = {name: opened.enter_context(open_predictor(choices[name])) for name in names}
+        starts = _cold_starts(choices, image, advance)
         samples = interleave({name: probes(predictors[name], image) for name in names}, repeats, advance)
         reports = tuple(_report(name, predictors[name], samples[name], starts[name]) for name in names)
     return Run(
@@ -259,11 +255,6 @@ def _decoder_probe(predictor: Predictor, embedding: ImageEmbedding, prompt: Prom
     return probe
 
 
-def _options(candidate: Contender, runtime: Runtime) -> dict[str, Any]:
-    files = {"model": candidate.model, "encoder": candidate.encoder, "decoder": candidate.decoder}
-    return {**files, "backend": runtime.backend, "device": runtime.device, "threads": runtime.threads}
-
-
 def _report(name: str, predictor: Predictor, samples: Mapping[str, Sequence[float]], start: ColdStart) -> ModelReport:
     return ModelReport(
         name=name,
@@ -287,14 +278,14 @@ def _facts(session: Session) -> FileFacts:
 
 
 def _cold_starts(
-    options: Mapping[str, Mapping[str, Any]], image: Image, advance: Callable[[], object]
+    choices: Mapping[str, ModelChoice], image: Image, advance: Callable[[], object]
 ) -> dict[str, ColdStart]:
     """The start in the middle of COLD_STARTS, for each model in turn."""
     (box,) = box_grid(1, (image.shape[0], image.shape[1]))
-    found: dict[str, list[ColdStart]] = {name: [] for name in options}
+    found: dict[str, list[ColdStart]] = {name: [] for name in choices}
     for _ in range(COLD_STARTS):
-        for name in options:
-            found[name].append(cold_start(image, box, options[name]))
+        for name in choices:
+            found[name].append(cold_start(image, box, asdict(choices[name])))
             advance()
     return {name: _middle(starts) for name, starts in found.items()}
 

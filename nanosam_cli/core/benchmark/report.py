@@ -23,7 +23,6 @@ from nanosam_cli.core.benchmark.measure import (
 )
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.evaluation.metrics import SIZES
-from nanosam_cli.core.system.files import read_input
 from nanosam_cli.core.system.machine import Load, Machine, Settings
 
 SCHEMA_VERSION = 1
@@ -92,7 +91,7 @@ def run_text(run: Run) -> str:
 def read_run(path: Path) -> Run:
     """What `nanosam benchmark -o FILE` wrote. InputError where it is anything else."""
     try:
-        record = json.loads(read_input(path))
+        record = json.loads(path.read_bytes())
         if record["schema_version"] != SCHEMA_VERSION:
             raise InputError(f"{path} was written by another version of nanosam", "run `nanosam benchmark -o` again")
         conditions = record["conditions"]

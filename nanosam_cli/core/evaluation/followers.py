@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -13,12 +12,13 @@ from numpy.typing import NDArray
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.inference.decoder_inputs import mask_to_logits
 from nanosam_cli.core.inference.predictor import Predictor
-from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.loading.choice import ModelChoice
+from nanosam_cli.core.loading.load import open_predictor
 from nanosam_cli.core.masks import Mask, mask_window, usable_boxes
+from nanosam_cli.core.messages import Note
 from nanosam_cli.core.tracking.target import TrackerSettings, TrackState
 from nanosam_cli.core.tracking.tracker import Tracked, Tracker
 from nanosam_cli.core.types import Prompt
-from nanosam_cli.core.zoo.models import DEFAULT_MODEL
 
 COPY = "copy"  # the baseline's name among the models
 
@@ -89,26 +89,16 @@ class CopyFollower:
 
 @contextmanager
 def open_follower(
-    model: str | None = None,
-    *,
-    prompt: PromptKind = "mask",
-    encoder: Path | None = None,
-    decoder: Path | None = None,
-    backend: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    note: Callable[[str], object] = lambda _: None,
+    choice: ModelChoice, *, prompt: PromptKind = "mask", note: Note = lambda _: None
 ) -> Iterator[Follower]:
-    """The baseline by its name, else the tracker on what `load_predictor` opens; closed at the end of the block."""
-    if model == COPY:
-        if encoder or decoder or prompt == "box":
+    """The baseline by its name, else the tracker on the model that was chosen; closed at the end of the block."""
+    if choice.model == COPY:
+        if choice.has_files or prompt == "box":
             raise UsageError("the baseline copy takes the first mask and no model", "leave the other options out")
         yield CopyFollower()
         return
-    with load_predictor(
-        model, encoder=encoder, decoder=decoder, backend=backend, device=device, threads=threads, note=note
-    ) as predictor:
-        yield TrackerFollower(predictor, prompt, name=encoder.stem if encoder else model or DEFAULT_MODEL)
+    with open_predictor(choice, note) as predictor:
+        yield TrackerFollower(predictor, prompt, name=choice.name)
 
 
 def box_of(mask: Mask) -> tuple[int, int, int, int]:

@@ -16,10 +16,11 @@ from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.evaluation.prompting import Prompting
 from nanosam_cli.core.frame import Array
 from nanosam_cli.core.inference.predictor import Predictor, PreparedImage, Select
-from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.loading.choice import ModelChoice
+from nanosam_cli.core.loading.load import open_predictor
 from nanosam_cli.core.masks import Mask
+from nanosam_cli.core.messages import Note
 from nanosam_cli.core.types import Prompt
-from nanosam_cli.core.zoo.models import DEFAULT_MODEL
 
 ReadImage = Callable[[Path], NDArray[np.uint8]]  # an `AnnotatedPhoto.path` -> (H, W, 3) uint8 RGB
 
@@ -136,24 +137,12 @@ BASELINES: Mapping[str, Callable[[Array, tuple[int, int]], Mask]] = {"box": box_
 
 
 @contextmanager
-def open_segmenter(
-    model: str | None = None,
-    *,
-    select: Select = "auto",
-    encoder: Path | None = None,
-    decoder: Path | None = None,
-    backend: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    note: Callable[[str], object] = lambda _: None,
-) -> Iterator[Segmenter]:
-    """A baseline by its name, else what `load_predictor` opens; closed at the end of the `with` block."""
-    if model is not None and model in BASELINES:
-        if encoder or decoder:
-            raise UsageError(f"the baseline {model} runs no model files", "leave --encoder and --decoder out")
-        yield ShapeSegmenter(model)
+def open_segmenter(choice: ModelChoice, *, select: Select = "auto", note: Note = lambda _: None) -> Iterator[Segmenter]:
+    """A baseline by its name, else the model that was chosen; closed at the end of the `with` block."""
+    if choice.model is not None and choice.model in BASELINES:
+        if choice.has_files:
+            raise UsageError(f"the baseline {choice.model} runs no model files", "leave --encoder and --decoder out")
+        yield ShapeSegmenter(choice.model)
         return
-    with load_predictor(
-        model, encoder=encoder, decoder=decoder, backend=backend, device=device, threads=threads, note=note
-    ) as predictor:
-        yield ModelSegmenter(predictor, select, None if encoder or decoder else model or DEFAULT_MODEL)
+    with open_predictor(choice, note) as predictor:
+        yield ModelSegmenter(predictor, select, None if choice.has_files else choice.name)

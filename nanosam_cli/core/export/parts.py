@@ -18,7 +18,7 @@ from nanosam_cli.core.types import DECODER, ENCODER
 Precision = Literal["fp32", "fp16", "fp16-weights"]  # the last computes in float32, with weights stored in half
 
 # The TorchScript exporter's opsets with LayerNormalization. 17, 18 and 20 give equal times on ONNX Runtime
-# (docs/export.md); the oldest is read by the most runtimes.
+# (docs/experiments/export.md); the oldest is read by the most runtimes.
 OPSET, NEWEST_OPSET = 17, 20
 TEACHER, WHOLE, ALL = "teacher", "model", "all"
 WHATS = (ENCODER, DECODER, TEACHER, ALL)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.inference.session import open_session
+from nanosam_cli.core.loading.choice import ModelChoice
 from nanosam_cli.core.loading.engines import model_paths
 from nanosam_cli.core.loading.part_files import part_file
 from nanosam_cli.core.messages import Note
@@ -34,21 +34,20 @@ def load_predictor(
     engine is passed over, and what takes long: a model that is published as a checkpoint, such as mobile-sam, is
     exported once (which needs torch) and then run from the cache.
     """
-    if model is None and (encoder is None) != (decoder is None):
-        given, other = ("encoder", "decoder") if decoder is None else ("decoder", "encoder")
-        raise UsageError(
-            f"{given} file given, {other} missing", f"give --{other} FILE too, or --model NAME to take its {other}"
-        )
-    spec = find_model(model or DEFAULT_MODEL)
-    if encoder or decoder:
-        files = (Path(encoder or part_file(spec, ENCODER, note)), Path(decoder or part_file(spec, DECODER, note)))
+    files = [None if part is None else Path(part) for part in (encoder, decoder)]
+    return open_predictor(ModelChoice(model, files[0], files[1], backend, device, threads), note)
+
+
+def open_predictor(choice: ModelChoice, note: Note = lambda _: None) -> Predictor:
+    """Open what was chosen; see `load_predictor`."""
+    spec = find_model(choice.model or DEFAULT_MODEL)
+    if choice.has_files:
+        files = (choice.encoder or part_file(spec, ENCODER, note), choice.decoder or part_file(spec, DECODER, note))
     else:
-        files = model_paths(spec, backend, device, note)
+        files = model_paths(spec, choice.backend, choice.device, note)
+    how = {"backend": choice.backend, "device": choice.device}
     with ExitStack() as opened:
-        sessions = [
-            opened.enter_context(closing(open_session(file, backend=backend, device=device, threads=threads)))
-            for file in files
-        ]
+        sessions = [opened.enter_context(closing(open_session(file, **how, threads=choice.threads))) for file in files]
         predictor = Predictor(sessions[0], sessions[1], spec.mean, spec.std)
         opened.pop_all()  # all went well: the predictor closes them
     return predictor

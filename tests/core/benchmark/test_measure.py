@@ -25,7 +25,6 @@ from nanosam_cli.core.benchmark.measure import (
     FileFacts,
     ModelReport,
     Run,
-    Runtime,
     Timing,
     box_grid,
     find_candidate,
@@ -47,6 +46,7 @@ from nanosam_cli.core.benchmark.report import (
     with_accuracy,
 )
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
+from nanosam_cli.core.loading.choice import ModelChoice
 from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.system.machine import Load, Machine, Settings
 
@@ -146,7 +146,7 @@ def test_two_models_side_by_side(monkeypatch: pytest.MonkeyPatch, own_files: Fil
     monkeypatch.setattr(measure, "COLD_STARTS", 1)
     ticks = []
     candidates = [Contender("own", *own_files), Contender("nvidia", *nvidia_files)]
-    run = measure.benchmark(candidates, PHOTO, Runtime(threads=1), 1, lambda: ticks.append(1))
+    run = measure.benchmark(candidates, PHOTO, ModelChoice(threads=1), 1, lambda: ticks.append(1))
     assert len(ticks) == steps(2, 1)
     assert [report.name for report in run.models] == ["own", "nvidia"]
     assert [report.image_size for report in run.models] == [128, 1024]
@@ -162,7 +162,7 @@ def test_two_models_side_by_side(monkeypatch: pytest.MonkeyPatch, own_files: Fil
 
 def test_names_are_needed_apart(own_files: Files) -> None:
     with pytest.raises(UsageError, match="two models have the same name: a, a"):
-        measure.benchmark([Contender("a", *own_files)] * 2, PHOTO, Runtime(), 1)
+        measure.benchmark([Contender("a", *own_files)] * 2, PHOTO, ModelChoice(), 1)
     with pytest.raises(UsageError, match="unknown model: nanosam-b9"):
         find_candidate("nanosam-b9")
 

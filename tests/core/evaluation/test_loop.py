@@ -28,6 +28,7 @@ from nanosam_cli.core.evaluation.segmenters import (
     ellipse_mask,
     open_segmenter,
 )
+from nanosam_cli.core.loading.choice import ModelChoice
 from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.masks import has_area, usable_boxes
 from nanosam_cli.core.media.mask_codes import mask_to_rle
@@ -285,7 +286,10 @@ def test_decoders_with_a_fixed_number_of_points(tmp_path: Path, own_files: Files
 def test_baselines_need_boxes(photos: list[AnnotatedPhoto]) -> None:
     with pytest.raises(UsageError, match="needs a box prompt"):
         list(evaluate(ShapeSegmenter("box"), photos, prompting=Prompting(False, 1)))
-    with pytest.raises(UsageError, match="runs no model files"), open_segmenter("box", encoder=Path("encoder.onnx")):
+    with (
+        pytest.raises(UsageError, match="runs no model files"),
+        open_segmenter(ModelChoice("box", encoder=Path("encoder.onnx"), decoder=Path("decoder.onnx"))),
+    ):
         pass
 
 

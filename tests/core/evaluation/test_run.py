@@ -18,6 +18,7 @@ from nanosam_cli.core.evaluation.protocols import PROTOCOLS
 from nanosam_cli.core.evaluation.results import Results, read_results, write_results
 from nanosam_cli.core.evaluation.run import EvaluationRun, start_run
 from nanosam_cli.core.evaluation.segmenters import Segmenter, ShapeSegmenter, open_segmenter
+from nanosam_cli.core.loading.choice import ModelChoice
 from nanosam_cli.core.system.journal import Journal
 from tests import evaluation_data as data
 from tests.evaluation_data import save_data_set
@@ -68,7 +69,7 @@ def test_a_killed_run_goes_on_to_the_same_files(
     places: tuple[Path, Path], tmp_path: Path, own_files: tuple[Path, Path], cut: int
 ) -> None:
     """Killed after two of four photos; `cut` bytes of the last line were not written any more."""
-    with open_segmenter(encoder=own_files[0], decoder=own_files[1], select="argmax") as segmenter:
+    with open_segmenter(ModelChoice(encoder=own_files[0], decoder=own_files[1]), select="argmax") as segmenter:
         evaluate(places, tmp_path / "whole" / "results.json", segmenter=segmenter, save_masks=True)
         output = tmp_path / "killed" / "results.json"
         with pytest.raises(Killed):
@@ -197,7 +198,7 @@ def test_results_are_nanosams_with_a_record_beside(places: tuple[Path, Path], tm
 def test_models_are_recorded_with_their_hashes(
     places: tuple[Path, Path], tmp_path: Path, own_files: tuple[Path, Path]
 ) -> None:
-    with open_segmenter(encoder=own_files[0], decoder=own_files[1]) as segmenter:
+    with open_segmenter(ModelChoice(encoder=own_files[0], decoder=own_files[1])) as segmenter:
         model = segmenter.describe()
     assert model["name"] == "fake"
     assert model["decoder"]["file"] == "decoder.onnx"
