@@ -23,7 +23,7 @@ from nanosam_cli.commands import (
     track,
 )
 from nanosam_cli.core.errors import NanosamError, machine_error
-from nanosam_cli.options import QuietOption, VerboseOption, spelling
+from nanosam_cli.options import Command, Group, QuietOption, VerboseOption, spelling
 from nanosam_cli.version import __version__
 
 DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
@@ -48,6 +48,7 @@ EXAMPLES = {
 
 app = typer.Typer(
     name="nanosam",
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a bug keeps its plain traceback
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": spelling},
@@ -56,7 +57,7 @@ for command in (
     *(segment.segment, track.track, metrics.metrics, benchmark.benchmark),
     *(distill.distill, export.export, build_engine.build_engine, download.download, doctor.doctor),
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(eval.app, name="eval")
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from nanosam_cli import console
 
@@ -32,6 +33,25 @@ def spelling(token: str) -> str:
     """The option's name for what was typed: Typer's `token_normalize_func`, so that aliases stay out of help."""
     hyphened = token.replace("_", "-")
     return NANOSAM_SPELLINGS.get(hyphened, hyphened)
+
+
+class _PlainFlags:
+    """Help says nothing of the type of a flag, which takes no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False) and param.metavar is None:
+                param.metavar = ""
+        return params
+
+
+class Command(_PlainFlags, TyperCommand):
+    """A command of this program."""
+
+
+class Group(_PlainFlags, TyperGroup):
+    """A command that has commands of its own."""
 
 
 class Box(NamedTuple):
@@ -69,6 +89,37 @@ def chosen_model(
     from nanosam_cli.core.loading.choice import ModelChoice
 
     return ModelChoice(model, encoder, decoder, backend, device.value if device else None, threads)
+
+
+# for the shell's completion: what may stand in a place. Nothing heavy is imported, and that when it is asked for
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """Models by name."""
+    from nanosam_cli.core.zoo.models import MODELS
+
+    return [name for name in MODELS if name.startswith(incomplete)]
+
+
+def complete_downloads(incomplete: str) -> list[str]:
+    """Models and data sets that can be downloaded."""
+    from nanosam_cli.core.zoo.catalogue import entries
+
+    return [name for name in entries() if name.startswith(incomplete)]
+
+
+def complete_recipes(incomplete: str) -> list[str]:
+    """Recipes that come with the package."""
+    from nanosam_cli.core.training.recipe import list_recipe_files
+
+    return [path.stem for path, _ in list_recipe_files() if path.stem.startswith(incomplete)]
+
+
+def complete_parts(incomplete: str) -> list[str]:
+    """Parts of a person."""
+    from nanosam_cli.core.prompting.body_parts import known_parts
+
+    return [name for name in known_parts() if name.startswith(incomplete)]
 
 
 def parse_box(text: str) -> Box:
@@ -191,7 +242,11 @@ MaskOption = Annotated[
 ModelOption = Annotated[
     str | None,
     typer.Option(
-        "--model", metavar="NAME", rich_help_panel=MODEL, help="Model to use; `nanosam download --list` shows all."
+        "--model",
+        metavar="NAME",
+        autocompletion=complete_models,
+        rich_help_panel=MODEL,
+        help="Model to use; `nanosam download --list` shows all.",
     ),
 ]
 EncoderOption = Annotated[

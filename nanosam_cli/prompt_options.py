@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nanosam_cli.options import parse_number
+from nanosam_cli.options import complete_parts, parse_number
 
 OTHERS, EVERYTHING = "Prompts from other models", "Everything"  # headings of the help
 
@@ -62,6 +62,7 @@ PartOption = Annotated[
     typer.Option(
         "--part",
         metavar="NAME",
+        autocompletion=complete_parts,
         rich_help_panel=OTHERS,
         help="Part of a person: person (the default), head, shirt, pants, left-hand ... Repeatable.",
     ),

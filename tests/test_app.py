@@ -241,15 +241,46 @@ def test_nobody_listens() -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
-def test_completion_is_offered() -> None:
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("nanosam seg", {"segment"}),
+        ("nanosam segment a.jpg --model mob", {"mobile-sam"}),
+        ("nanosam distill qu", {"quick"}),
+        ("nanosam download coco-v", {"coco-val2017"}),
+        ("nanosam build-engine nanosam-res", {"nanosam-resnet18"}),
+        ("nanosam export dec", {"decoder"}),
+        ("nanosam track 0 --part left-h", {"left-hand"}),
+    ],
+)
+def test_completion_is_offered(line: str, offered: set[str]) -> None:
+    words = line.split()
     script = subprocess.run(
         RUN,
-        env={**os.environ, "_NANOSAM_COMPLETE": "complete_bash", "COMP_WORDS": "nanosam seg", "COMP_CWORD": "1"},
+        env={
+            **os.environ,
+            "_NANOSAM_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words) - 1),
+        },
         capture_output=True,
         text=True,
         check=True,
     )
-    assert script.stdout.split() == ["segment"]
+    assert set(script.stdout.split()) == offered
+
+
+@pytest.mark.parametrize(
+    "command", ["", "segment", "track", "eval coco", "eval davis", "metrics", "distill", "export", "doctor"]
+)
+def test_help_names_no_type_of_flags_and_keeps_the_indent_of_examples(command: str) -> None:
+    ran = run_nanosam(*command.split(), "--help")
+    assert ran.code == 0
+    assert "--help" in ran.out
+    assert "bool" not in ran.out
+    examples = [line for line in ran.out.splitlines() if line.lstrip().startswith("nanosam ")]
+    assert all(line.startswith("     nanosam") for line in examples)
+    assert examples or not command
 
 
 def test_errors_have_codes_of_their_own() -> None:

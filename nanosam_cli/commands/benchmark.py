@@ -22,6 +22,7 @@ from nanosam_cli.options import (
     ThreadsOption,
     VerboseOption,
     chosen_model,
+    complete_models,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def benchmark(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
+            autocompletion=complete_models,
             help="Models by name, or any files as NAME=ENCODER,DECODER; else the default model. The first is what the "
             "others are measured against.",
         ),

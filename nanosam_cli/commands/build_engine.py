@@ -18,6 +18,7 @@ from nanosam_cli.options import (
     JsonOption,
     QuietOption,
     VerboseOption,
+    complete_models,
     parse_share,
 )
 
@@ -32,7 +33,7 @@ PRECISION, RUNTIME, PROOF = "Precision", "Runtime", "Proof"  # headings of the h
 
 
 class InputShapes(dict[str, tuple[int, ...]]):
-    """Of inputs, by name. A class of its own, because Typer takes lists of nothing that has parameters."""
+    """Shapes of inputs, by name. A class of its own, because Typer takes lists of nothing that has parameters."""
 
 
 class EngineBackend(str, Enum):
@@ -67,7 +68,12 @@ def parse_shapes(text: str) -> InputShapes:
 
 def build_engine(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="MODEL|FILE.onnx", help="Models by name, or ONNX files of one model.")
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL|FILE.onnx",
+            autocompletion=complete_models,
+            help="Models by name, or ONNX files of one model.",
+        ),
     ] = None,
     fp16: Annotated[
         bool, typer.Option("--fp16", rich_help_panel=PRECISION, help="Encoder in fp16, decoder in fp32.")
@@ -224,7 +230,7 @@ def build_engine(
 
 
 def _joined(shapes: list[InputShapes] | None) -> InputShapes:
-    """Of an input that is named twice, the last: a command can be widened at its end."""
+    """Take the last shape of an input that is named twice: a command can be widened at its end."""
     return InputShapes((name, shape) for one in shapes or [] for name, shape in one.items())
 
 
@@ -285,8 +291,8 @@ def _report_plans(plans: list[BuildPlan], dry_run: bool, json: bool) -> None:
         for job in plan.jobs:
             if job.why:
                 console.warn(job.why)
-            if job.bereaved:
-                console.warn(f"{job.bereaved} loses its side-car to {job.engine}, and cannot be loaded without it")
+            if job.other_engine:
+                console.warn(f"{job.other_engine} loses its side-car to {job.engine}, and cannot be loaded without it")
         if dry_run and json:
             for record in plan_records(plan):
                 console.json_line(record)

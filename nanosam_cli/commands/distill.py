@@ -10,7 +10,7 @@ import typer
 
 from nanosam_cli import console
 from nanosam_cli.core.errors import MissingExtraError, UsageError
-from nanosam_cli.options import QuietOption, VerboseOption
+from nanosam_cli.options import QuietOption, VerboseOption, complete_recipes
 
 if TYPE_CHECKING:
     from nanosam_cli.core.training.recipe import Recipe
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 def distill(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of a recipe that `--list` shows.")
+        str | None,
+        typer.Argument(
+            metavar="RECIPE",
+            autocompletion=complete_recipes,
+            help="A TOML file, or the name of a recipe that `--list` shows.",
+        ),
     ] = None,
     overrides: Annotated[
         list[str] | None,

@@ -10,7 +10,7 @@ import typer
 
 from nanosam_cli import console
 from nanosam_cli.core.errors import DownloadError, UsageError
-from nanosam_cli.options import ForceOption, JsonOption, QuietOption, VerboseOption
+from nanosam_cli.options import ForceOption, JsonOption, QuietOption, VerboseOption, complete_downloads
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,10 @@ WHAT, FROM = "What to do", "Where from"  # headings of the help
 
 def download(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Models and data sets; --list shows all.")
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME", autocompletion=complete_downloads, help="Models and data sets; --list shows all."
+        ),
     ] = None,
     show: Annotated[
         bool, typer.Option("--list", rich_help_panel=WHAT, help="Show what there is, and what of it is here.")

@@ -17,10 +17,12 @@ from nanosam_cli.options import (
     OUTPUT,
     PROMPT,
     BackendOption,
+    Command,
     DecoderOption,
     DeviceOption,
     EncoderOption,
     ForceOption,
+    Group,
     JsonOption,
     ModelOption,
     QuietOption,
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 DATA = "Data"  # heading of the help
 
-app = typer.Typer(no_args_is_help=True, help="Evaluate a model on annotated data.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Evaluate a model on annotated data.")
 
 
 class ProtocolName(str, Enum):
@@ -85,7 +87,7 @@ def parse_shard(text: str) -> Shard:
     return Shard(int(matched[1]), int(matched[2]))
 
 
-@app.command()
+@app.command(cls=Command)
 def coco(
     images: Annotated[
         Path | None,
@@ -227,7 +229,7 @@ def coco(
             )
 
 
-@app.command()
+@app.command(cls=Command)
 def davis(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="DIR/<clip>/00000.jpg with 00000.png beside it, or DAVIS's layout.")

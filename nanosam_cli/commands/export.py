@@ -10,7 +10,7 @@ import typer
 
 from nanosam_cli import console
 from nanosam_cli.core.errors import MissingExtraError, UsageError
-from nanosam_cli.options import ForceOption, JsonOption, QuietOption, VerboseOption
+from nanosam_cli.options import ForceOption, JsonOption, QuietOption, VerboseOption, complete_models
 
 if TYPE_CHECKING:
     from nanosam_cli.core.export.export import Exported
@@ -40,6 +40,7 @@ def export(
         str | None,
         typer.Argument(
             metavar="SOURCE",
+            autocompletion=complete_models,
             help="What `nanosam distill` left, mobile_sam.pt, or the name of a downloaded model. The teacher is "
             "mobile-sam unless another is given.",
         ),

@@ -35,7 +35,7 @@ class By(str, Enum):
 
 
 class Borders(str, Enum):
-    """Whose way to treat areas on the border of two sizes."""
+    """The tool whose way to treat areas on the border of two sizes is taken."""
 
     nanosam = "nanosam"
 
@@ -114,7 +114,8 @@ def metrics(
 ) -> None:
     """Mean IoU of results, with 95 % bootstrap intervals.
 
-    Several files are compared object by object with the first. An area of exactly 32² is medium, of 96² large.
+    Several files are compared object by object with the first, with the mean difference and its interval. An area of
+    exactly 32² is medium, of 96² large.
 
         nanosam metrics results.json --size small
 

@@ -65,17 +65,19 @@ def read_value(kind: Any, content: Any, where: str, faults: list[str]) -> Any:
     return content
 
 
-def without_none(values: dict[str, Any]) -> dict[str, Any]:
-    """Nested plain values without the keys that were left out."""
+def without_defaults(section: Any) -> dict[str, Any]:
+    """Nested plain values of a section, without the keys that have their default: as if they had been left out."""
     return {
-        key: without_none(value)
-        if isinstance(value, dict)
-        else tuple(without_none(part) if isinstance(part, dict) else part for part in value)
-        if isinstance(value, tuple)
-        else value
-        for key, value in values.items()
-        if value is not None
+        entry.name: _plain(getattr(section, entry.name))
+        for entry in dataclasses.fields(section)
+        if getattr(section, entry.name) != entry.default
     }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_plain(part) for part in value)
+    return without_defaults(value) if dataclasses.is_dataclass(value) else value
 
 
 def _without_none(kind: Any) -> Any:
@@ -106,11 +108,12 @@ def _build_section(kind: Any, content: Any, where: str, faults: list[str]) -> An
     for key in content.keys() - hints.keys():
         hint = did_you_mean(key, hints)
         faults.append(f"{prefix}{key}: no such key" + (f"; {hint}" if hint else ""))
+    needed = {entry.name for entry in dataclasses.fields(kind) if entry.default is dataclasses.MISSING}
     before = len(faults)
     values = {}
     for name, hint in hints.items():
         if name in content:
             values[name] = read_value(hint, content[name], f"{prefix}{name}", faults)
-        elif _without_none(hint) is None:
+        elif name in needed:
             faults.append(f"{prefix}{name}: missing")
     return kind(**values) if len(faults) == before else None

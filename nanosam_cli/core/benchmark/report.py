@@ -290,7 +290,7 @@ def _named_model(results: Path) -> str | None:
 
 
 def _mean_iou(results: Path) -> Accuracy:
-    """Of a list of objects with `area` and `iou`, ours or NVIDIA NanoSAM's."""
+    """The mean IoU of a list of objects with `area` and `iou`, ours or NVIDIA NanoSAM's."""
     try:
         pairs = [(float(entry["area"]), float(entry["iou"])) for entry in json.loads(results.read_bytes())]
     except OSError as error:

@@ -24,7 +24,7 @@ from nanosam_cli.core.precision.ladder_step import Candidate, Prove, Step
 from nanosam_cli.core.precision.proof import UNPROVED, Method, Proof
 from nanosam_cli.core.precision.prover import Prover
 
-GLANCE = 3  # photos that a search looks at
+QUICK_PROOF_PHOTOS = 3  # photos that a search looks at
 
 
 def trials(job: EngineJob, backend: Flavour, prover: Prover | None, calibration: Sequence[Array]) -> Iterator[Step]:
@@ -33,14 +33,16 @@ def trials(job: EngineJob, backend: Flavour, prover: Prover | None, calibration:
     # ONNX Runtime runs int8 and float32 as they are; what another runtime will do is emulated
     exact = backend == "onnxruntime" and job.precision in ("fp32", "int8")
     prove = _prove(job.part, prover, "run" if exact else "emulated")
-    glance = _prove(job.part, prover.narrowed(GLANCE) if prover else None, "run" if exact else "emulated")
+    quick_proof = _prove(
+        job.part, prover.narrowed(QUICK_PROOF_PHOTOS) if prover else None, "run" if exact else "emulated"
+    )
     if job.precision == "fp32":
         yield _float_step(model, backend, prove)
     elif job.precision == "int8":
         scheme = CPU if backend == "onnxruntime" else TENSORRT
-        yield from Int8Ladder(model, calibration, scheme, prove, glance).steps()
+        yield from Int8Ladder(model, calibration, scheme, prove, quick_proof).steps()
     else:
-        yield from Ladder(model, FP16 if job.precision == "fp16" else BF16, prove, glance).steps()
+        yield from Ladder(model, FP16 if job.precision == "fp16" else BF16, prove, quick_proof).steps()
 
 
 def _float_step(model: onnx.ModelProto, backend: Flavour, prove: Prove) -> Step:

@@ -63,7 +63,7 @@ class EngineJob:
     rebuild: str
     overwrite: bool
     why: str | None = None  # where precision is not what was asked for
-    bereaved: Path | None = None  # another engine, whose side-car this one's replaces
+    other_engine: Path | None = None  # another engine, whose side-car this one's replaces
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _plan(
                 rebuild=rebuild,
                 overwrite=asked.overwrite,
                 why=why,
-                bereaved=_bereaved(targets[part]),
+                other_engine=_other_engine(targets[part]),
             )
         )
     _refuse_taken(jobs, asked.overwrite)
@@ -192,7 +192,7 @@ def _rebuild(models: Sequence[str], asked: BuildRequest, chosen: Chosen, helpers
 
 
 def _asked_precision(part: str, spec: ModelSpec, asked: BuildRequest) -> EnginePrecision:
-    """As NanoSAM means it: `--fp16` is the encoder's. Decoders are fp32 unless they are named."""
+    """Read precisions as NanoSAM means them: `--fp16` is the encoder's. Decoders are fp32 unless they are named."""
     if part == DECODER:
         wanted: str = asked.decoder_precision or spec.default_precision[DECODER]
         if wanted == "int8":
@@ -248,17 +248,18 @@ def _refuse_taken(jobs: Sequence[EngineJob], overwrite: bool) -> None:
 
 def _refuse_existing(job: EngineJob) -> None:
     sidecar = sidecar_path(job.engine)
-    if job.bereaved:
+    if job.other_engine:
         raise OutputError(
-            f"{sidecar} exists already, and describes {job.bereaved}",
-            f"give another directory with -o; with `--force` {job.bereaved} loses its side-car and is of no more use",
+            f"{sidecar} exists already, and describes {job.other_engine}",
+            f"give another directory with -o; with `--force` {job.other_engine} loses its side-car and is of no "
+            "more use",
         )
     for path in (job.engine, sidecar):
         if path.exists():
             raise OutputError(f"{path} exists already", "add `--force` to build it again, or give -o DIR")
 
 
-def _bereaved(engine: Path) -> Path | None:
+def _other_engine(engine: Path) -> Path | None:
     """Side-cars of engines for other backends have the same name."""
     try:
         other = engine.with_name(read_sidecar(engine).engine)

@@ -141,7 +141,7 @@ class Places:
     force: bool = False
 
     def checked(self, clips: Sequence[Clip]) -> Places:
-        """Itself, before any work is done.
+        """Check the places, before any work is done; gives itself.
 
         Raises:
             UsageError: a picture would lie among the clips' frames and masks, whatever `force` says.

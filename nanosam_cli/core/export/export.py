@@ -16,9 +16,9 @@ import torch
 
 from nanosam_cli.core.errors import OutputError
 from nanosam_cli.core.export.model_card import CardFacts, card_text
-from nanosam_cli.core.export.parts import WHOLE, ExportOptions, ExportPart, Precision, make_part
+from nanosam_cli.core.export.parts import ALL, WHOLE, ExportOptions, ExportPart, Precision, make_part
 from nanosam_cli.core.export.proof import LIMITS, PhotoProof, Proof, prove_half
-from nanosam_cli.core.export.source import ExportSource, load_source
+from nanosam_cli.core.export.source import ExportSource, load_source, with_decoder
 from nanosam_cli.core.frame import COORDINATE_SIZE
 from nanosam_cli.core.graphs.half_convert import convert_to_fp16, stored_in_half
 from nanosam_cli.core.graphs.half_emulate import emulate_half
@@ -83,6 +83,8 @@ def export_model(
                 raise OutputError(f"{path} exists already", "add `--force` to overwrite it, or give another folder")
     note(f"reading {checkpoint}")
     source = load_source(checkpoint)
+    if what == ALL:
+        source = with_decoder(source, note)
     parts = [make_part(name, source, options) for name in places]  # all of them, before one takes its time
     photos = None
     if source.decoder is not None:

@@ -65,7 +65,7 @@ class MaskAgreement:
 
     @property
     def figures(self) -> str:
-        """And what came of it."""
+        """The figures that came of it."""
         return f"mean {self.mean:.4f}, worst {self.worst:.4f}"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
-from nanosam_cli.core.messages import did_you_mean
+from nanosam_cli.core.messages import Note, did_you_mean
 from nanosam_cli.core.modeling.checkpoint import load_state
 from nanosam_cli.core.modeling.design import ModelSection
 from nanosam_cli.core.modeling.mobile_sam import load_mobile_sam
@@ -34,6 +35,7 @@ class ExportSource:
     sha256: str  # of the checkpoint
     licence: str
     steps: int | None = None  # of training, where the checkpoint tells
+    teacher: str | None = None  # whose decoder goes with an encoder alone, as the recipe names it
 
 
 def find_checkpoint(text: str) -> Path:
@@ -89,4 +91,20 @@ def load_source(checkpoint: Path) -> ExportSource:
         file_sha256(checkpoint),
         _OWN_LICENCE,
         steps=state.metadata["step"],
+        teacher=_teacher(state.metadata["recipe"].get("teacher")),
     )
+
+
+def with_decoder(source: ExportSource, note: Note) -> ExportSource:
+    """The same with its teacher's decoder, where it holds an encoder alone and its recipe names a checkpoint's."""
+    if source.decoder is not None or source.teacher is None:
+        return source
+    teacher = load_source(find_checkpoint(source.teacher))
+    note(f"{source.checkpoint} holds an image encoder alone: the mask decoder is {source.teacher}'s, its teacher's")
+    return replace(source, decoder=teacher.decoder)
+
+
+def _teacher(section: Any) -> str | None:
+    """The name or file of the teacher whose decoder is used; None where that is a file for a runtime."""
+    name = (section.get("decoder") or section.get("encoder")) if isinstance(section, dict) else None
+    return name if name is not None and (Path(name).suffix in _SUFFIXES or name in MODELS) else None

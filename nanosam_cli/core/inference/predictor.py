@@ -137,7 +137,7 @@ class Predictor:
     def predict_logits(
         self, embedding: ImageEmbedding, prompt: Prompt, *, select: Select = "auto", timings: Timings | None = None
     ) -> tuple[Array, Array]:
-        """As `predict`, without the masks at the photo's size: logits (P, 256, 256) and predicted IoU (P,)."""
+        """Predict without masks at the photo's size -> logits (P, 256, 256) and predicted IoU (P,). See `predict`."""
         logits, scores = [np.empty((0, 256, 256), np.float32)], [np.empty(0, np.float32)]
         for rows, masks, ious in self.decode(embedding, prompt, timings):
             chosen = np.arange(len(rows)), _choose(rows, ious, select)

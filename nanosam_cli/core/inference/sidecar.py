@@ -135,7 +135,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def _parse(content: dict[str, Any]) -> SideCar:
-    """Of a file whose hash fits, so it was written by `SideCar.text`."""
+    """The side-car in a file whose hash fits, so that `SideCar.text` wrote it."""
     known = {entry.name for entry in fields(SideCar)}
     found = {key: value for key, value in content.items() if key in known}
     for key in ("inputs", "outputs"):

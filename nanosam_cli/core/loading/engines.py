@@ -76,7 +76,7 @@ def _part(spec: ModelSpec, part: str, backend: str, device: str, engines: bool, 
 
 
 def _flavours(backend: str, device: str) -> Iterator[Flavour]:
-    """Whose engines are looked for, the best first."""
+    """The runtimes whose engines are looked for, the best first."""
     if backend == "auto" and device != "cpu" and gpu_here():
         yield from ON_GPU
     # ONNX Runtime's engines are for CPUs, and do not beat the original on a GPU

@@ -23,4 +23,4 @@ class ModelSection:
     # region: this project's; sam: SAM's with a dense box prompt; plain-sam: SAM's, which takes MobileSAM's weights;
     # teacher: the encoder alone is trained, for the teacher's own decoder
     decoder: Annotated[str, OneOf(("region", "sam", "plain-sam", TEACHERS_DECODER))]
-    neck: Annotated[str, OneOf(("pyramid", "nanosam"))] | None = None  # nanosam: NVIDIA NanoSAM's; else pyramid
+    neck: Annotated[str, OneOf(("pyramid", "nanosam"))] = "pyramid"  # nanosam: NVIDIA NanoSAM's

@@ -24,7 +24,7 @@ class PromptableModel(nn.Module):
             width=section.neck_width,
             finest=section.finest_stride,
             pretrained=section.pretrained and download,
-            neck=section.neck or "pyramid",
+            neck=section.neck,
         )
         self.decoder = _create_decoder(section.decoder)
 

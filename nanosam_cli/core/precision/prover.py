@@ -100,7 +100,7 @@ class Prover:
 
     @cached_property
     def _expected_masks(self) -> list[Mask]:
-        """By prompt, photo after photo."""
+        """One entry a prompt, photo after photo."""
         assert self._decoder is not None
         return self._masks(self._decoder, self._encoder_runs[1])
 

@@ -62,6 +62,11 @@ def read_parts(wanted: Sequence[str] = (), table: Path | None = None) -> list[Bo
     return [_part(name, content) for name in (wanted or [DEFAULT_PART])]
 
 
+def known_parts() -> list[str]:
+    """The parts of the packaged table."""
+    return list(tomllib.loads(resource("parts.toml").read_text(encoding="utf-8")))
+
+
 def _part(name: str, content: Mapping[str, Any]) -> BodyPart:
     if name not in content:
         hint = did_you_mean(name, content) or f"known parts are {', '.join(content)}"

@@ -49,7 +49,7 @@ class Request:
         return self.tags[prompt] if self.tags else PromptLabel()
 
     def request_for(self, image: NDArray[np.uint8]) -> Request:
-        """Itself: a `PromptSource` that needs no look at the photo."""
+        """Give itself: a `PromptSource` that needs no look at the photo."""
         return self
 
     def prompt(self, frame: Frame) -> Prompt:

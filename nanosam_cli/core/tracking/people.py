@@ -153,7 +153,7 @@ class FollowedPeople:
         return {part: np.mean(shown, axis=0) / hw[::-1] for part, shown in places.items() if shown}
 
     def _number(self, person: int, part: str, frame: VideoFrame, tracked: Mapping[int, Tracked]) -> int:
-        """Of an object; a new one has one that no other has, also of those that were clicked."""
+        """The number of an object; a new object gets one that no other has, those that were clicked included."""
         if (person, part) not in self._numbers:
             number = 1 + max((*self._numbers.values(), *tracked), default=0)
             self._numbers[person, part], self.names[number] = number, part

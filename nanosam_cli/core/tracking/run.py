@@ -79,7 +79,7 @@ class TrackSummary:
 
     @property
     def fps(self) -> float:
-        """Of everything together: reading, models, tracker, writing."""
+        """Frames a second of everything together: reading, models, tracker, writing."""
         return self.frames / self.seconds if self.seconds else 0.0
 
     def add(self, tracked: TrackedFrame) -> None:
@@ -178,7 +178,7 @@ class TrackingRun:
         return TrackedFrame(frame, image, [found[number] for number in sorted(found)], cut, names)
 
     def _encoded(self) -> ImageEmbedding:
-        """Of the frame that came last, made once."""
+        """The embedding of the frame that came last, made once."""
         if self._embedding is None:
             self._embedding = self._predictor.encode_image(self._image, self.timings)
         return self._embedding

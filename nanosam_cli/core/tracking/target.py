@@ -105,7 +105,7 @@ class Answer:
     logits: Array  # (256, 256), both together
     agreement: float  # IoU of the decoder's mask and the appearance's
     likeness: float  # of the mask's cells to the object, 1 as in the frames before
-    kinship: float  # 1 where the mask's mean cell is like the object's, less where it is something of another kind
+    same_kind: float  # 1 where the mask's mean cell is like the object's, less where it is something of another kind
     wholeness: float  # 1 where the mask is about as large as usual, less where it is a remnant
     predicted_iou: float
 
@@ -118,7 +118,7 @@ class Answer:
         """
         likeness = min(1.0, max(0.0, self.likeness))
         if self.proposal.jump:
-            return likeness * (1 + self.agreement) / 2 * self.wholeness * self.kinship**2
+            return likeness * (1 + self.agreement) / 2 * self.wholeness * self.same_kind**2
         return (likeness + self.agreement) / 2 * self.wholeness
 
 
@@ -172,9 +172,9 @@ class Target:
             kept = connected_part(both > 0, proposal.expected)
             both = np.where(kept, both, np.minimum(both, -1))
             likeness = float(_mean_in(kept, proposal.look)) / max(self._likeness, 1e-3)
-            kinship = self._kinship(proposal.cells, kept)
+            same_kind = self._same_kind(proposal.cells, kept)
             wholeness = min(1.0, np.count_nonzero(kept) / (self._settings.least * self._area))
-            answers.append(Answer(proposal, both, agreement, likeness, kinship, wholeness, float(iou)))
+            answers.append(Answer(proposal, both, agreement, likeness, same_kind, wholeness, float(iou)))
         margin = self._settings.switch if self._doubted else 0.0
         return max(answers, key=lambda answer: answer.score - margin * answer.proposal.jump)
 
@@ -284,8 +284,8 @@ class Target:
         grown = np.count_nonzero(moved) > GROWN * self._doubled
         self._doubles = self._doubles & like if grown else moved
 
-    def _kinship(self, cells: Array, mask: Mask) -> float:
-        """Of a mask (256, 256), by the cosine of its mean cell and the object's, as both are seen from the ground.
+    def _same_kind(self, cells: Array, mask: Mask) -> float:
+        """How alike a mask (256, 256) is in kind: the cosine of its mean cell and the object's, seen from the ground.
 
         The object's is half what it was at first and half what it was of late.
         """

@@ -64,7 +64,7 @@ class Tracker:
 
     @property
     def numbers(self) -> list[int]:
-        """Of the objects that are followed."""
+        """The numbers of the objects that are followed."""
         return list(self._targets)
 
     def reset(self) -> None:
@@ -173,7 +173,7 @@ class Tracker:
 
 
 def correlation(one: Array, other: Array) -> float:
-    """Of two frames' cells (h, w, D), each about its mean: 1 for the same frame, about 0 for unrelated ones."""
+    """The correlation of two frames' cells (h, w, D), each about its mean: 1 for the same frame, about 0 for others."""
     a, b = (cells - cells.mean(axis=(0, 1)) for cells in (one, other))
     return float((a * b).sum() / np.sqrt(max((a * a).sum() * (b * b).sum(), 1e-12)))
 

@@ -179,7 +179,7 @@ def _loop(
         if ranks.first and (due or interruption.asked):
             save(folder / CHECKPOINT, metadata=state)  # last of all: what is not saved is done again
         if ranks.first and due:
-            keep_numbered(folder / CHECKPOINT, step, recipe.run.keep or 0)
+            keep_numbered(folder / CHECKPOINT, step, recipe.run.keep)
         if interruption.asked:
             report(RunNote(f"step {step} of {steps} is kept in {folder}: --resume goes on"))
             return
@@ -190,7 +190,7 @@ def train_step(
 ) -> tuple[Learned, Batch | None]:
     """Forward and backward of this process's micro-batches, and one update -> means over all processes, and the last
     micro-batch whose loss was not finite."""
-    train_mode(training.model, recipe.optimiser.freeze or ())
+    train_mode(training.model, recipe.optimiser.freeze)
     for group in training.optimiser.param_groups:
         group["lr"] = rate
     training.optimiser.zero_grad(set_to_none=True)
@@ -230,7 +230,7 @@ def learning_rate(step: int, section: OptimiserSection) -> float:
         return section.learning_rate * step / section.warmup
     if section.schedule == "constant":
         return section.learning_rate
-    coming = (restart for restart in section.restarts or () if restart < section.steps)
+    coming = (restart for restart in section.restarts if restart < section.steps)
     bounds = [section.warmup, *coming, section.steps]
     start = max(bound for bound in bounds if bound < step)
     end = min(bound for bound in bounds if bound >= step)
@@ -273,7 +273,7 @@ def prepare(recipe: Recipe, ranks: Ranks, teacher: Teacher | None, fresh: bool) 
             module = getattr(model, part)
             if name and module is not None:
                 load_weights(module, part, name)
-    freeze(model, section.freeze or ())
+    freeze(model, section.freeze)
     model = model.to(ranks.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = AveragedModel(model, avg_fn=_moving_average(section.ema), use_buffers=True)
     optimiser = make_optimiser(model, section)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 import typing
@@ -15,7 +14,7 @@ from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, RecipeError, UsageError
 from nanosam_cli.core.messages import did_you_mean
 from nanosam_cli.core.modeling.design import TEACHERS_DECODER, ModelSection
-from nanosam_cli.core.schema import Amount, Count, OneOf, Range, Share, Whole, read_value, without_none
+from nanosam_cli.core.schema import Amount, Count, OneOf, Range, Share, Whole, read_value, without_defaults
 from nanosam_cli.core.system.files import read_input
 
 if sys.version_info >= (3, 11):
@@ -34,8 +33,8 @@ class SourceSection:
     path: str  # below data.root
     weight: Amount  # how often it is drawn, relative to the others
     # masks: COCO's format, `instances.json` beside `images/`. images: photos alone, in folders of any depth or in tar
-    # shards; they teach features only. Left out: masks
-    kind: Annotated[str, OneOf(("masks", "images"))] | None = None
+    # shards; they teach features only
+    kind: Annotated[str, OneOf(("masks", "images"))] = "masks"
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,10 @@ class DataSection:
     colour: Share  # strength of brightness, contrast and saturation changes
     grey: Share  # share of crops made grey
     workers: Whole
-    mirror: Share | None = None  # share of crops that are mirrored; left out: half
-    doubles: Share | None = None  # share of crops with one of their objects laid beside itself again; left out: none
+    mirror: Share = 0.5  # share of crops that are mirrored
+    doubles: Share = 0.0  # share of crops with one of their objects laid beside itself again
     # all photos and masks lie on the training device, where crops are made, and no worker helps; left out: no
-    resident: bool | None = None
+    resident: bool = False
 
     def folder(self, path: str) -> Path:
         """A folder below the root."""
@@ -74,8 +73,8 @@ class PromptSection:
     box_jitter: Annotated[float, Range(0, 0.5)]  # standard deviation, share of the box's side
     rough_boxes: Share  # share of boxes with five times that jitter
     refine: Share  # share of prompts that go a second round: first mask plus a correcting click
-    rounds: Annotated[int, Range(1, 2)] | None = None  # correcting rounds of those; left out: 1
-    exact_boxes: Share | None = None  # share of boxes that fit as annotated, without any jitter; left out: none
+    rounds: Annotated[int, Range(1, 2)] = 1  # correcting rounds of those
+    exact_boxes: Share = 0.0  # share of boxes that fit as annotated, without any jitter
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class LossSection:
 
 @dataclass(frozen=True)
 class TeacherSection:
-    """Whose embeddings, and maybe masks, the student learns."""
+    """The model whose embeddings, and maybe masks, the student learns."""
 
     encoder: str  # a model's name, mobile_sam.pt, a checkpoint of ours, an ONNX file or an engine
     loss: Annotated[str, OneOf(("huber", "l1", "mse"))]  # between embeddings
@@ -133,17 +132,17 @@ class OptimiserSection:
     # crops that go through the network together. A step adds up the gradients of batch / micro_batch of them, one after
     # the other or on several processes, which is the same. Left out: the whole batch
     micro_batch: Count | None = None
-    schedule: Annotated[str, OneOf(("cosine", "constant"))] | None = None  # after the warm-up; left out: cosine
-    freeze: tuple[ModelPart, ...] | None = None  # parts that keep their weights
+    schedule: Annotated[str, OneOf(("cosine", "constant"))] = "cosine"  # after the warm-up
+    freeze: tuple[ModelPart, ...] = ()  # parts that keep their weights
     # steps after which the rate rises to restart_rate at once and falls anew (SGDR, arXiv:1608.03983); those past the
     # last step never come. Left out: none
-    restarts: tuple[Count, ...] | None = None
+    restarts: tuple[Count, ...] = ()
     restart_rate: Amount | None = None
 
 
 @dataclass(frozen=True)
 class RunSection:
-    """Where and how often."""
+    """The machine, and how often is evaluated and saved."""
 
     seed: int
     device: Annotated[str, OneOf(("auto", "cpu", "cuda"))]
@@ -152,9 +151,9 @@ class RunSection:
     evaluate_every: Whole  # steps; 0 = only at the end
     evaluate_on: str  # a COCO-format folder below data.root; "" = never
     evaluate_limit: Whole  # photos; 0 = all
-    keep: Whole | None = None  # numbered checkpoints that stay beside the last and the best; left out: none
-    export: bool | None = None  # ONNX files at the end
-    tensorboard: bool | None = None  # event files (extra `tensorboard`)
+    keep: Whole = 0  # numbered checkpoints that stay beside the last and the best
+    export: bool = False  # ONNX files at the end
+    tensorboard: bool = False  # event files (extra `tensorboard`)
 
 
 @dataclass(frozen=True)
@@ -188,15 +187,15 @@ class Recipe:
     def cut_off(self, steps: int) -> Recipe:
         """The recipe of a run that ended where this one restarts at `steps`; itself where it does not restart there."""
         section = self.optimiser
-        if steps not in (section.restarts or ()):
+        if steps not in section.restarts:
             return self
-        earlier = tuple(restart for restart in section.restarts or () if restart < steps) or None
+        earlier = tuple(restart for restart in section.restarts if restart < steps)
         rate = section.restart_rate if earlier else None
         return replace(self, optimiser=replace(section, steps=steps, restarts=earlier, restart_rate=rate))
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values, as in the TOML: what was left out is not there."""
-        return without_none(dataclasses.asdict(self))
+        """Nested plain values, as in the TOML: what has its default is not there."""
+        return without_defaults(self)
 
     def fingerprint(self) -> str:
         """What must not change between a run and its resumption: all but where it runs and how often it reports."""
@@ -286,9 +285,9 @@ def _cross_checks(recipe: Recipe) -> list[str]:
 
 def _restart_faults(section: OptimiserSection) -> list[str]:
     faults = []
-    if (section.restarts is None) != (section.restart_rate is None):
+    if bool(section.restarts) != (section.restart_rate is not None):
         faults.append("optimiser.restarts, optimiser.restart_rate: one needs the other")
-    if any(low >= high for low, high in pairwise([section.warmup, *(section.restarts or ())])):
+    if any(low >= high for low, high in pairwise([section.warmup, *section.restarts])):
         faults.append("optimiser.restarts: must rise, and come after the warm-up")
     if section.restarts and section.schedule == "constant":
         faults.append("optimiser.restarts: a constant rate has nothing to restart")
@@ -298,7 +297,7 @@ def _restart_faults(section: OptimiserSection) -> list[str]:
 def _teaching_faults(recipe: Recipe) -> list[str]:
     """What does not go together among masks, features, and who decodes."""
     faults = []
-    teacher, kinds = recipe.teacher, {source.kind or "masks" for source in recipe.data.sources}
+    teacher, kinds = recipe.teacher, {source.kind for source in recipe.data.sources}
     if (recipe.prompts is None) != (recipe.loss is None):
         faults.append("prompts, loss: masks need both sections, features alone neither")
     if recipe.loss is None and (teacher is None or teacher.weight == 0):
@@ -315,7 +314,7 @@ def _teaching_faults(recipe: Recipe) -> list[str]:
         faults.append("teacher.masks: the teacher's masks need [loss] and [prompts]")
     if recipe.init and recipe.init.encoder and recipe.init.backbone:
         faults.append("init.encoder, init.backbone: the encoder's weights bring the backbone's; leave one out")
-    frozen = recipe.optimiser.freeze or ()
+    frozen = recipe.optimiser.freeze
     if "encoder" in frozen and ((teacher is not None and teacher.weight > 0) or "decoder" in frozen):
         faults.append("optimiser.freeze: with a frozen encoder, the teacher's weight must be 0 and the decoder free")
     if teacher and (teacher.cache is None) != (teacher.cache_steps is None):

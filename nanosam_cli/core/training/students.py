@@ -24,6 +24,6 @@ class Student:
 
 
 def list_students() -> list[Student]:
-    """By cost."""
+    """The students of the table, the cheapest first."""
     rows = json.loads(paths.resource(TABLE).read_text(encoding="utf-8"))
     return sorted((Student(**row) for row in rows), key=lambda student: student.gmacs_512)

@@ -18,7 +18,7 @@ class TensorBoard:
     """Event files in `tensorboard/`. MissingExtraError where the package is not installed."""
 
     def __init__(self, folder: Path, keep: int) -> None:
-        """Of a run that goes on, the events of its first `keep` steps stay; what a killed one wrote later is hidden."""
+        """Go on with a run: the events of its first `keep` steps stay, and what a killed one wrote later is hidden."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError as error:

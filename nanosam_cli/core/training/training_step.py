@@ -107,7 +107,7 @@ class TrainingStep(nn.Module):
 
         rows = refined_rows(len(batch.owner), section.refine, number).to(batch.owner.device)
         generator, ambiguous, count = torch.Generator().manual_seed(number), batch.ambiguous, len(batch.owner)
-        for _ in range((section.rounds or 1) if len(rows) else 0):
+        for _ in range(section.rounds if len(rows) else 0):
             prompts = corrected_prompts(prompts, prediction, target, ambiguous, rows, generator)
             batch, truth, focus = batch.rows(rows), truth[rows], focus[rows]
             with self._autocast(embeddings):

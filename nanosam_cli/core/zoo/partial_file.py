@@ -67,7 +67,7 @@ class PartFile:
             os.fsync(file.fileno())
 
     def sha256(self) -> str:
-        """Of everything that is here."""
+        """The hash of everything that is here."""
         self._hash_up_to(self.size)
         return self._digest.hexdigest()
 

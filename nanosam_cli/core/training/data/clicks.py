@@ -50,7 +50,7 @@ class PromptNumbers(NamedTuple):
 
 
 def make_prompts(section: PromptSection, masks: Tensor, boxes: Tensor, numbers: PromptNumbers) -> tuple[Tensor, Tensor]:
-    """Of masks (P, C, C) uint8 and their boxes (P, 4) -> (P, 3, 2) crop pixels, (P, 3) labels: a point, then a box's
+    """Prompts of masks (P, C, C) uint8 and boxes (P, 4) -> (P, 3, 2) crop pixels, (P, 3) labels: a point, then a box's
     corners or more points.
 
     Every object has its point, labelled as padding where the prompt is a box alone.
@@ -59,7 +59,7 @@ def make_prompts(section: PromptSection, masks: Tensor, boxes: Tensor, numbers: 
     by_points = numbers.kind < section.point
     has_point = numbers.kind < section.point + section.box_and_point
     rough = torch.where(numbers.rough < section.rough_boxes, 5.0, 1.0)
-    rough[numbers.rough >= 1 - (section.exact_boxes or 0)] = 0
+    rough[numbers.rough >= 1 - section.exact_boxes] = 0
     corners = jitter_boxes(boxes, section.box_jitter * rough[:, None], numbers.errors).reshape(-1, 2, 2)
     coords = [surface.pick(numbers.points[:, 0])]
     labels = [torch.where(has_point, FOREGROUND, PADDING)]

@@ -106,7 +106,7 @@ class TrainingCrops:
         )
         self.repeat = recipe.cache_steps
         self.crops_a_photo = (recipe.model.image_size // recipe.data.crop) ** 2
-        self.sources = [_load_source(recipe, source.path, source.kind or "masks") for source in recipe.data.sources]
+        self.sources = [_load_source(recipe, source.path, source.kind) for source in recipe.data.sources]
         weights = np.array([source.weight for source in recipe.data.sources])
         self.shares = weights / weights.sum()
         self.units = COORDINATE_SIZE / self.image_size  # frame units a pixel
@@ -226,8 +226,7 @@ class TrainingCrops:
             longest = side * rng.uniform(0.75, 1)
         else:
             longest = self.image_size * np.exp(rng.uniform(*np.log(self.data.scale)))
-        mirror = 0.5 if self.data.mirror is None else self.data.mirror
-        return crop_photo(photo, self.pixels, rng, side, longest, mirror)
+        return crop_photo(photo, self.pixels, rng, side, longest, self.data.mirror)
 
     def _prompted(self, drawn: Sequence[Drawn], taken: Sequence[tuple[int, int]]) -> Batch:
         """The images of all samples and the prompts (sample, its row) that are taken."""

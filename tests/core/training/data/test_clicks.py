@@ -74,7 +74,7 @@ def test_jittered_boxes_keep_half_their_size() -> None:
     assert (moved != box).all()
 
 
-@pytest.mark.parametrize(("exact", "share"), [(None, 0.0), (0.4, 0.4), (0.8, 0.8)])
+@pytest.mark.parametrize(("exact", "share"), [(0.0, 0.0), (0.4, 0.4), (0.8, 0.8)])
 def test_so_many_boxes_fit_exactly_and_the_rest_are_as_they_were(exact: float | None, share: float) -> None:
     count = 1000
     masks, box = _mask(10, 20, 10, 30).expand(count, -1, -1), torch.tensor([[10.0, 10, 30, 20]])
