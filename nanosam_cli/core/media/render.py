@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.masks import Mask, Window, mask_window
-from nanosam_cli.core.types import BACKGROUND, FOREGROUND
+from nanosam_cli.core.types import BACKGROUND, FOREGROUND, no_boxes
 
 FILL = 0.45  # share of the object's colour inside its mask
 WHITE, BLACK, GREEN, RED = (255, 255, 255), (0, 0, 0), (40, 200, 80), (230, 50, 50)
@@ -134,7 +134,8 @@ def overlay(
             plane[mask] = mixed[image[..., channel][window][mask]]  # of the photo: fills do not add up
             plane[rim] = value
     for index, box in enumerate([] if boxes is None else boxes):
-        _draw_box(canvas, box, object_colour(index), line)
+        if not no_boxes(box):
+            _draw_box(canvas, box, object_colour(index), line)
     if points is None and not any(names):
         return canvas
     picture = Image.fromarray(canvas)

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanosam_cli.core.errors import InputError, OutputError, UsageError
-from nanosam_cli.core.media.image import list_images, read_image, write_png
+from nanosam_cli.core.errors import InputError, MissingExtraError, OutputError, UsageError
+from nanosam_cli.core.media.image import IMAGE_FORMATS, list_images, read_image, unread_pictures, write_png
 from nanosam_cli.core.media.render import PALETTE
 
 CORNERS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [128, 128, 128], [255, 255, 255]]], np.uint8)
@@ -251,6 +251,31 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_list_images(folder: Path, pattern: str, found: list[str], absolute: bool) -> None:
     base = str(folder) + "/" if absolute else ""
     assert list_images(base + pattern) == [Path(base + name) for name in found]
+
+
+def test_folders_give_every_suffix_that_is_read(tmp_path: Path) -> None:
+    names = ["a.jfif", "b.MPO", "c.heic", "d.dng", "e.svg", "f.txt", "g.json", "h.psd", ".i.psd"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in list_images(str(tmp_path))] == names[:3]
+    assert [path.name for path in unread_pictures(tmp_path)] == ["d.dng", "e.svg", "h.psd"]
+    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in IMAGE_FORMATS.values()}
+    assert known <= IMAGE_FORMATS.keys()
+
+
+def test_a_heic_photo_asks_for_its_extra(tmp_path: Path) -> None:
+    path = tmp_path / "a.heic"
+    try:
+        import pillow_heif
+    except ImportError:
+        path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+        with pytest.raises(MissingExtraError, match=r"a HEIC photo needs pillow-heif") as caught:
+            read_image(path)
+        assert caught.value.hint == "pip install 'nanosam-cli[heic]'"
+        return
+    pillow_heif.register_heif_opener()
+    Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(path)
+    assert abs(int(read_image(path)[9, 9, 0]) - 200) < 4
 
 
 @pytest.mark.parametrize(
