@@ -24,6 +24,9 @@ from nanosam_cli.core.errors import InputError, MissingExtraError, UsageError
 from nanosam_cli.core.system.files import atomic_write, read_bounded
 
 _ORIENTATION = 0x0112  # EXIF's tag
+# tags of TIFF 6.0, and values of theirs
+_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES = 258, 259, 262, 284
+_UNCOMPRESSED, _WHITE_IS_ZERO, _SEPARATE = 1, 0, 2
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses: 0.5 GiB as RGB
 
 # What a suffix promises. Formats that run programs (EPS) or have no signature (TGA) are left out on purpose.
@@ -91,6 +94,8 @@ def read_image(source: Path | str | bytes | BinaryIO) -> NDArray[np.uint8]:
     with _opened(source) as (image, name):
         try:
             image = _upright(image)
+        except InputError as error:
+            raise InputError(f"{name}: {error}", error.hint) from error
         except _BROKEN as error:
             raise InputError(f"{name} is broken or cut off: {error}", _CONVERT) from error
         return _to_rgb(image)
@@ -308,6 +313,7 @@ def _is_heic(start: bytes) -> bool:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Decode, and apply the EXIF orientation; a camera's garbled EXIF is no reason to refuse its photo."""
+    _check_planes(image)
     image.load()
     if image.format == "TIFF":  # turned by load itself, and some releases leave the tag, so it would be turned twice
         return image
@@ -318,9 +324,26 @@ def _upright(image: Image.Image) -> Image.Image:
     return image
 
 
+def _check_planes(image: Image.Image) -> None:
+    """InputError for the one layout that Pillow mixes up: 16 bit, uncompressed, a plane a colour."""
+    deep = 16 in (_tiff_tag(image, _BITS) or ())
+    if deep and _tiff_tag(image, _PLANES) == _SEPARATE and _tiff_tag(image, _COMPRESSION) in (None, _UNCOMPRESSED):
+        raise InputError(
+            "a 16-bit TIFF whose colours lie one after the other, uncompressed, is not read",
+            "save it with the colours side by side: gdal_translate -co INTERLEAVE=PIXEL OLD.tif NEW.tif",
+        )
+
+
+def _tiff_tag(image: Image.Image, tag: int) -> Any:
+    """A tag's value; None where there is none, or the image is no TIFF."""
+    return getattr(image, "tag_v2", {}).get(tag) if image.format == "TIFF" else None
+
+
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I;16"):
         grey = _16_TO_8_BIT[np.asarray(image)]
+        if _tiff_tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:  # which Pillow turns round where it reads 8 bit alone
+            grey = 255 - grey
     elif image.mode in ("I", "F"):
         grey = _deep_to_8_bit(np.asarray(image))
     else:

@@ -253,6 +253,44 @@ def test_list_images(folder: Path, pattern: str, found: list[str], absolute: boo
     assert list_images(base + pattern) == [Path(base + name) for name in found]
 
 
+def tiff(values: NDArray[np.uint16], planes: int, photometric: int) -> bytes:
+    """An uncompressed little-endian TIFF of 16 bit with a strip a plane; (H, W) or (planes, H, W)."""
+    height, width = values.shape[-2:]
+    pixels = values.astype("<u2").tobytes()
+    size = len(pixels) // planes
+    start = 8 + len(pixels)
+    lists = {258: ("H", [16] * planes), 273: ("I", [8 + k * size for k in range(planes)]), 279: ("I", [size] * planes)}
+    singles = {
+        256: width,
+        257: height,
+        259: 1,
+        262: photometric,
+        277: planes,
+        278: height,
+        284: 1 if planes == 1 else 2,
+    }
+    lists |= {tag: ("H", [value]) for tag, value in singles.items()}
+    entries, extra = b"", b""
+    after = start + 2 + 12 * len(lists) + 4
+    for tag, (kind, numbers) in sorted(lists.items()):
+        data = struct.pack(f"<{len(numbers)}{kind}", *numbers)
+        if len(data) > 4:
+            extra, data = extra + data, struct.pack("<I", after + len(extra))
+        entries += struct.pack("<HHI4s", tag, 3 if kind == "H" else 4, len(numbers), data)
+    directory = struct.pack("<H", len(lists)) + entries + struct.pack("<I", 0)
+    return b"II*\0" + struct.pack("<I", start) + pixels + directory + extra
+
+
+def test_16_bit_tiff_is_its_8_bit_twin_or_refused() -> None:
+    values = np.arange(35, dtype=np.uint16).reshape(5, 7) * 257
+    grey = (values // 257).astype(np.uint8)
+    for photometric, wanted in ((1, grey), (0, 255 - grey)):
+        np.testing.assert_array_equal(read_image(tiff(values, 1, photometric))[..., 0], wanted)
+    with pytest.raises(InputError, match="the image: a 16-bit TIFF whose colours lie one after the other") as caught:
+        read_image(tiff(np.stack([values] * 3), 3, 2))
+    assert "INTERLEAVE=PIXEL" in str(caught.value.hint)
+
+
 def test_folders_give_every_suffix_that_is_read(tmp_path: Path) -> None:
     names = ["a.jfif", "b.MPO", "c.heic", "d.dng", "e.svg", "f.txt", "g.json", "h.psd", ".i.psd"]
     for name in names:
