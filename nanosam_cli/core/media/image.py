@@ -125,6 +125,8 @@ def animation_delays(path: Path) -> list[int]:
     with _opened(path) as (image, _), suppress(*_BROKEN):
         for index in range(getattr(image, "n_frames", 1)):
             image.seek(index)
+            if image.format == "WEBP":  # which tells it of the frame that was decoded last
+                image.load()
             delays.append(round(image.info.get("duration", 0)))
     return delays
 
