@@ -42,6 +42,8 @@ HOMES = {
     "pycocotools": ("core.datasets.coco", "core.media.mask_codes", "core.evaluation.metrics"),
     "shapely": ("core.media.mask_codes",),
     "av": ("core.media.video",),
+    "pillow_heif": ("core.media.image",),
+    "yaml": ("core.prompting.class_names",),
     "tkinter": ("core.tracking.window",),
     "requests": ("core.zoo.transport",),
     "urllib3": ("core.zoo.transport",),

@@ -333,6 +333,8 @@ def _report_plan(plan: EvaluationPlan, allow_missing: bool) -> None:
             raise InputError(message, "--allow-missing leaves them out")
         console.warn(message)
     left_out, empty = plan.annotations.without_mask, plan.boxes_without_area
+    for note in plan.annotations.notes:
+        console.warn(note)
     if left_out:
         console.warn(f"{left_out} annotations have no segmentation and are left out")
     if empty:
@@ -344,6 +346,10 @@ def _report(run: EvaluationRun, results: Results, json: bool) -> None:
     from nanosam_cli.core.evaluation.protocols import PROTOCOLS
 
     settings, counts = results.settings, results.meta["counts"]
+    if run.mended:
+        path, note = run.mended[0]
+        more = f", and so or alike {len(run.mended) - 1} more" if len(run.mended) > 1 else ""
+        console.warn(f"annotations of {path} were {note}{more}")
     for path, error in run.failed:
         console.warn(f"{path} is passed over: {error}", error.hint)
     if counts["empty_masks"]:

@@ -193,9 +193,10 @@ def segment(
         nanosam segment photo.jpg --pose auto --part shirt
     """
     from nanosam_cli.core.loading.load import open_predictor
-    from nanosam_cli.core.media.find_photos import STDIN, find_photos
+    from nanosam_cli.core.media.find_photos import STDIN, find_photos, left_out
     from nanosam_cli.core.messages import some
     from nanosam_cli.core.prompting.options import PromptOptions
+    from nanosam_cli.core.segmentation.image_ids import COUNTED
     from nanosam_cli.core.segmentation.job import make_job
     from nanosam_cli.core.segmentation.outputs import plan_outputs
     from nanosam_cli.core.segmentation.result import Tally
@@ -228,13 +229,26 @@ def segment(
         batch=batch,
     )
     job = make_job(find_photos(images), asked)
+    for note in left_out(images):
+        console.warn(note, "save them as JPEG or PNG")
     reading = MaskOptions(multimask, threshold, exclusive)
     check_mask_options(job, reading)
     _report_unmatched(job)
     photos = list(job.sources)
     outputs = plan_outputs(
-        photos, format.value, output, separate, force, job.classes, simplify, resume, read=asked.files()
+        photos,
+        format.value,
+        output,
+        separate,
+        force,
+        job.classes,
+        simplify,
+        resume,
+        read=asked.files(),
+        image_ids=job.image_ids,
     )
+    if format is Format.coco and outputs.ids_counted:
+        console.info(COUNTED)
     if outputs.are_there:
         console.info("the results are there already, and no run that was cut off: nothing is done")
         return
@@ -313,6 +327,8 @@ def _objects(result: PhotoResult) -> str:
 def _report_unmatched(job: Job) -> None:
     from nanosam_cli.core.messages import some
 
+    for note in job.notes:
+        console.warn(note)
     if job.unasked:
         console.warn(f"not in the prompt file, so left out: {some(job.unasked)}")
     if job.missing or job.unmatched:

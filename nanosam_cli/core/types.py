@@ -25,10 +25,10 @@ ENCODER, DECODER = "encoder", "decoder"  # the parts of a model that runs
 class Prompt:
     """P prompts for P objects. Any part may be missing, but each prompt needs a box, a point or a mask.
 
-    Points are padded with label -1 where prompts have fewer than N.
+    Points are padded with label -1 where prompts have fewer than N, boxes with rows of NaN where some have none.
     """
 
-    boxes: NDArray[np.float32] | None = None  # (P, 4) x0 y0 x1 y1, original pixels
+    boxes: NDArray[np.float32] | None = None  # (P, 4) x0 y0 x1 y1, original pixels; NaN: no box
     points: NDArray[np.float32] | None = None  # (P, N, 2) x y, original pixels
     labels: NDArray[np.float32] | None = None  # (P, N) 1 foreground, 0 background, -1 padding
     mask_logits: NDArray[np.float32] | None = None  # (P, 256, 256) low-resolution logits in the model's square
@@ -37,7 +37,10 @@ class Prompt:
         parts = [part for part in (self.boxes, self.points, self.mask_logits) if part is not None]
         if not parts:
             raise UsageError("no prompt given", "give a box, a point or a mask")
-        self._check("boxes", self.boxes, (None, 4))
+        boxes = self.boxes
+        if boxes is not None and boxes.ndim == 2 and len(parts) > 1:
+            boxes = np.where(no_boxes(boxes), np.float32(0), boxes)
+        self._check("boxes", boxes, (None, 4))
         self._check("points", self.points, (None, None, 2))
         self._check("labels", self.labels, (None, None))
         self._check("mask_logits", self.mask_logits, (None, 256, 256))
@@ -85,6 +88,11 @@ def _numbers(name: str, value: object) -> NDArray[np.float32]:
         return np.asarray(value, np.float32)
     except (TypeError, ValueError):  # ragged rows, or words
         raise UsageError(f"{name} must be rows of numbers of one length") from None
+
+
+def no_boxes(boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """(P, 4) -> (P, 1) which prompts have points or a mask and no box, where others have one."""
+    return np.asarray(np.isnan(boxes).all(axis=-1, keepdims=True))
 
 
 class DeviceArray(Protocol):

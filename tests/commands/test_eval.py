@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer
+from PIL import Image
 
 from nanosam_cli.commands.eval import CocoPrompt, ProtocolName, Shard, parse_prompt, parse_shard
 from nanosam_cli.core.evaluation.protocols import PROTOCOLS
@@ -235,10 +236,11 @@ def test_no_data() -> None:
     ("change", "words"),
     [
         (lambda content: content.clear(), "is not a COCO instances file: 'images' is missing"),
-        (lambda content: content["annotations"][0].pop("bbox"), "'bbox' is missing"),
         (lambda content: content["annotations"][0].update(bbox=[1, 2, 3]), "annotation 111 has no usable bbox"),
         (lambda content: content["annotations"][0].update(bbox=[1, 2, 3, float("nan")]), "no finite number"),
-        (lambda content: content["annotations"][0].update(image_id=99), "99 is missing"),
+        (lambda content: content["images"][0].update(id="one"), "image 1: id 'one' is no whole number"),
+        (lambda content: content["annotations"][0].update(category_id=[1]), "annotation 111: category_id [1] is no"),
+        (lambda content: content["images"][1].update(id=1), "has two images with id 1: 000000000001.png and"),
         (lambda content: content["annotations"][0].update(segmentation="abc"), "annotation 111 has a segmentation"),
         (lambda content: content["annotations"][0].update(segmentation=[[1e9] * 6]), "far outside the photo"),
         (lambda content: content["annotations"][0].update(segmentation={"size": [9, 9], "counts": [81]}), "(9, 9)"),
@@ -257,6 +259,68 @@ def test_broken_annotations(evaluate: Run, change: Callable[[dict[str, Any]], No
     assert ran.code == 1
     assert words in ran.words
     assert "Traceback" not in ran.err
+
+
+def test_what_is_missing_is_worked_out_from_the_mask(evaluate: Run) -> None:
+    assert evaluate("--model", "box").code == 0
+    before = {row["id"]: row for row in rows()}
+    edit(lambda content: [entry.pop(key) for entry in content["annotations"][:2] for key in ("bbox", "area")])
+    assert evaluate("--model", "box", "--force").code == 0
+    after = {row["id"]: row for row in rows()}
+    assert after[111]["box"] == [0, 0, 37, 40]  # of the square and the corner, as annotated
+    assert after[111]["area"] == 30 * 30 + 5 * 5
+    assert after[112]["area"] == before[112]["area"]
+    assert {key: after[key] for key in after if key > 112} == {key: before[key] for key in before if key > 112}
+
+
+def test_annotations_without_a_photo_are_counted(evaluate: Run) -> None:
+    edit(lambda content: content["annotations"][0].update(image_id=99))
+    ran = evaluate()
+    assert ran.code == 0, ran.err
+    assert "1 annotation of photos that are not listed left out: annotation 111 of image 99" in ran.words
+    assert len(rows()) == 11
+
+
+def test_numbers_may_be_written_in_any_way(evaluate: Run) -> None:
+    evaluate()
+    before = rows()
+
+    def change(content: dict[str, Any]) -> None:
+        for image in content["images"]:
+            image["id"] = str(image["id"])
+        for entry in content["annotations"]:
+            entry |= {"category_id": float(entry["category_id"]), "id": f"{entry['id']}.0"}
+
+    edit(change)
+    assert evaluate("--force").code == 0
+    assert rows() == before
+    Path("results.meta.json").unlink()
+    Path("results.json").write_text(json.dumps([{**row, "image_id": str(row["image_id"])} for row in before]))
+    assert run_nanosam("metrics", "results.json").code == 0
+
+
+def test_annotations_of_the_photo_on_its_side_are_turned(evaluate: Run, own_files: tuple[Path, Path]) -> None:
+    """EXIF 6: the pixels lie on their side, and the annotations are theirs."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for number in (1, 2):
+        path = Path(f"data/images/{number:012}.png")
+        with Image.open(path) as stored:
+            stored.save(path, exif=exif) if number == 1 else stored.resize((160, 120)).save(path)
+    evaluate("--limit", 2)
+    before = rows()
+    ran = evaluate("--limit", 2, "--force", "--encoder", own_files[0], "--decoder", own_files[1])
+    assert ran.code == 0, ran.err
+    after = rows()
+    assert "turned with it" in ran.words
+    assert "and so or alike 1 more" in ran.words
+    for was, now in zip(before, after):
+        x0, y0, x1, y1 = was["box"]
+        turned = [60 - y1, x0, 60 - y0, x1] if was["image_id"] == 1 else [2 * x0, 2 * y0, 2 * x1, 2 * y1]
+        assert now["box"] == turned
+        assert now["area"] == was["area"] * (1 if was["image_id"] == 1 else 4)
+    discs = [row["iou"] for row in after if row["id"] in (112, 212)]
+    assert min(discs) > 0.7  # the decoder draws the box, of which a disc is pi / 4
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from nanosam_cli.commands.segment import Format
+from nanosam_cli.core.inference.decoder_inputs import decoder_points
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.modeling.torchvision_compat import import_torchvision
 from nanosam_cli.core.prompting.body_parts import COCO_KEYPOINTS
@@ -244,6 +245,117 @@ def test_coco_evaluation(segment: Run) -> None:
     evaluation.summarize()
     assert evaluation.stats[1] > 0.4  # at IoU 0.5: the decoder draws boxes, and half of the objects are boxes
     assert evaluation.stats[0] > 0.1
+
+
+def test_ids_of_the_annotations_are_kept(segment: Run) -> None:
+    """Names that are no numbers, ids in another order than the names: the results are those of the same file."""
+    images, annotations = save_data_set(Path("data"))
+    content = json.loads(annotations.read_text())
+    content["annotations"] = [one for one in content["annotations"] if one["segmentation"]]
+    for image in content["images"]:
+        number = image["id"]
+        (images / image["file_name"]).rename(images / f"p_{number}.png")
+        image |= {"id": 50 - 10 * number, "file_name": f"p_{number}.png"}
+    for entry in content["annotations"]:
+        entry["image_id"] = 50 - 10 * entry["image_id"]
+    truth = COCO(save("truth.json", content))
+    ran = segment(images, "--detections", "truth.json", "--format", "coco", "-o", "coco.json")
+    assert ran.code == 0, ran.err
+    assert "numbered" not in ran.words
+    results = json.loads(Path("coco.json").read_text())
+    assert {(row["file_name"], row["image_id"]) for row in results} == {
+        (f"p_{n}.png", 50 - 10 * n) for n in range(1, 5)
+    }
+    evaluation = COCOeval(truth, truth.loadRes("coco.json"), "segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[1] > 0.4
+
+
+@pytest.mark.usefixtures("_inputs")
+def test_ids_that_are_counted_are_said(segment: Run) -> None:
+    ran = segment("a.jpg", "--box", "1,2,30,40", "--format", "coco")
+    assert "the photos are numbered 1, 2, ... in their order" in ran.words
+    ran = segment("a.jpg", "--detections", "found.json", "--format", "coco", "--force")
+    assert "numbered" not in ran.words
+
+
+def test_photos_of_one_name_in_two_folders(segment: Run) -> None:
+    for name in ("n", "s"):
+        photo(f"{name}/1.jpg")
+    entry = {"category_id": 1, "segmentation": []}
+    save(
+        "c.json",
+        {
+            "images": [{"id": 1, "file_name": "n/1.jpg"}, {"id": 2, "file_name": "s/1.jpg"}],
+            "annotations": [
+                {**entry, "image_id": 1, "bbox": [1, 2, 30, 40]},
+                {**entry, "image_id": 2, "bbox": [5, 5, 40, 40]},
+                {**entry, "image_id": 2},
+            ],
+        },
+    )
+    ran = segment("s", "n", "--detections", "c.json", "--json", "--format", "coco")
+    boxes = {one["image"]: [found["box"] for found in one["objects"]] for one in map(json.loads, ran.out.splitlines())}
+    assert boxes == {"s/1.jpg": [[5, 5, 45, 45]], "n/1.jpg": [[1, 2, 31, 42]]}
+    assert "1 entry of c.json left out: 'bbox' is missing in annotation number 3" in ran.words
+    save("p.json", {"1.jpg": {"boxes": [[1, 2, 30, 40]]}})
+    ran = segment("s", "n", "--prompts", "p.json")
+    assert ran.code == 1
+    assert "1.jpg may be any of s/1.jpg, n/1.jpg" in ran.words
+
+
+def test_boxes_beside_clicks(segment: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In labelme a click of an object without a box: its row has padding where the others have corners."""
+    seen = []
+    decode = Predictor.decode
+
+    def spy(self: Predictor, embedding: Any, prompt: Any, *more: Any) -> Iterator[Any]:
+        seen.append(decoder_points(prompt, embedding.frame))
+        return decode(self, embedding, prompt, *more)
+
+    monkeypatch.setattr(Predictor, "decode", spy)
+    photo("a.jpg")
+    shapes = [
+        {"label": "a", "points": [[10, 20], [60, 50]], "shape_type": "rectangle"},
+        {"label": "b", "points": [[70, 40]], "shape_type": "point"},
+        {"label": "b", "points": [[700, 40]], "shape_type": "point"},
+    ]
+    save("a.json", {"shapes": shapes, "imagePath": "a.jpg"})
+    got = record(segment("a.jpg", "--detections", "a.json", "--json", "--format", "overlay"))
+    assert [found["box"] for found in got["objects"]] == [[10, 20, 60, 50], None]
+    assert got["notes"] == ["1 of 3 boxes dropped: outside the photo"]
+    ((_, labels),) = seen
+    assert labels.tolist() == [[-1, 2, 3], [1, -1, -1]]
+
+
+def test_boxes_of_another_size_are_scaled_or_refused(segment: Run) -> None:
+    for name in ("a", "b"):
+        photo(f"{name}.jpg")
+    entry = {"category_id": 1, "bbox": [20, 40, 80, 60]}
+    content = {
+        "images": [
+            {"id": 1, "file_name": "a.jpg", "width": 200, "height": 160},
+            {"id": 2, "file_name": "b.jpg", "width": 200, "height": 200},
+        ],
+        "annotations": [{**entry, "image_id": 1}, {**entry, "image_id": 2}],
+    }
+    ran = segment("a.jpg", "b.jpg", "--detections", save("c.json", content), "--json")
+    assert ran.code == 1
+    assert json.loads(ran.out)["objects"][0]["box"] == [10, 20, 50, 50]
+    assert "a.jpg: drawn on 200x160 pixels: scaled to the photo's 100x80" in ran.words
+    assert "b.jpg is passed over: b.jpg is 100x80 pixels, annotated as 200x200 give the photo that was" in ran.words
+
+
+def test_what_a_folder_holds_and_is_not_read_is_said(segment: Run) -> None:
+    photo("photos/a.jpg")
+    for name in ("b.dng", "notes.txt"):
+        Path("photos", name).write_bytes(b"")
+    ran = segment("photos", "--box", "1,2,30,40")
+    assert ran.code == 0
+    assert "1 picture in photos left out, of kinds that are not read: b.dng" in ran.words
+    assert "notes" not in ran.words
 
 
 # poses

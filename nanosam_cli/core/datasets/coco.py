@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nanosam_cli.core.datasets.coco_layout import ListedAnnotation, ListedImage, category_names, read_layout
 from nanosam_cli.core.datasets.photo_files import read_file
 from nanosam_cli.core.errors import InputError, fault
-from nanosam_cli.core.media.mask_codes import rle_to_mask
+from nanosam_cli.core.ids import read_id
+from nanosam_cli.core.media.mask_codes import rle_box, rle_to_mask
 
 _FARTHEST = 1e6  # pixels; pycocotools walks along a polygon's edges, however long they are
 
@@ -64,6 +66,7 @@ class Annotations:
     photos: tuple[AnnotatedPhoto, ...]
     categories: Mapping[int, str]  # names by id; empty where the file has none
     without_mask: int  # annotations left out because they have no segmentation
+    notes: Sequence[str] = ()  # what else was left out, for people
 
 
 def read_coco(annotations: Path, images: Path | None = None) -> list[AnnotatedPhoto]:
@@ -80,33 +83,40 @@ def read_annotations(annotations: Path, images: Path | None = None) -> Annotatio
     data = read_file(annotations, "annotation file")
     missing = 0
     try:
-        content = json.loads(data)
-        records = {record["id"]: record for record in content["images"]}
-        found: dict[int, list[AnnotatedObject]] = {identity: [] for identity in records}
-        for entry in content["annotations"]:
-            record = records[entry["image_id"]]
-            rle = _segmentation(entry, record["height"], record["width"])
+        layout = read_layout(annotations, json.loads(data))
+        found: dict[int, list[AnnotatedObject]] = {identity: [] for identity in layout.images}
+        for entry in layout.annotations:
+            rle = _segmentation(entry, *_declared(entry.image))
             if rle is None:
                 missing += 1
             else:
-                found[record["id"]].append(_annotated_object(entry, rle))
+                found[entry.image.id].append(_annotated_object(annotations, entry, rle))
         photos = tuple(
-            AnnotatedPhoto(key, folder / r["file_name"], (r["height"], r["width"]), tuple(found[key]))
-            for key, r in records.items()
+            AnnotatedPhoto(image.id, folder / image.name, _declared(image), tuple(found[image.id]))
+            for image in layout.images.values()
         )
-        categories = {entry["id"]: str(entry["name"]) for entry in content.get("categories", [])}
-        return Annotations(annotations, sha256(data).hexdigest(), photos, categories, missing)
+        names = category_names(layout.categories)
+        digest = sha256(data).hexdigest()
+        return Annotations(annotations, digest, photos, names, missing, layout.notes)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{annotations} is not JSON: {error}") from error
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{annotations} is not a COCO instances file: {fault(error)}") from error
     except InputError as error:
-        raise InputError(f"{annotations}: {error}", error.hint) from error
+        named = str(error).startswith(str(annotations))
+        raise InputError(str(error) if named else f"{annotations}: {error}", error.hint) from error
 
 
-def _segmentation(entry: dict[str, Any], height: int, width: int) -> dict[str, Any] | None:
+def _declared(image: ListedImage) -> tuple[int, int]:
+    """Height and width. KeyError where an image has none."""
+    if image.size is None:
+        raise KeyError("height and width")
+    return image.size
+
+
+def _segmentation(entry: ListedAnnotation, height: int, width: int) -> dict[str, Any] | None:
     """The annotation's mask as a compressed run-length code of the photo's size; None where there is none."""
-    segmentation = entry.get("segmentation")
+    segmentation = entry.content.get("segmentation")
     if isinstance(segmentation, list):  # a polygon of fewer than three points has no area
         segmentation = [ring for ring in segmentation if len(ring) >= 6]
     if not segmentation:
@@ -115,28 +125,41 @@ def _segmentation(entry: dict[str, Any], height: int, width: int) -> dict[str, A
         rle = _compressed(segmentation, height, width)
         size = tuple(rle["size"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"annotation {entry['id']} has a segmentation that cannot be read: {error!r}") from error
+        raise InputError(f"{entry.where} has a segmentation that cannot be read: {error!r}") from error
     if size != (height, width):
-        raise InputError(f"annotation {entry['id']} has a mask of {size}, its photo is ({height}, {width})")
+        raise InputError(f"{entry.where} has a mask of {size}, its photo is ({height}, {width})")
     return rle
 
 
-def _annotated_object(entry: dict[str, Any], rle: dict[str, Any]) -> AnnotatedObject:
+def _annotated_object(path: Path, entry: ListedAnnotation, rle: dict[str, Any]) -> AnnotatedObject:
+    """Box and area are those of the mask where the file has none."""
+    content, where = entry.content, f"{path}, {entry.where}"
     try:
-        x, y, width, height = (float(side) for side in entry["bbox"])
-        area = float(entry["area"])
+        bbox = content.get("bbox") or _around(content["segmentation"], rle)
+        x, y, width, height = (float(side) for side in bbox)
+        area = float(np.count_nonzero(rle_to_mask(rle)) if content.get("area") is None else content["area"])
     except (ValueError, OverflowError) as error:
-        raise InputError(f"annotation {entry['id']} has no usable bbox and area: {error}") from error
+        raise InputError(f"{entry.where} has no usable bbox and area: {error}") from error
     if not all(math.isfinite(number) for number in (x, y, width, height, area)):
-        raise InputError(f"annotation {entry['id']} has a bbox or an area that is no finite number")
+        raise InputError(f"{entry.where} has a bbox or an area that is no finite number")
     return AnnotatedObject(
-        id=entry["id"],
-        category_id=entry["category_id"],
+        id=read_id(content, "id", where),
+        category_id=read_id(content, "category_id", where),
         bbox=(x, y, width, height),
         area=area,
-        iscrowd=bool(entry.get("iscrowd", 0)),
+        iscrowd=bool(content.get("iscrowd", 0)),
         rle=rle,
     )
+
+
+def _around(segmentation: Any, rle: dict[str, Any]) -> tuple[float, float, float, float]:
+    """x y width height of polygons by their corners, of another mask by its pixels."""
+    if isinstance(segmentation, list):
+        corners = np.concatenate([np.reshape(ring, (-1, 2)) for ring in segmentation if len(ring) >= 6]).astype(float)
+        (x0, y0), (x1, y1) = corners.min(0), corners.max(0)
+    else:
+        x0, y0, x1, y1 = rle_box(rle)
+    return float(x0), float(y0), float(x1 - x0), float(y1 - y0)
 
 
 def _compressed(segmentation: Any, height: int, width: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.media.image import read_image
+from nanosam_cli.core.media.image import image_orientation, read_image
 from nanosam_cli.core.system.files import read_input
 
 DOWNLOAD = "nanosam download coco-val2017"
@@ -112,6 +112,13 @@ class PhotoFiles:
                 return read_image(file.read())
         except _BROKEN as error:
             raise InputError(f"cannot read {path}: {error}", "download it again") from error
+
+    def orientation(self, path: Path) -> int:
+        """EXIF's of a photo; see `image_orientation`."""
+        found = self._file(path)
+        if found is None or self._archive is None:
+            return image_orientation(Path(found or path))
+        return image_orientation(self._archive.read(str(found)))
 
     def _file(self, path: Path) -> str | Path | None:
         name = path.relative_to(self.place).as_posix() if path.is_relative_to(self.place) else path.name

@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from nanosam_cli.core.datasets.coco import AnnotatedObject, AnnotatedPhoto, Annotations, read_annotations
+from nanosam_cli.core.datasets.fit_annotations import fit_object
 from nanosam_cli.core.datasets.photo_files import PhotoFiles, find_data, read_file
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.evaluation.results import ObjectResult, Results, check_annotations
+from nanosam_cli.core.ids import whole_number
 from nanosam_cli.core.masks import Mask, Window, mask_window
+from nanosam_cli.core.media.declared_size import fit_size
 from nanosam_cli.core.media.mask_codes import rle_to_mask
 
 TILE = 240  # pixels, without the caption
@@ -78,7 +81,9 @@ def open_data(results: Results, annotations: Path | None, images: Path | None) -
 def read_predicted_masks(path: Path) -> dict[int, dict[str, Any]]:
     """Saved masks by the id of their object: run-length codes. InputError where it is no such file."""
     try:
-        return {int(row["annotation_id"]): row["segmentation"] for row in json.loads(read_file(path, "masks file"))}
+        return {
+            whole_number(row["annotation_id"]): row["segmentation"] for row in json.loads(read_file(path, "masks file"))
+        }
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} holds no saved masks: {error!r}", "expected what `nanosam eval coco --save-masks` writes"
@@ -123,17 +128,22 @@ def _caption(entry: SheetEntry) -> tuple[str, str]:
 def _tile(entry: SheetEntry, files: PhotoFiles) -> Image.Image:
     """The object's part of the photo, enlarged to fill TILE x TILE, with its masks' outlines and its box."""
     image = files.read(entry.photo.path)
-    truth = entry.target.mask()
+    target = entry.target
+    shown = (image.shape[0], image.shape[1])
+    fit = fit_size(str(entry.photo.path), entry.photo.original_hw, shown, lambda: files.orientation(entry.photo.path))
+    if fit is not None:
+        target = fit_object(target, fit)
+    truth = target.mask()
     predicted = None if entry.predicted is None else rle_to_mask(entry.predicted)
     masks = [truth] if predicted is None else [truth, predicted]
     if any(mask.shape != image.shape[:2] for mask in masks):
         raise InputError(f"the masks of object {entry.result.id} are not of the size of {entry.photo.path}")
-    window = _shown(entry.target.box, masks)
+    window = _shown(target.box, masks)
     crop = Image.fromarray(image[window])
     scale = TILE / max(crop.size)
     size = max(1, round(crop.width * scale)), max(1, round(crop.height * scale))
     tile = crop.resize(size, Image.Resampling.BICUBIC)
-    _draw_box(tile, entry.target.box, window, scale)
+    _draw_box(tile, target.box, window, scale)
     for mask, colour in zip(masks, (TRUTH, PREDICTION)):
         _draw_outline(tile, mask[window], colour)
     return tile

@@ -6,17 +6,28 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from nanosam_cli.core.datasets.annotated_mask import AnnotatedMask
 from nanosam_cli.core.datasets.coco import AnnotatedPhoto
+from nanosam_cli.core.datasets.fit_annotations import fit_photo
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.evaluation.prompting import Prompting
 from nanosam_cli.core.evaluation.protocols import PROTOCOLS, select_objects
 from nanosam_cli.core.evaluation.results import ObjectResult
-from nanosam_cli.core.evaluation.segmenters import ModelSegmenter, ReadImage, Ready, ScoredMask, Segmenter
+from nanosam_cli.core.evaluation.segmenters import (
+    ModelSegmenter,
+    OtherSizeError,
+    ReadImage,
+    Ready,
+    ScoredMask,
+    Segmenter,
+)
 from nanosam_cli.core.inference.predictor import Predictor
-from nanosam_cli.core.media.image import read_image
+from nanosam_cli.core.media.declared_size import fit_size
+from nanosam_cli.core.media.image import image_orientation, read_image
 from nanosam_cli.core.types import Prompt
 
 T = TypeVar("T")
@@ -35,6 +46,7 @@ class EvaluatedPhoto:
     results: Sequence[ObjectResult]
     masks: Sequence[ScoredMask]
     empty: int  # objects whose annotated mask has no pixel: nothing can be right about them, their IoU is 0
+    note: str = ""  # what was done to the annotations, where they are of another size than the photo
 
 
 def evaluate(
@@ -43,23 +55,34 @@ def evaluate(
     *,
     prompting: Prompting | None = None,
     read: ReadImage = read_image,
+    orientation: Callable[[Path], int] = image_orientation,
     failed: Failed | None = None,
 ) -> Iterator[EvaluatedPhoto]:
     """Segment every object -> results, photo by photo in their order. Without `prompting`, by the annotated box.
 
     Photos are read and prepared in a thread of their own while the ones before them are segmented. A photo whose image
-    or masks cannot be read is told to `failed` and left out; without it, InputError is raised.
+    or masks cannot be read is told to `failed` and left out; without it, InputError is raised. Annotations of a photo
+    on its side, as EXIF's `orientation` tells it, or of a larger or smaller copy are brought to the photo.
     """
     ask = prompting or Prompting()
     segmenter.check(ask)
 
-    def prepare(photo: AnnotatedPhoto) -> tuple[list[AnnotatedMask], Prompt, Ready]:
+    def prepare(photo: AnnotatedPhoto) -> tuple[list[AnnotatedMask], Prompt, Ready, str]:
+        note = ""
+        try:
+            ready = segmenter.prepare(photo, read)
+        except OtherSizeError as error:
+            fit = fit_size(str(photo.path), photo.original_hw, error.shown, partial(orientation, photo.path))
+            if fit is None:
+                raise
+            photo, note = fit_photo(photo, fit), fit.note
+            ready = segmenter.prepare(photo, read)
         truths = [AnnotatedMask.of(target) for target in photo.objects]
-        return truths, ask(photo.original_hw, truths), segmenter.prepare(photo, read)
+        return truths, ask(photo.original_hw, truths), ready, note
 
     for photo, prepared in _ahead(prepare, photos):
         try:
-            truths, prompt, segment = prepared.result()
+            truths, prompt, segment, note = prepared.result()
             masks = segment(prompt)
         except InputError as error:
             if failed is None:
@@ -67,7 +90,7 @@ def evaluate(
             failed(photo, error)
             continue
         results = [_result(photo, truth, found) for truth, found in zip(truths, masks, strict=True)]
-        yield EvaluatedPhoto(photo, results, masks, sum(truth.area == 0 for truth in truths))
+        yield EvaluatedPhoto(photo, results, masks, sum(truth.area == 0 for truth in truths), note)
 
 
 def evaluate_boxes(predictor: Predictor, photos: Sequence[AnnotatedPhoto]) -> list[ObjectResult]:

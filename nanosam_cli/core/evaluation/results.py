@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
-from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.ids import whole_number
 from nanosam_cli.core.system.files import read_input, write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class ObjectResult:
         area, iou = float(row["area"]), float(row["iou"])
         if not 0 <= iou <= 1 or not area >= 0:
             raise ValueError(f"iou {iou:g} and area {area:g} cannot be")
-        numbers = (index(row[key]) for key in ("id", "category_id", "iscrowd", "image_id"))
+        numbers = (whole_number(row[key]) for key in ("id", "category_id", "iscrowd", "image_id"))
         identity, category, crowd, image = numbers
         return ObjectResult(identity, area, category, crowd, image, (x0, y0, x1, y1), iou)
 

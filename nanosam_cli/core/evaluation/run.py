@@ -47,6 +47,7 @@ class EvaluationRun:
     journal: Journal | None  # None where the results are there already
     overwrite: bool = False
     failed: list[tuple[Path, InputError]] = field(default_factory=list)
+    mended: list[tuple[Path, str]] = field(default_factory=list)  # annotations that were of another size, and how
     _done: set[int] = field(default_factory=set)  # image ids
     _sum: float = 0.0  # of IoU
     _count: int = 0
@@ -72,8 +73,15 @@ class EvaluationRun:
         absent = {photo.id for photo in self.plan.missing}
         left = [photo for photo in self.plan.photos if photo.id not in self._done | absent]
         for result in evaluate(
-            segmenter, left, prompting=self.plan.prompting, read=files.read, failed=self._note_failure
+            segmenter,
+            left,
+            prompting=self.plan.prompting,
+            read=files.read,
+            orientation=files.orientation,
+            failed=self._note_failure,
         ):
+            if result.note:
+                self.mended.append((result.photo.path, result.note))
             self.journal.write(_record(result, masks=self.plan.settings["save_masks"]))
             self._add(result.photo.id, [found.iou for found in result.results])
             yield self._sum / self._count

@@ -25,6 +25,15 @@ from nanosam_cli.core.types import Prompt
 ReadImage = Callable[[Path], NDArray[np.uint8]]  # an `AnnotatedPhoto.path` -> (H, W, 3) uint8 RGB
 
 
+class OtherSizeError(InputError):
+    """A photo that is not of the size that its annotations say."""
+
+    def __init__(self, photo: AnnotatedPhoto, shown: tuple[int, int]) -> None:
+        found, wanted = (f"{width}x{height}" for height, width in (shown, photo.original_hw))
+        super().__init__(f"{photo.path} is {found} pixels, annotated as {wanted}", "give the photo that was annotated")
+        self.shown = shown  # height width
+
+
 class ScoredMask(NamedTuple):
     """One object's mask (H, W), and how sure the segmenter is of it."""
 
@@ -41,7 +50,7 @@ class Segmenter(Protocol):
     def prepare(self, photo: AnnotatedPhoto, read: ReadImage) -> Ready:
         """What can be done before it is this photo's turn; runs in a thread of its own.
 
-        InputError where the photo cannot be read or is not the one that was annotated.
+        InputError where the photo cannot be read, OtherSizeError where it is not of the size that was annotated.
         """
         ...
 
@@ -65,8 +74,7 @@ class ModelSegmenter:
     def prepare(self, photo: AnnotatedPhoto, read: ReadImage) -> Ready:
         image = read(photo.path)
         if image.shape[:2] != photo.original_hw:
-            found, wanted = (f"{width}x{height}" for height, width in (image.shape[:2], photo.original_hw))
-            raise InputError(f"{photo.path} is {found} pixels, annotated as {wanted}", "get the photo again")
+            raise OtherSizeError(photo, (image.shape[0], image.shape[1]))
         return partial(self._segment, self._predictor.prepare_image(image))
 
     def _segment(self, image: PreparedImage, prompt: Prompt) -> list[ScoredMask]:

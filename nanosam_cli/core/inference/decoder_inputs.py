@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.frame import Array, Frame
-from nanosam_cli.core.types import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND, PADDING, Prompt
+from nanosam_cli.core.types import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND, PADDING, Prompt, no_boxes
 
 # Share of mask that a wholly covered cell is taken for, so that logits stay within +-6.9, the size of SAM's own.
 # The constant is micro-sam's (micro_sam/prompt_based_segmentation.py).
@@ -37,9 +37,11 @@ def check_prompt(prompt: Prompt, original_hw: tuple[int, int]) -> Prompt:
         boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
     if prompt.points is not None and prompt.labels is not None:
         _check_points(prompt.points, prompt.labels, original_hw, photo)
-        if boxes is None and prompt.mask_logits is None:
-            for row in np.flatnonzero((prompt.labels == PADDING).all(1)):
-                raise UsageError(f"object {row + 1} has no prompt", "give it a box, a point or a mask")
+    if prompt.mask_logits is None:
+        bare = np.ones(len(prompt), np.bool_) if boxes is None else no_boxes(boxes)[:, 0]
+        pointless = np.True_ if prompt.labels is None else (prompt.labels == PADDING).all(1)
+        for row in np.flatnonzero(bare & pointless):
+            raise UsageError(f"object {row + 1} has no prompt", "give it a box, a point or a mask")
     return replace(prompt, boxes=boxes)
 
 
@@ -78,8 +80,10 @@ def decoder_points(prompt: Prompt, frame: Frame, count: int | None = None) -> tu
         coords.append(padding_xy)
         labels.append(padding_label)
     else:
-        coords.append(frame.boxes_to_frame(prompt.boxes).reshape(-1, 2, 2))
-        labels.append(np.tile(np.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], np.float32), (len(prompt), 1)))
+        none = no_boxes(prompt.boxes)
+        coords.append(frame.boxes_to_frame(np.where(none, 0, prompt.boxes)).reshape(-1, 2, 2))
+        corners = np.tile(np.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], np.float32), (len(prompt), 1))
+        labels.append(np.where(none, np.float32(PADDING), corners))
     given = sum(part.shape[1] for part in labels)
     if count is not None:
         if given > count:

@@ -17,7 +17,7 @@ from nanosam_cli.core.inference.decoder_inputs import check_prompt, decoder_poin
 from nanosam_cli.core.inference.session import Session, Tensor, host
 from nanosam_cli.core.system.files import file_sha256
 from nanosam_cli.core.timing import Timings
-from nanosam_cli.core.types import PADDING, ImageEmbedding, Prompt, Segmentation
+from nanosam_cli.core.types import PADDING, ImageEmbedding, Prompt, Segmentation, no_boxes
 
 MAX_PROMPTS = 64  # in one decoder call: bounds memory at 64 MB of logits
 
@@ -210,9 +210,10 @@ def _choose(rows: Prompt, ious: Array, select: Select) -> list[int]:
 
 def _ambiguous(rows: Prompt) -> NDArray[np.bool_]:
     """(P,) which prompts are a single point and nothing else."""
-    if rows.labels is None or rows.boxes is not None or rows.mask_logits is not None:
+    if rows.labels is None or rows.mask_logits is not None:
         return np.zeros(len(rows), np.bool_)
-    return np.asarray(np.count_nonzero(rows.labels != PADDING, axis=1) == 1)
+    alone = np.count_nonzero(rows.labels != PADDING, axis=1) == 1
+    return np.asarray(alone if rows.boxes is None else alone & no_boxes(rows.boxes)[:, 0])
 
 
 def _segmentation(frame: Frame, low_res: Array, iou: np.float32, index: int, threshold: float) -> Segmentation:

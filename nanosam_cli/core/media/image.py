@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import glob
 import io
+import mimetypes
 import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from struct import error as StructError
 from typing import Any, BinaryIO
@@ -18,26 +20,46 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.errors import InputError, MissingExtraError, UsageError
 from nanosam_cli.core.system.files import atomic_write, read_bounded
 
+_ORIENTATION = 0x0112  # EXIF's tag
+# tags of TIFF 6.0, and values of theirs
+_BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES = 258, 259, 262, 284
+_UNCOMPRESSED, _WHITE_IS_ZERO, _SEPARATE = 1, 0, 2
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses: 0.5 GiB as RGB
 
 # What a suffix promises. Formats that run programs (EPS) or have no signature (TGA) are left out on purpose.
-IMAGE_FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".ppm": "PPM",
-    ".pgm": "PPM",
-    ".jp2": "JPEG2000",
-    ".avif": "AVIF",
+_SUFFIXES = {
+    "JPEG": ".jpg .jpeg .jfif .jpe .mpo",
+    "PNG": ".png .apng",
+    "WEBP": ".webp",
+    "BMP": ".bmp .dib",
+    "GIF": ".gif",
+    "TIFF": ".tif .tiff",
+    "PPM": ".ppm .pgm .pbm .pnm .pfm",
+    "JPEG2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
+    "AVIF": ".avif .avifs",
+    "HEIF": ".heic .heif .hif",  # with the extra `heic`
 }
+IMAGE_FORMATS = {suffix: kind for kind, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
+# pictures of other kinds that lie in folders of photos; more are known to `mimetypes`
+_UNREAD = (
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".raf",
+    ".orf",
+    ".rw2",
+    ".dng",
+    ".psd",
+    ".exr",
+    ".hdr",
+    ".tga",
+    ".jxl",
+    ".xcf",
+)
 
 # what Pillow's decoders raise for broken files
 _BROKEN = (
@@ -72,6 +94,8 @@ def read_image(source: Path | str | bytes | BinaryIO) -> NDArray[np.uint8]:
     with _opened(source) as (image, name):
         try:
             image = _upright(image)
+        except InputError as error:
+            raise InputError(f"{name}: {error}", error.hint) from error
         except _BROKEN as error:
             raise InputError(f"{name} is broken or cut off: {error}", _CONVERT) from error
         return _to_rgb(image)
@@ -101,6 +125,8 @@ def animation_delays(path: Path) -> list[int]:
     with _opened(path) as (image, _), suppress(*_BROKEN):
         for index in range(getattr(image, "n_frames", 1)):
             image.seek(index)
+            if image.format == "WEBP":  # which tells it of the frame that was decoded last
+                image.load()
             delays.append(round(image.info.get("duration", 0)))
     return delays
 
@@ -109,6 +135,18 @@ def image_area(source: Path | str | bytes | BinaryIO) -> int:
     """Pixels of an image by its header, which is all that is read. Raises InputError as `read_image` does."""
     with _opened(source) as (image, _):
         return image.width * image.height
+
+
+def image_orientation(source: Path | bytes) -> int:
+    """EXIF's orientation of a photo by its header, 1 to 8; 1 (upright) where it has none or cannot be looked into."""
+    if isinstance(source, Path) and not source.is_file():
+        return 1
+    with _opened(source) as (image, _):
+        try:
+            orientation = image.getexif().get(_ORIENTATION, 1)
+        except _BROKEN:
+            return 1
+    return orientation if orientation in range(1, 9) else 1
 
 
 def list_images(path_or_pattern: str) -> list[Path]:
@@ -136,6 +174,20 @@ def list_images(path_or_pattern: str) -> list[Path]:
     if not images:
         raise InputError(f"no images in {path_or_pattern}", f"known suffixes: {' '.join(IMAGE_FORMATS)}")
     return sorted(images, key=_natural)
+
+
+def unread_pictures(folder: Path) -> list[Path]:
+    """What lies in a directory, looks like a picture by its suffix, and is of no kind that `list_images` takes."""
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if _is_unread(path)), key=_natural)
+
+
+def _is_unread(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_FORMATS or path.name.startswith(".") or not path.is_file():
+        return False
+    return suffix in _UNREAD or (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
 
 
 def write_png(
@@ -219,6 +271,7 @@ def _reason(error: Exception) -> str:
 def _open_image(file: BinaryIO, name: str) -> Image.Image:
     """The header only: the size is known and judged before a pixel is decoded."""
     Image.init()
+    _register_heif()
     formats = [
         known for known in dict.fromkeys(IMAGE_FORMATS.values()) if known in Image.OPEN
     ]  # Pillow may be built without
@@ -228,14 +281,41 @@ def _open_image(file: BinaryIO, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise InputError(too_large, "make it smaller first") from error
     except _BROKEN as error:
+        file.seek(0)
+        if "HEIF" not in Image.OPEN and _is_heic(file.read(12)):
+            raise MissingExtraError("a HEIC photo", "heic", "pillow-heif") from error
         raise InputError(f"{name} is not an image that can be read", _CONVERT) from error
     if image.width * image.height > MAX_PIXELS:
         raise InputError(f"{too_large} ({image.width} x {image.height})", "make it smaller first")
     return image
 
 
+@cache
+def _register_heif() -> None:
+    """Teach Pillow to read HEIC, where the extra for it is installed."""
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+
+
+def _is_heic(start: bytes) -> bool:
+    """By the first twelve bytes: a box `ftyp`, and its brand. ISO/IEC 23008-12, annex B."""
+    return start[4:8] == b"ftyp" and start[8:12] in (
+        b"heic",
+        b"heix",
+        b"hevc",
+        b"hevx",
+        b"heim",
+        b"heis",
+        b"mif1",
+        b"msf1",
+    )
+
+
 def _upright(image: Image.Image) -> Image.Image:
     """Decode, and apply the EXIF orientation; a camera's garbled EXIF is no reason to refuse its photo."""
+    _check_planes(image)
     image.load()
     if image.format == "TIFF":  # turned by load itself, and some releases leave the tag, so it would be turned twice
         return image
@@ -246,9 +326,26 @@ def _upright(image: Image.Image) -> Image.Image:
     return image
 
 
+def _check_planes(image: Image.Image) -> None:
+    """InputError for the one layout that Pillow mixes up: 16 bit, uncompressed, a plane a colour."""
+    deep = 16 in (_tiff_tag(image, _BITS) or ())
+    if deep and _tiff_tag(image, _PLANES) == _SEPARATE and _tiff_tag(image, _COMPRESSION) in (None, _UNCOMPRESSED):
+        raise InputError(
+            "a 16-bit TIFF whose colours lie one after the other, uncompressed, is not read",
+            "save it with the colours side by side: gdal_translate -co INTERLEAVE=PIXEL OLD.tif NEW.tif",
+        )
+
+
+def _tiff_tag(image: Image.Image, tag: int) -> Any:
+    """A tag's value; None where there is none, or the image is no TIFF."""
+    return getattr(image, "tag_v2", {}).get(tag) if image.format == "TIFF" else None
+
+
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I;16"):
         grey = _16_TO_8_BIT[np.asarray(image)]
+        if _tiff_tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO:  # which Pillow turns round where it reads 8 bit alone
+            grey = 255 - grey
     elif image.mode in ("I", "F"):
         grey = _deep_to_8_bit(np.asarray(image))
     else:

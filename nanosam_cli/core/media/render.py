@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.masks import Mask, Window, mask_window
-from nanosam_cli.core.types import BACKGROUND, FOREGROUND
+from nanosam_cli.core.types import BACKGROUND, FOREGROUND, no_boxes
 
 FILL = 0.45  # share of the object's colour inside its mask
 WHITE, BLACK, GREEN, RED = (255, 255, 255), (0, 0, 0), (40, 200, 80), (230, 50, 50)
@@ -134,7 +133,8 @@ def overlay(
             plane[mask] = mixed[image[..., channel][window][mask]]  # of the photo: fills do not add up
             plane[rim] = value
     for index, box in enumerate([] if boxes is None else boxes):
-        _draw_box(canvas, box, object_colour(index), line)
+        if not no_boxes(box):
+            _draw_box(canvas, box, object_colour(index), line)
     if points is None and not any(names):
         return canvas
     picture = Image.fromarray(canvas)
@@ -242,23 +242,3 @@ def _drawable(name: str) -> str:
     """Pillow's own font has ASCII alone: letters without their accents, and ? for what has no such letter."""
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
     return plain.encode("ascii", "replace").decode("ascii")
-
-
-def read_masks(path: Path) -> NDArray[np.bool_]:
-    """(P, H, W) masks of a PNG: every value but 0 of an indexed or greyscale image is an object, in ascending order.
-
-    A binary mask (0 and 255) is one object. InputError where the file cannot be read, has colours, or is all 0.
-    """
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            if image.mode not in ("1", "L", "P", "I", "I;16"):
-                raise InputError(f"{path} is a colour picture, not a mask", "save it as an indexed or greyscale PNG")
-            labels = np.asarray(image).astype(np.int32)
-    except FileNotFoundError as error:
-        raise InputError(f"no such file: {path}", "check the path") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is not a PNG that can be read: {error}", "give a PNG mask") from error
-    masks = list(separate_masks(labels).values())
-    if not masks:
-        raise InputError(f"{path} is all 0, so it marks no object")
-    return np.stack(masks)

@@ -25,6 +25,8 @@ FOLDER_RATE = Fraction(24)  # frames a second of a folder, as in DAVIS
 CLOCK = Fraction(1, 90_000)  # seconds, the step of MPEG's timestamps; where a source has no clock of its own
 GIF_SHORTEST, GIF_USUAL = 20, 100  # milliseconds: a shorter delay, or none, is taken for the usual, as by FFmpeg
 FASTEST = 1000  # frames a second
+SQUARE = Fraction(1)  # of pixels that are as wide as they are high
+ANIMATIONS = {".gif": Fraction(1, 100), ".webp": Fraction(1, 1000)}  # suffixes, and the step of their times in seconds
 MISSING_SECONDS = 0.5  # a file that ends so much sooner than it says is cut off
 
 # Which FFmpeg input reads a camera, and how it calls the one with a number.
@@ -61,6 +63,7 @@ class Video(Protocol):
     frames: int | None  # how many it says it has
     live: bool
     fault: InputError | None
+    pixel_ratio: Fraction  # width / height of a pixel as it is shown; known from the first frame on
 
     def __iter__(self) -> Iterator[VideoFrame]: ...
 
@@ -73,6 +76,7 @@ class FolderVideo:
         self.name, self.rate, self.clock, self.live = name, rate, 1 / rate, False
         self.frames: int | None = len(paths)
         self.fault: InputError | None = None
+        self.pixel_ratio = SQUARE
 
     def __iter__(self) -> Iterator[VideoFrame]:
         size: tuple[int, ...] | None = None
@@ -90,16 +94,18 @@ class FolderVideo:
             yield VideoFrame(index, index * self.clock, image, path.stem)
 
 
-class GifVideo:
-    """An animated GIF. Pillow reads it: where frames have no delays, FFmpeg takes the whole file for one frame."""
+class AnimatedPicture:
+    """An animated GIF or WebP. Pillow reads it: where a GIF's frames have no delays, FFmpeg takes it for one frame, and
+    of WebP it reads still ones alone."""
 
     def __init__(self, path: Path, name: str) -> None:
         delays = [delay if delay >= GIF_SHORTEST else GIF_USUAL for delay in animation_delays(path)] or [GIF_USUAL]
         self._path, self._starts = path, [0, *accumulate(delays)]
-        self.name, self.clock, self.live = name, Fraction(1, 100), False
+        self.name, self.clock, self.live = name, ANIMATIONS[path.suffix.lower()], False
         self.rate = Fraction(1000 * len(delays), sum(delays))
         self.frames: int | None = len(delays)
         self.fault: InputError | None = None
+        self.pixel_ratio = SQUARE
 
     def __iter__(self) -> Iterator[VideoFrame]:
         index = 0
@@ -124,6 +130,7 @@ class StreamVideo:
         self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or FOLDER_RATE)
         self.clock = Fraction(self._stream.time_base or CLOCK)
         self.fault: InputError | None = None
+        self.pixel_ratio = Fraction(self._stream.sample_aspect_ratio or SQUARE)
         seconds = None if live else _duration(container)
         declared = self._stream.frames or (round(seconds * self.rate) if seconds else None)
         self.frames = None if live else declared
@@ -140,6 +147,8 @@ class StreamVideo:
                 first = seconds if first is None else first
                 last = max(seconds - first, last + self.clock)  # an encoder takes no time twice
                 image = _upright(decoded, size)
+                if not index and _quarters(decoded) % 2:  # pixels that lay on their side
+                    self.pixel_ratio = 1 / self.pixel_ratio
                 size = size or image.shape[:2]
                 lasts = decoded.duration * self.clock if decoded.duration else 1 / self.rate
                 yield VideoFrame(index, last, image, f"{index:05}")
@@ -171,8 +180,8 @@ def open_video(source: str, rate: Fraction | None = None) -> Iterator[Video]:
     if path.is_dir():
         yield FolderVideo(list_frames(path), source, _folder_rate(rate))
         return
-    if path.suffix.lower() == ".gif":
-        yield GifVideo(path, source)
+    if path.suffix.lower() in ANIMATIONS:
+        yield AnimatedPicture(path, source)
         return
     camera = source.isdecimal() and not path.exists()
     with _open_camera(int(source)) if camera else _open_file(path) as container:
@@ -252,10 +261,27 @@ def _duration(container: InputContainer) -> float | None:
     return None
 
 
+def _stretched(image: Image, pixel_ratio: Fraction) -> Image:
+    """The picture in square pixels, none of them lost."""
+    if pixel_ratio == SQUARE:
+        return image
+    from PIL import Image as Picture
+
+    height, width = image.shape[:2]
+    size = (round(width * pixel_ratio), height) if pixel_ratio > 1 else (width, round(height / pixel_ratio))
+    return np.asarray(Picture.fromarray(image).resize(size, Picture.Resampling.BILINEAR))
+
+
+def _quarters(decoded: Any) -> int:
+    """Turns of 90 degrees, counter-clockwise, that a frame needs to stand upright."""
+    turns: int = round(decoded.rotation / 90)
+    return turns % 4
+
+
 def _upright(decoded: Any, size: tuple[int, int] | None) -> Image:
     """RGB, turned as the file's rotation says; a stream that changes its size goes on in that of its first frame."""
     image: Image = decoded.to_ndarray(format="rgb24")
-    image = np.rot90(image, round(decoded.rotation / 90) % 4)
+    image = np.rot90(image, _quarters(decoded))
     if size is not None and image.shape[:2] != size:
         from PIL import Image as Picture
 
@@ -270,7 +296,7 @@ class VideoWriter:
     row or column twice, because the pixel format that every player knows stores colours for two by two pixels.
     """
 
-    def __init__(self, path: Path, rate: Fraction, clock: Fraction) -> None:
+    def __init__(self, path: Path, rate: Fraction, clock: Fraction, pixel_ratio: Fraction = SQUARE) -> None:
         import av
 
         name = find_encoder(path)
@@ -279,6 +305,8 @@ class VideoWriter:
         self._stream = stream
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = self._clock = clock
+        self._stream.codec_context.sample_aspect_ratio = self._pixel_ratio = pixel_ratio
+        self._holds_ratio = name in _H264  # whose bits have a place for it
         self._last = -1
         self._opened = True
 
@@ -286,6 +314,7 @@ class VideoWriter:
         """(H, W, 3) uint8 RGB, to be shown from `time` seconds on; all of one size. OSError where the disk refuses."""
         import av
 
+        image = image if self._holds_ratio else _stretched(image, self._pixel_ratio)
         height, width = image.shape[:2]
         even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._last < 0:

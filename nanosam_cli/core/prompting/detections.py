@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.media.declared_size import DeclaredPhoto, SizeFit
 from nanosam_cli.core.messages import did_you_mean, some
-from nanosam_cli.core.prompting.request import PromptLabel, Request
+from nanosam_cli.core.prompting.by_photo import ByPhoto
+from nanosam_cli.core.prompting.request import PromptLabel, Request, padded_points
 
 Corners = NDArray[np.float64]
 
@@ -20,19 +24,29 @@ CLASS_NAMES = "classes.txt"  # beside YOLO's rows: name k is that of class k, fr
 
 @dataclass(frozen=True)
 class Detection:
-    """One box."""
+    """One box, clicks on one object, or both."""
 
-    box: tuple[float, float, float, float]  # x0 y0 x1 y1, original pixels, or shares of the photo's sides
+    box: tuple[float, float, float, float] | None  # x0 y0 x1 y1, original pixels, or shares of the photo's sides
     category_id: int = 1
     name: str | None = None
     score: float | None = None  # None where it was drawn by a person
     relative: bool = False  # whether the box is in shares, as YOLO writes them
+    clicks: Sequence[tuple[float, float, float]] = ()  # x y label: 1 on the object, 0 beside it
 
     def corners(self, original_hw: tuple[int, int]) -> tuple[float, float, float, float]:
-        """x0 y0 x1 y1 in pixels of a photo."""
+        """x0 y0 x1 y1 in pixels of a photo; NaN where there is no box."""
+        if self.box is None:
+            return math.nan, math.nan, math.nan, math.nan
         height, width = original_hw if self.relative else (1, 1)
         x0, y0, x1, y1 = self.box
         return x0 * width, y0 * height, x1 * width, y1 * height
+
+
+@dataclass(frozen=True)
+class DetectionFile(ByPhoto[Detection]):
+    """What a file or a folder of files says of its photos."""
+
+    classes: Mapping[int, str] = field(default_factory=dict)  # names by category id
 
 
 @dataclass(frozen=True)
@@ -53,43 +67,64 @@ class BoxFilter:
 
 @dataclass(frozen=True)
 class PhotoDetections:
-    """The boxes of one photo: a `Source` of its request."""
+    """The boxes and clicks of one photo: a `Source` of its request."""
 
     detections: Sequence[Detection]
     choice: BoxFilter = field(default_factory=BoxFilter)
-    skipped: Sequence[str] = ()  # what the file has for the photo and is no box
+    skipped: Sequence[str] = ()  # what the file has for the photo and is no prompt
+    declared: DeclaredPhoto | None = None  # the size of the photo that the boxes were drawn on, where the file says it
 
     def request_for(self, image: NDArray[np.uint8]) -> Request:
-        """Every box that is chosen is an object."""
-        request = boxes_request(self.detections, image.shape[:2], self.choice)
-        return Request(request.boxes, tags=request.tags, notes=[*self.skipped, *request.notes])
+        """Every box and every group of clicks that is chosen is an object.
+
+        InputError where the photo has another size than the file says, which neither a turn nor a scale explains.
+        """
+        fit = None if self.declared is None else self.declared.fit((image.shape[0], image.shape[1]))
+        request = boxes_request(self.detections, image.shape[:2], self.choice, fit)
+        return replace(request, notes=[*self.skipped, *request.notes])
 
 
-def boxes_request(detections: Sequence[Detection], original_hw: tuple[int, int], choice: BoxFilter) -> Request:
-    """The chosen boxes, clipped to the photo, in their order; which may be none.
+def boxes_request(
+    detections: Sequence[Detection], original_hw: tuple[int, int], choice: BoxFilter, fit: SizeFit | None = None
+) -> Request:
+    """The chosen boxes, clipped to the photo, in their order, with their clicks; which may be none.
 
-    Boxes without area and boxes wholly outside the photo are dropped. What is dropped or clipped for that is counted in
-    the request's notes; what was not chosen is not, as that was asked for.
+    Boxes without area, boxes wholly outside the photo and clicks outside it are dropped. What is dropped or clipped for
+    that is counted in the request's notes; what was not chosen is not, as that was asked for. `fit` brings boxes and
+    clicks to the photo that were drawn on another size.
     """
     wanted = [one for one in detections if _is_wanted(one, choice)]
     corners = np.array([one.corners(original_hw) for one in wanted], np.float64).reshape(-1, 4)
+    clicks = [np.array(one.clicks, np.float64).reshape(-1, 3) for one in wanted]
+    if fit is not None:
+        corners = fit.boxes(corners)
+        clicks = [np.concatenate([fit.points(group[:, :2]), group[:, 2:]], axis=1) for group in clicks]
+    inside = [group[((group[:, :2] >= 0) & (group[:, :2] < original_hw[::-1])).all(1)] for group in clicks]
     size = np.tile(original_hw[::-1], 2)
     clipped = np.clip(corners, 0, size)
     faults = np.where((corners[:, :2] >= corners[:, 2:]).any(1), "without area", "")
     faults = np.where((clipped[:, :2] >= clipped[:, 2:]).any(1) & (faults == ""), "outside the photo", faults)
+    bare = np.array([one.box is None and not (group[:, 2] == 1).any() for one, group in zip(wanted, inside)], bool)
+    faults = np.where(bare, "outside the photo", faults)
     usable = np.flatnonzero(faults == "")
     best = _best(clipped[usable], [wanted[row] for row in usable], choice)
     rows = usable[best]
-    notes = [
+    notes = [] if fit is None else [fit.note]
+    notes += [
         f"{count} of {len(wanted)} boxes dropped: {fault}" for fault, count in Counter(faults.tolist()).items() if fault
     ]
     if not len(rows):
         notes.append(f"no box is left of {len(detections)}" if detections else "no box")
-    cut = int(np.count_nonzero((corners[rows] != clipped[rows]).any(1)))
+    cut = int(np.count_nonzero((corners[rows] != clipped[rows]).any(1) & ~np.isnan(corners[rows]).any(1)))
     if cut:
         notes.append(f"{cut} of {len(rows)} boxes clipped to the photo")
     tags = [PromptLabel(wanted[row].name, wanted[row].category_id, wanted[row].score) for row in rows]
-    return Request(clipped[rows].astype(np.float32), tags=tags, notes=notes)
+    boxes = clipped[rows].astype(np.float32)
+    groups = [inside[row].tolist() for row in rows]
+    if not any(groups):
+        return Request(boxes, tags=tags, notes=notes)
+    points, labels = padded_points(groups)
+    return Request(None if np.isnan(boxes).all() else boxes, points, labels, tags=tags, notes=notes)
 
 
 def known_classes(wanted: Sequence[str], classes: Mapping[int, str]) -> Sequence[str]:
@@ -108,6 +143,14 @@ def box_ious(box: Corners, others: Corners) -> Corners:
     shared = np.clip(sides, 0, None).prod(1)
     areas = (others[:, 2:] - others[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
     return np.asarray(shared / (areas - shared))
+
+
+def finite(value: Any) -> float:
+    """A number. TypeError or ValueError where it is none, or not finite."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is not a finite number")
+    return number
 
 
 def _is_wanted(detection: Detection, choice: BoxFilter) -> bool:

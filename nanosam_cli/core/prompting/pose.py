@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.media.declared_size import DeclaredPhoto, SizeFit
 from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.body_parts import CROWN, BodyPart
 from nanosam_cli.core.prompting.people import EARS, HIPS, SHOULDERS, Keypoint, Person, middle_of
@@ -46,10 +47,19 @@ class PosePrompt:
 
     people: Sequence[Person]
     choice: PoseChoice
+    declared: DeclaredPhoto | None = None  # the size of the photo that the poses are of, where the file says it
 
     def request_for(self, image: NDArray[np.uint8]) -> Request:
-        """Every part of every person is an object."""
-        return pose_request(self.people, image.shape[:2], self.choice)
+        """Every part of every person is an object.
+
+        InputError where the photo has another size than the file says, which neither a turn nor a scale explains.
+        """
+        fit = None if self.declared is None else self.declared.fit((image.shape[0], image.shape[1]))
+        if fit is None:
+            return pose_request(self.people, image.shape[:2], self.choice)
+        people = [replace(person, keypoints=_fitted(person.keypoints, fit)) for person in self.people]
+        request = pose_request(people, image.shape[:2], self.choice)
+        return replace(request, notes=[fit.note, *request.notes])
 
 
 class SeenPeople:
@@ -141,6 +151,11 @@ def _request(objects: Sequence[_PartPrompt], original_hw: tuple[int, int], notes
     if all(one.part.box for one in objects):
         boxes = np.array([one.box(original_hw) for one in objects], np.float32).reshape(-1, 4)
     return Request(boxes, points, labels, tags=[one.tag for one in objects], notes=notes)
+
+
+def _fitted(keypoints: Mapping[str, Keypoint], fit: SizeFit) -> dict[str, Keypoint]:
+    places = fit.points(_places(keypoints, tuple(keypoints)))
+    return {name: replace(point, x=x, y=y) for (name, point), (x, y) in zip(keypoints.items(), places.tolist())}
 
 
 def _crown(points: Mapping[str, Keypoint]) -> dict[str, Keypoint]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.inference.decoder_inputs import mask_to_logits
-from nanosam_cli.core.media.render import read_masks
+from nanosam_cli.core.media.mask_files import read_masks
 from nanosam_cli.core.types import BACKGROUND, FOREGROUND, PADDING, Prompt
 
 Box = Sequence[float]  # x0 y0 x1 y1, original pixels

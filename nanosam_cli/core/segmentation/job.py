@@ -9,8 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.messages import some
+from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.prompting.by_photo import ByPhoto
 from nanosam_cli.core.prompting.detection_files import read_detections
 from nanosam_cli.core.prompting.detections import BoxFilter, PhotoDetections, known_classes
@@ -36,6 +35,8 @@ class Job:
     unasked: Sequence[Path] = ()  # photos that the prompt file does not name
     missing: Sequence[str] = ()  # names in a file of prompts that no photo has: asked for and not done
     unmatched: Sequence[str] = ()  # the same in another tool's file, which may be of a whole data set
+    image_ids: Mapping[Path, int] = field(default_factory=dict)  # the numbers that the file of prompts has for photos
+    notes: Sequence[str] = ()  # what the file of prompts has and cannot be used, of no photo in particular
     classes: Mapping[int, str] = field(default_factory=dict)  # names of the category ids that objects may have
     everything: Everything | None = None
     model: TextPrompt | SeenPeople | None = None
@@ -83,15 +84,10 @@ def make_job(photos: Sequence[Path], asked: PromptOptions) -> Job:
 
 def _from_prompts(photos: Sequence[Path], asked: PromptOptions) -> Job:
     assert asked.prompts is not None
-    entries = read_prompts(asked.prompts)
-    found = {photo: entries[photo.name] for photo in photos if photo.name in entries}
-    if not found:
-        raise InputError(
-            f"{asked.prompts} names none of the photos; it has {some(list(entries))}", "names are file names"
-        )
-    names = {photo.name for photo in photos}
-    unasked = [photo for photo in photos if photo not in found]
-    return Job(found, unasked, [name for name in entries if name not in names])
+    file = ByPhoto(asked.prompts, {name: [request] for name, request in read_prompts(asked.prompts).items()})
+    keys = file.match(photos)
+    sources = {photo: file.photos[key][0] for photo, key in keys.items()}
+    return Job(sources, [photo for photo in photos if photo not in keys], file.unmatched(keys))
 
 
 def _from_detections(photos: Sequence[Path], asked: PromptOptions) -> Job:
@@ -100,7 +96,9 @@ def _from_detections(photos: Sequence[Path], asked: PromptOptions) -> Job:
     choice = BoxFilter(asked.min_score, known_classes(asked.classes, file.classes), asked.nms, asked.top_k)
     keys = file.match(photos)
     sources = {
-        photo: PhotoDetections(file.photos[key], choice, [file.skipped[key]] if key in file.skipped else [])
+        photo: PhotoDetections(
+            file.photos[key], choice, [file.skipped[key]] if key in file.skipped else [], file.declared(photo, key)
+        )
         for photo, key in keys.items()
     }
     return _job(file, photos, keys, sources, file.classes)
@@ -121,7 +119,7 @@ def _from_pose(photos: Sequence[Path], asked: PromptOptions) -> Job:
         return Job(dict.fromkeys(photos, source), classes=classes, model=source)
     file = read_poses(Path(str(asked.pose)))
     keys = file.match(photos)
-    sources = {photo: PosePrompt(file.photos[key], choice) for photo, key in keys.items()}
+    sources = {photo: PosePrompt(file.photos[key], choice, file.declared(photo, key)) for photo, key in keys.items()}
     return _job(file, photos, keys, sources, classes)
 
 
@@ -140,4 +138,12 @@ def _job(
     classes: Mapping[int, str],
 ) -> Job:
     unasked = [photo for photo in photos if photo not in keys]
-    return Job(sources, unasked, unmatched=file.unmatched(keys), classes=classes)
+    image_ids = {photo: file.image_ids[key] for photo, key in keys.items() if key in file.image_ids}
+    return Job(
+        sources,
+        unasked,
+        unmatched=file.unmatched(keys),
+        image_ids=image_ids,
+        notes=file.notes,
+        classes=classes,
+    )

@@ -21,6 +21,7 @@ from nanosam_cli.core.media.render import PALETTE, cutout, label_map, overlap, o
 from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.detections import CLASS_NAMES
 from nanosam_cli.core.segmentation.coco_output import CocoFile, open_coco_file
+from nanosam_cli.core.segmentation.image_ids import number_photos
 from nanosam_cli.core.segmentation.label_formats import class_names, labelme, yolo_segments
 from nanosam_cli.core.segmentation.result import SCHEMA_VERSION, PhotoResult
 from nanosam_cli.core.system.files import check_writable, write_text
@@ -59,6 +60,7 @@ class Outputs:
     format: str
     targets: Mapping[Path, Path]  # photo -> file; with `separate`, objects put their number before the suffix
     image_ids: Mapping[Path, int]  # for COCO
+    ids_counted: bool = False  # because nothing gives them
     classes: Mapping[int, str] = field(default_factory=dict)  # names of category ids, for YOLO
     separate: bool = False
     force: bool = False
@@ -174,13 +176,14 @@ def plan_outputs(
     simplify: float | None = None,
     resume: bool = False,
     read: Sequence[Path] = (),
+    image_ids: Mapping[Path, int] | None = None,
 ) -> Outputs:
     """Decide every file name and check them all, so that no work is lost to a name.
 
     `output` is a directory where it is one, ends with a slash, or has to hold several files; else a file. Without it,
     files go to the working directory. `classes` names the category ids that objects may have. `simplify`, in
     pixels, is for outlines. With `resume`, photos whose files are there count as done. `read` are other files, and
-    folders of files, that the run reads.
+    folders of files, that the run reads. `image_ids` are the photos' numbers in the file that gave the prompts.
 
     Raises:
         UsageError: options do not go together, two photos would write one file, a file that is read would be
@@ -220,7 +223,8 @@ def plan_outputs(
         _check_classes(shared, targets)
     for parent in {file.parent for file in files}:
         check_writable(parent)
-    return Outputs(format, targets, _image_ids(photos), classes or {}, separate, force, simplify or 0.0, resume)
+    ids, counted = number_photos(photos, image_ids or {})
+    return Outputs(format, targets, ids, counted, classes or {}, separate, force, simplify or 0.0, resume)
 
 
 def _check_format(format: str, separate: bool, simplify: float | None) -> None:
@@ -307,10 +311,3 @@ def _existing(file: Path, separate: bool) -> list[Path]:
         return [file] if file.exists() or file.is_symlink() else []
     numbered = re.compile(rf"{re.escape(file.stem)}_\d+(-\d+)?{re.escape(file.suffix)}")
     return sorted(old for old in file.parent.glob("*") if numbered.fullmatch(old.name))
-
-
-def _image_ids(photos: Sequence[Path]) -> dict[Path, int]:
-    """COCO's own ids where all names are numbers, as in its data sets; else 1, 2, ... in the order of the photos."""
-    numbers = [int(photo.stem) for photo in photos if photo.stem.isascii() and photo.stem.isdigit()]
-    unique = len(set(numbers)) == len(photos)
-    return dict(zip(photos, numbers if unique else range(1, len(photos) + 1)))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.prompting.request import Request
 from nanosam_cli.core.timing import Stopwatch
-from nanosam_cli.core.types import Image, Segmentation
+from nanosam_cli.core.types import Image, Segmentation, no_boxes
 
 SCHEMA_VERSION = 1
 
@@ -89,7 +89,7 @@ class PhotoResult:
                 "object": one.prompt + 1,
                 "class": self.request.tag(one.prompt).name,
                 "score": self.request.tag(one.prompt).score,
-                "box": None if boxes is None else [float(side) for side in boxes[one.prompt]],
+                "box": None if boxes is None or no_boxes(boxes[one.prompt]) else [float(s) for s in boxes[one.prompt]],
                 "bbox": None if one.segmentation.bbox is None else list(one.segmentation.bbox),
                 "area": one.segmentation.area,
                 "predicted_iou": one.segmentation.predicted_iou,

@@ -95,6 +95,14 @@ def read_input(path: Path, what: str = "file", most: int = MOST_BYTES) -> bytes:
         raise InputError(f"cannot read {str(path)!r}: {error}", "check the path") from error
 
 
+def read_input_text(path: Path) -> str:
+    """The UTF-8 text of a file that the user gives, without a byte order mark. InputError as with `read_input`."""
+    try:
+        return read_input(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read {path}: {error}", "give a text file") from error
+
+
 def read_bounded(file: BinaryIO, name: str, most: int = MOST_BYTES) -> bytes:
     """Everything that comes out of an open file. InputError where that is more than `most` bytes."""
     data = file.read(most + 1)

@@ -94,7 +94,7 @@ class TrackOutputs:
 
     def __init__(self, plan: TrackPlan, video: Video) -> None:
         self._plan = plan
-        self._rate, self._clock = video.rate, video.clock
+        self._video = video
         self._stack = ExitStack()
         self._writer: VideoWriter | None = None
         self._first: Fraction | None = None  # time of the first frame that is wanted, with which the overlay begins
@@ -112,8 +112,9 @@ class TrackOutputs:
 
     def _open(self, path: Path) -> VideoWriter:
         if self._writer is None:
+            video = self._video
             temporary = self._stack.enter_context(atomic_write(path, self._plan.force))
-            self._writer = self._stack.enter_context(VideoWriter(temporary, self._rate, self._clock))
+            self._writer = self._stack.enter_context(VideoWriter(temporary, video.rate, video.clock, video.pixel_ratio))
         return self._writer
 
     def __enter__(self) -> TrackOutputs:

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from nanosam_cli.core.errors import InputError, OutputError, UsageError
-from nanosam_cli.core.media.image import list_images, read_image, write_png
+from nanosam_cli.core.errors import InputError, MissingExtraError, OutputError, UsageError
+from nanosam_cli.core.media.image import IMAGE_FORMATS, list_images, read_image, unread_pictures, write_png
 from nanosam_cli.core.media.render import PALETTE
 
 CORNERS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[0, 0, 0], [128, 128, 128], [255, 255, 255]]], np.uint8)
@@ -251,6 +251,69 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_list_images(folder: Path, pattern: str, found: list[str], absolute: bool) -> None:
     base = str(folder) + "/" if absolute else ""
     assert list_images(base + pattern) == [Path(base + name) for name in found]
+
+
+def tiff(values: NDArray[np.uint16], planes: int, photometric: int) -> bytes:
+    """An uncompressed little-endian TIFF of 16 bit with a strip a plane; (H, W) or (planes, H, W)."""
+    height, width = values.shape[-2:]
+    pixels = values.astype("<u2").tobytes()
+    size = len(pixels) // planes
+    start = 8 + len(pixels)
+    lists = {258: ("H", [16] * planes), 273: ("I", [8 + k * size for k in range(planes)]), 279: ("I", [size] * planes)}
+    singles = {
+        256: width,
+        257: height,
+        259: 1,
+        262: photometric,
+        277: planes,
+        278: height,
+        284: 1 if planes == 1 else 2,
+    }
+    lists |= {tag: ("H", [value]) for tag, value in singles.items()}
+    entries, extra = b"", b""
+    after = start + 2 + 12 * len(lists) + 4
+    for tag, (kind, numbers) in sorted(lists.items()):
+        data = struct.pack(f"<{len(numbers)}{kind}", *numbers)
+        if len(data) > 4:
+            extra, data = extra + data, struct.pack("<I", after + len(extra))
+        entries += struct.pack("<HHI4s", tag, 3 if kind == "H" else 4, len(numbers), data)
+    directory = struct.pack("<H", len(lists)) + entries + struct.pack("<I", 0)
+    return b"II*\0" + struct.pack("<I", start) + pixels + directory + extra
+
+
+def test_16_bit_tiff_is_its_8_bit_twin_or_refused() -> None:
+    values = np.arange(35, dtype=np.uint16).reshape(5, 7) * 257
+    grey = (values // 257).astype(np.uint8)
+    for photometric, wanted in ((1, grey), (0, 255 - grey)):
+        np.testing.assert_array_equal(read_image(tiff(values, 1, photometric))[..., 0], wanted)
+    with pytest.raises(InputError, match="the image: a 16-bit TIFF whose colours lie one after the other") as caught:
+        read_image(tiff(np.stack([values] * 3), 3, 2))
+    assert "INTERLEAVE=PIXEL" in str(caught.value.hint)
+
+
+def test_folders_give_every_suffix_that_is_read(tmp_path: Path) -> None:
+    names = ["a.jfif", "b.MPO", "c.heic", "d.dng", "e.svg", "f.txt", "g.json", "h.psd", ".i.psd"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in list_images(str(tmp_path))] == names[:3]
+    assert [path.name for path in unread_pictures(tmp_path)] == ["d.dng", "e.svg", "h.psd"]
+    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in IMAGE_FORMATS.values()}
+    assert known <= IMAGE_FORMATS.keys()
+
+
+def test_a_heic_photo_asks_for_its_extra(tmp_path: Path) -> None:
+    path = tmp_path / "a.heic"
+    try:
+        import pillow_heif
+    except ImportError:
+        path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+        with pytest.raises(MissingExtraError, match=r"a HEIC photo needs pillow-heif") as caught:
+            read_image(path)
+        assert caught.value.hint == "pip install 'nanosam-cli[heic]'"
+        return
+    pillow_heif.register_heif_opener()
+    Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(path)
+    assert abs(int(read_image(path)[9, 9, 0]) - 200) < 4
 
 
 @pytest.mark.parametrize(

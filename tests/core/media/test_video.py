@@ -169,6 +169,37 @@ def test_gif(tmp_path: Path, options: dict[str, object], times: list[float]) -> 
     assert [float(frame.time) for frame in read(tmp_path / "b.mp4")] == pytest.approx(times, abs=1e-3)
 
 
+def test_animated_webp_is_read_as_a_gif_is(tmp_path: Path) -> None:
+    path = save_gif(tmp_path / "a.webp", duration=[40, 300, 7, 105], lossless=True)
+    frames = read(path)
+    assert [float(frame.time) for frame in frames] == [0, 0.04, 0.34, 0.44]
+    np.testing.assert_array_equal(frames[2].image, picture(2))
+    with open_video(str(path)) as opened:
+        assert (opened.frames, float(opened.rate)) == (4, pytest.approx(4 / 0.545, abs=0.01))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+@pytest.mark.parametrize(("turn", "ratio"), [(0, Fraction(64, 45)), (90, Fraction(45, 64))])
+def test_oblong_pixels_stay_oblong(tmp_path: Path, suffix: str, turn: int, ratio: Fraction) -> None:
+    """As of DV tape; a picture that is turned turns its pixels too."""
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width, stream.pix_fmt = *HW, "yuv420p"
+        stream.sample_aspect_ratio = Fraction(64, 45)
+        stream.set_display_rotation(turn)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(0), format="rgb24")))
+        container.mux(stream.encode(None))
+    with open_video(str(tmp_path / "a.mp4")) as opened:
+        (frame,) = opened
+        assert opened.pixel_ratio == ratio
+    with VideoWriter(tmp_path / f"b{suffix}", opened.rate, opened.clock, opened.pixel_ratio) as writer:
+        writer.write(frame.image, frame.time)
+    with av.open(str(tmp_path / f"b{suffix}")) as container:
+        stream = container.streams.video[0]
+        shown = stream.width / stream.height * float(stream.sample_aspect_ratio or 1)
+        assert shown == pytest.approx(frame.image.shape[1] / frame.image.shape[0] * float(ratio), rel=0.02)
+
+
 def test_gif_cut_off(tmp_path: Path) -> None:
     with open_video(str(cut_off(save_gif(tmp_path / "a.gif"), 0.4))) as opened:
         assert len(list(opened)) == 1

@@ -64,6 +64,56 @@ def test_trtpose(tmp_path: Path) -> None:
     assert (len(many.photos["a.jpg"]), many.photos["b.jpg"]) == (1, [])
 
 
+def annotated(*entries: dict[str, Any]) -> dict[str, Any]:
+    whole = [{"image_id": 3, "category_id": 1, **entry} for entry in entries]
+    return {"images": [{"id": "3", "file_name": "a.jpg", "width": 40, "height": 30}], "annotations": whole}
+
+
+@pytest.mark.parametrize(
+    ("flags", "confidences"),
+    [
+        ([0, 1, 2], [0, 0.5, 1]),
+        ([0, 0.87, 0.25], [0, 0.87, 0.25]),
+        ([0, 1, 0.5], [0, 1, 0.5]),
+        ([1, 1, 0], [1, 1, 0]),  # all that are there are sure
+    ],
+)
+def test_the_third_number_is_a_flag_or_a_confidence(
+    tmp_path: Path, flags: list[float], confidences: list[float]
+) -> None:
+    numbers = [number for flag in flags for number in (1, 2, flag)] + [0] * 42
+    file = read_poses(save(tmp_path / "p.json", annotated({"keypoints": numbers})))
+    (person,) = file.photos["a.jpg"]
+    assert [point.confidence for point in person.keypoints.values()][:3] == confidences
+    assert (file.image_ids, file.sizes) == ({"a.jpg": 3}, {"a.jpg": (30, 40)})
+
+
+def test_entries_without_keypoints_are_no_poses(tmp_path: Path) -> None:
+    person = {"keypoints": flat(COCO_KEYPOINTS)}
+    file = read_poses(save(tmp_path / "p.json", annotated(person, {"bbox": [1, 2, 3, 4]}, {"keypoints": []})))
+    assert len(file.photos["a.jpg"]) == 1
+    assert file.notes == ["2 entries without keypoints left out"]
+    rows = [{"image_id": 7, **person}, {"image_id": 7, "bbox": [1, 2, 3, 4]}]
+    file = read_poses(save(tmp_path / "r.json", rows))
+    assert (len(file.photos["7"]), file.notes) == (1, ["1 entry without keypoints left out"])
+
+
+@pytest.mark.parametrize(
+    ("count", "places"),
+    [(25, {"left_hip": 12, "left_ear": 18, "right_heel": 24}), (18, {"left_hip": 11, "left_ear": 17})],
+)
+def test_openpose(tmp_path: Path, count: int, places: dict[str, int]) -> None:
+    points = [number for place in range(count) for number in (place, 2 * place, 0.5)]
+    points[5 * 3 : 5 * 3 + 3] = [0, 0, 0]  # not found
+    people = [{"person_id": [-1], "pose_keypoints_2d": points, "face_keypoints_2d": []}]
+    file = read_poses(save(tmp_path / "a_keypoints.json", {"version": 1.3, "people": people}))
+    (person,) = file.photos["a"]
+    assert {name: person.keypoints[name].x for name in places} == places
+    assert "left_shoulder" not in person.keypoints
+    assert (person.keypoints["neck"].y, person.keypoints["neck"].confidence) == (2, 0.5)
+    assert file.match([Path("a.jpg")]) == {Path("a.jpg"): "a"}
+
+
 def test_nobody(tmp_path: Path) -> None:
     file = read_poses(save(tmp_path / "a.json", []))
     assert file.photos[file.match([Path("b.jpg")])[Path("b.jpg")]] == []
@@ -82,6 +132,8 @@ def test_nobody(tmp_path: Path) -> None:
         ([{"keypoints": [{"name": "nose", "x": 1, "y": float("inf")}]}], "not finite"),
         ([{"image_id": 1, "bbox": [1, 2, 3, 4]}], "'keypoints' is missing"),
         ({"annotations": [{"image_id": 1}]}, "'images' is missing"),
+        (annotated({"image_id": "x", "keypoints": [1, 2, 2]}), "image_id 'x' is no whole number"),
+        ({"people": [{"pose_keypoints_2d": [1, 2, 1] * 15}]}, "none of the skeletons of OpenPose"),
         (
             {
                 "images": [{"id": 1, "file_name": "a"}],
