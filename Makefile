@@ -1,5 +1,6 @@
 # make demo       segment the example photo with the model in the box
-# make test       everything CI checks: style, types, tests
+# make test       style, types and tests, but for the long runs from end to end
+# make test-all   everything CI checks
 # make lint       style and types alone
 # make test-pose  tests with MediaPipe, in an environment of its own (1.3 GB): it wants older numpy and protobuf
 # make clean      remove what the other targets made
@@ -10,12 +11,14 @@ PYTHON ?= python3
 VENV ?= .venv
 POSE_VENV ?= .venv-pose
 BIN := $(VENV)/bin
+# as many tests at once as there are cores; `make test PARALLEL=` runs one after the other
+PARALLEL := -n auto --dist worksteal
 # the raccoon's box in examples/instances.json, as corners
 RACCOON := 0,0,588,417
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-pose lint clean
+.PHONY: help demo test test-all test-pose lint clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -25,7 +28,10 @@ demo: $(VENV)/.base
 	@echo "The picture is $(CURDIR)/demo.png"
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+test-all: lint
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-pose: $(POSE_VENV)/.pose
 	$(POSE_VENV)/bin/python -m pytest tests/core/prompting/test_pose_estimator.py tests/commands/test_track_pose.py

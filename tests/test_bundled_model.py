@@ -104,6 +104,7 @@ def test_three_readings_of_a_click_differ(tmp_path: Path, monkeypatch: pytest.Mo
     assert head < 0.8 * more
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(not os.environ.get("NANOSAM_TEST_DATA"), reason="NANOSAM_TEST_DATA does not say where photos are")
 def test_it_is_clearly_better_than_the_ellipse() -> None:

@@ -381,6 +381,7 @@ def test_blind_builds_say_so() -> None:
     assert build(f"decoder.onnx --fp32 {ORT} --no-proof").code == 0  # nothing to be proved behind
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_rtx, reason="needs the extra `tensorrt-rtx`")
 def test_fp16_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default model, for the best runtime there is on a machine without a GPU; the decoder stays fp32."""

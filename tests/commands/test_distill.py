@@ -78,6 +78,7 @@ def test_a_warmup_longer_than_the_run_is_said() -> None:
     assert "optimiser.warmup is longer than the run, 9 of 2 steps" in ran.words
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
 def test_kill_and_resume(root: Path) -> None:
     tiny_recipe(root, steps=400, checkpoint_every=2)
@@ -117,6 +118,7 @@ def test_list() -> None:
     assert "11517760" in listed.out  # ResNet18's parameters
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_quick() -> None:
     """The recipe as it is, but for fewer steps: from nothing to a model that is better than the boxes' ellipses."""
