@@ -119,7 +119,6 @@ def test_list() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_quick() -> None:
     """The recipe as it is, but for fewer steps: from nothing to a model that is better than the boxes' ellipses."""
     fewer = ("optimiser.steps=60", "optimiser.warmup=3", "run.evaluate_every=0", "run.threads=1")

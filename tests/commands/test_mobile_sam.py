@@ -55,7 +55,6 @@ def expected(original: Any) -> dict[str, NDArray[np.bool_]]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_masks_are_the_originals(
     original: Any, expected: dict[str, NDArray[np.bool_]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +123,6 @@ def published(original: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return paths
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_files_by_another_exporter_run_unchanged(
     published: tuple[Path, Path],

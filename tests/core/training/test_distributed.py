@@ -42,7 +42,6 @@ distillation.train(load_recipe(Path(root) / "tiny.toml", overrides), Path(folder
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX's")
 def test_two_processes_do_as_one_and_outlive_a_killed_worker(tmp_path: Path) -> None:
     save_shapes(tmp_path / "shapes")
