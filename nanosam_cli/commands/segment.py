@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ import typer
 
 from nanosam_cli import console
 from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.segmentation.formats import FORMATS, find_format
 from nanosam_cli.options import (
     OUTPUT,
     PROMPT,
@@ -64,15 +64,12 @@ if TYPE_CHECKING:
     from nanosam_cli.core.segmentation.result import PhotoResult, Tally
 
 
-class Format(str, Enum):
-    png = "png"
-    overlay = "overlay"
-    cutout = "cutout"
-    rle = "rle"
-    polygon = "polygon"
-    coco = "coco"
-    yolo = "yolo"
-    labelme = "labelme"
+def parse_format(text: str) -> str:
+    """One of the formats that are known."""
+    try:
+        return find_format(text).name
+    except UsageError as error:
+        raise typer.BadParameter(f"{error}; {error.hint}") from None
 
 
 COLUMNS = {
@@ -140,9 +137,16 @@ def segment(
         ),
     ] = 0.0,
     format: Annotated[
-        Format,
-        typer.Option("--format", rich_help_panel=OUTPUT, help="What to write; in a png, object k has the value k."),
-    ] = Format.png,
+        str,
+        typer.Option(
+            "--format",
+            parser=parse_format,
+            metavar="|".join(FORMATS),
+            autocompletion=lambda incomplete: [name for name in FORMATS if name.startswith(incomplete)],
+            rich_help_panel=OUTPUT,
+            help="; ".join(f"{kind.name}: {kind.about}" for kind in FORMATS.values()) + ". Else png.",
+        ),
+    ] = "png",
     simplify: Annotated[
         float | None,
         typer.Option(
@@ -237,7 +241,7 @@ def segment(
     photos = list(job.sources)
     outputs = plan_outputs(
         photos,
-        format.value,
+        format,
         output,
         separate,
         force,
@@ -247,7 +251,7 @@ def segment(
         read=asked.files(),
         image_ids=job.image_ids,
     )
-    if format is Format.coco and outputs.ids_counted:
+    if outputs.format.shared and outputs.ids_counted:
         console.info(COUNTED)
     if outputs.are_there:
         console.info("the results are there already, and no run that was cut off: nothing is done")

@@ -19,10 +19,9 @@ import onnx
 import pytest
 from PIL import Image
 
-from nanosam_cli.commands.segment import Format
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.media.mask_codes import rle_to_mask
-from nanosam_cli.core.segmentation import outputs
+from nanosam_cli.core.segmentation.formats import FORMATS
 from tests.command_line import Ran, run_nanosam
 
 Run = Callable[..., Ran]
@@ -93,7 +92,7 @@ def test_json(segment: Run) -> None:
     assert 0 < found["predicted_iou"] < 1.5
 
 
-@pytest.mark.parametrize("kind", [kind.value for kind in Format])
+@pytest.mark.parametrize("kind", list(FORMATS))
 def test_every_format_has_its_default_name(segment: Run, kind: str) -> None:
     photo("deep/a.jpg")
     ran = segment("deep/a.jpg", "--box", Box, "--format", kind)
@@ -103,11 +102,15 @@ def test_every_format_has_its_default_name(segment: Run, kind: str) -> None:
     assert files() == [*names, "deep"]
 
 
-def test_the_formats_of_the_command_are_those_of_core() -> None:
-    assert [kind.value for kind in Format] == list(outputs.FORMATS)
+def test_the_formats_of_the_command_come_from_the_table() -> None:
+    shown = " ".join(run_nanosam("segment", "--help").out.replace("│", " ").split())
+    assert "|".join(FORMATS) in shown
+    assert all(kind.about in shown for kind in FORMATS.values())
+    ran = run_nanosam("segment", "a.jpg", "--box", Box, "--format", "svg")
+    assert (ran.code, "unknown format: svg; choose one of png, overlay" in ran.words) == (2, True)
 
 
-@pytest.mark.parametrize("kind", outputs.OUTLINES)
+@pytest.mark.parametrize("kind", [kind.name for kind in FORMATS.values() if kind.outlines])
 def test_simplify(segment: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """So far that of the rectangle which this model draws only a triangle is left."""
     photo("a.jpg")

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nanosam_cli.commands.segment import Format
 from nanosam_cli.core.inference.predictor import Predictor
+from nanosam_cli.core.segmentation.formats import FORMATS
 from nanosam_cli.core.system.journal import Journal
 from tests.command_line import Ran, run_nanosam
 
@@ -76,7 +76,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Ran]], Ran]:
 Cut = Callable[[Callable[[], Ran]], Ran]
 
 
-@pytest.mark.parametrize("more", [*([f"--format={kind.value}"] for kind in Format), ["--separate"]])
+@pytest.mark.parametrize("more", [*([f"--format={kind}"] for kind in FORMATS), ["--separate"]])
 def test_a_run_that_was_cut_off_goes_on_to_the_same_files(segment: Run, cut: Cut, more: list[str]) -> None:
     assert segment(*more, "-o", "whole/").code == 0
     ran = cut(lambda: segment(*more, "-o", "cut/"))

@@ -15,14 +15,13 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from nanosam_cli.commands.segment import Format
 from nanosam_cli.core.inference.decoder_inputs import decoder_points
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.modeling.torchvision_compat import import_torchvision
 from nanosam_cli.core.prompting.body_parts import COCO_KEYPOINTS
 from nanosam_cli.core.prompting.people import Keypoint, Person
+from nanosam_cli.core.segmentation.formats import FORMATS, PNG_KEY
 from nanosam_cli.core.segmentation.label_formats import class_names
-from nanosam_cli.core.segmentation.outputs import PNG_KEY
 from tests.command_line import Ran, run_nanosam
 from tests.evaluation_data import save_data_set
 from tests.zero_shot_models import CELLS, save_owl
@@ -116,7 +115,7 @@ def test_detections(segment: Run) -> None:
 
 
 @pytest.mark.usefixtures("_inputs")
-@pytest.mark.parametrize("kind", [kind.value for kind in Format])
+@pytest.mark.parametrize("kind", list(FORMATS))
 def test_class_names_are_in_every_format(segment: Run, kind: str) -> None:
     choice = ("--class", "light", "--class-names", "names.json")
     ran = segment("a.jpg", "--detections", "found.json", *choice, "--format", kind, "-o", "out/")
@@ -374,9 +373,9 @@ def test_nobody_is_a_result_too(segment: Run) -> None:
     for name in ("a.jpg", "b.jpg"):
         photo(name)
     poses = save("poses.json", {"a.jpg": [], "b.jpg": []})
-    for kind in Format:
+    for kind in FORMATS.values():
         for photos in (["a.jpg"], ["a.jpg", "b.jpg"]):
-            ran = segment(*photos, "--pose", poses, "--format", kind.value, "-o", f"out-{kind.value}/", "--force")
+            ran = segment(*photos, "--pose", poses, "--format", kind.name, "-o", f"out-{kind.name}/", "--force")
             assert ran.code == 0, ran.err
             assert "a.jpg: no person found" in ran.words
     assert json.loads(Path("out-coco/coco.json").read_text()) == []

@@ -2,62 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nanosam_cli.core.errors import OutputError, UsageError
 from nanosam_cli.core.media.find_photos import STDIN
-from nanosam_cli.core.media.image import write_png
-from nanosam_cli.core.media.mask_codes import mask_to_polygons, mask_to_rle
-from nanosam_cli.core.media.render import PALETTE, cutout, label_map, overlap, overlay, union
+from nanosam_cli.core.media.render import overlap
 from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.detections import CLASS_NAMES
 from nanosam_cli.core.segmentation.coco_output import CocoFile, open_coco_file
+from nanosam_cli.core.segmentation.formats import FORMATS, OutputFormat, Target, find_format
 from nanosam_cli.core.segmentation.image_ids import number_photos
-from nanosam_cli.core.segmentation.label_formats import class_names, labelme, yolo_segments
-from nanosam_cli.core.segmentation.result import SCHEMA_VERSION, PhotoResult
+from nanosam_cli.core.segmentation.label_formats import class_names
+from nanosam_cli.core.segmentation.result import PhotoResult
 from nanosam_cli.core.system.files import check_writable, write_text
 from nanosam_cli.core.system.journal import check_choice, check_free, journal_path
-from nanosam_cli.core.types import Image
 
 _FIRST = ("1", "1-1")  # how the first of a photo's separate files is numbered; see `Found.name`
-PNG_KEY = "nanosam.objects"  # the text of a PNG that says what its objects are
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One `--format`: what its files are called."""
-
-    ending: str  # of the default name, after the photo's stem
-    suffix: str
-
-
-FORMATS: Mapping[str, Kind] = {
-    "png": Kind("_mask", ".png"),
-    "overlay": Kind("_overlay", ".png"),
-    "cutout": Kind("_cutout", ".png"),
-    "rle": Kind("_rle", ".json"),
-    "polygon": Kind("_polygon", ".json"),
-    "coco": Kind("coco", ".json"),
-    "yolo": Kind("", ".txt"),
-    "labelme": Kind("", ".json"),
-}
-OUTLINES = ("polygon", "yolo", "labelme")  # formats that hold outlines
 
 
 @dataclass
 class Outputs:
     """Where the results of a run go. Made by `plan_outputs`; photos are written while `opened`."""
 
-    format: str
+    format: OutputFormat
     targets: Mapping[Path, Path]  # photo -> file; with `separate`, objects put their number before the suffix
     image_ids: Mapping[Path, int]  # for COCO
     ids_counted: bool = False  # because nothing gives them
@@ -78,7 +52,7 @@ class Outputs:
     @property
     def are_there(self) -> bool:
         """Whether `resume` has nothing left to do. Of a COCO file it cannot be seen which photos are in it."""
-        if self.format != "coco":
+        if not self.format.shared:
             return self.resume and all(map(self._is_whole, self.targets.values()))
         file = next(iter(self.targets.values()))
         return self.resume and file.exists() and not journal_path(file).exists()
@@ -103,11 +77,11 @@ class Outputs:
             InputError: a COCO file was begun with other settings.
         """
         first = next(iter(self.targets.values()))
-        if self.format == "yolo":
+        if self.format.class_names:
             place = first.with_name(CLASS_NAMES)
             if not _has_classes(place, self.classes):
                 write_text(place, class_names(self.classes), self.force)
-        if self.format != "coco":
+        if not self.format.shared:
             yield
             return
         with open_coco_file(first, self.image_ids, settings, self.resume, self.force) as self._coco:
@@ -121,49 +95,19 @@ class Outputs:
             if self._coco is not None:
                 self._coco.add(result)
             elif not self.separate:
-                self._write_file(target, result)
+                self._write(target, result)
             else:
                 result.files = [_numbered(target, one.name) for one in result.found]
                 for file, one in reversed([*zip(result.files, result.found)]):  # the first says that all are there
-                    self._write_file(file, replace(result, found=[one]))
+                    self._write(file, replace(result, found=[one]))
+
+    def _write(self, file: Path, result: PhotoResult) -> None:
+        assert self.format.write is not None
+        self.format.write(Target(file, self._overwrite, self.separate, self.simplify, self.classes), result)
 
     def loses(self, result: PhotoResult) -> bool:
         """Whether masks overlap in a label PNG, which can give a pixel to one object only."""
-        return self.format == "png" and not self.separate and overlap(result.masks)
-
-    def _write_file(self, file: Path, result: PhotoResult) -> None:
-        image, masks = result.image, result.masks
-        about = {PNG_KEY: json.dumps(result.objects())}
-        if self.format == "png" and self.separate:
-            write_png(file, masks[0], overwrite=self._overwrite, text=about)
-        elif self.format == "png":
-            write_png(file, label_map(masks, image.shape[:2]), PALETTE, overwrite=self._overwrite, text=about)
-        elif self.format == "overlay":
-            write_png(file, _draw(result), overwrite=self._overwrite, text=about)
-        elif self.format == "cutout":
-            write_png(file, cutout(image, union(masks, image.shape[:2])), overwrite=self._overwrite, text=about)
-        elif self.format == "yolo":
-            write_text(file, yolo_segments(result, self.classes, self.simplify), self._overwrite)
-        elif self.format == "labelme":
-            photo = result.photo.name if result.photo == STDIN else os.path.relpath(result.photo, file.parent)
-            write_text(file, json.dumps(labelme(result, photo, self.simplify)) + "\n", self._overwrite)
-        else:
-            write_text(file, json.dumps(self._shapes(result)) + "\n", self._overwrite)
-
-    def _shapes(self, result: PhotoResult) -> dict[str, Any]:
-        encode = mask_to_rle if self.format == "rle" else partial(mask_to_polygons, simplify=self.simplify)
-        objects = [{**record, "segmentation": encode(mask)} for record, mask in zip(result.objects(), result.masks)]
-        size = list(result.image.shape[:2])
-        return {"schema_version": SCHEMA_VERSION, "image": result.photo.name, "size": size, "objects": objects}
-
-
-def _draw(result: PhotoResult) -> Image:
-    """The overlay, with the prompts and the names of the masks that it shows."""
-    request, prompts = result.request, sorted({one.prompt for one in result.found})
-    parts = [None if part is None else part[prompts] for part in (request.boxes, request.points, request.labels)]
-    boxes, points, labels = parts
-    names = [request.tag(one.prompt).name for one in result.found]
-    return overlay(result.image, result.masks, boxes, points, labels, names)
+        return self.format.flat and not self.separate and overlap(result.masks)
 
 
 def plan_outputs(
@@ -194,29 +138,29 @@ def plan_outputs(
     check_choice(resume, force)
     if resume and STDIN in photos:
         raise UsageError("--resume cannot know which photo comes through a pipe", "give files or folders instead of -")
-    _check_format(format, separate, simplify)
-    kind = FORMATS[format]
-    single = len(photos) == 1 or format == "coco"
+    kind = find_format(format)
+    _check_options(kind, separate, simplify)
+    single = len(photos) == 1 or kind.shared
     place = Path(output or "")
     folder = output is None or output.endswith(("/", os.sep)) or place.is_dir()
     if not folder and not single and place.suffix.lower() == kind.suffix:
         raise UsageError(f"{place} cannot hold the results of {len(photos)} photos", f"-o {place.stem}/")
     directory = folder or not single
-    names = _names(photos, format)
+    names = _names(photos, kind)
     targets = {photo: place / names[photo] if directory else place for photo in photos}
     if not directory and place.suffix.lower() != kind.suffix:
         raise UsageError(
             f"--format {format} writes {kind.suffix} files, not {place.suffix or 'one without a suffix'}: {place}",
             f"-o {place.with_suffix(kind.suffix)}, -o {place}/ for a folder, or another --format",
         )
-    if format != "coco":
+    if not kind.shared:
         _check_clashes(targets)
-    shared = {file.with_name(CLASS_NAMES) for file in targets.values()} if format == "yolo" else set()
+    shared = {file.with_name(CLASS_NAMES) for file in targets.values()} if kind.class_names else set()
     shared = {file for file in shared if not _has_classes(file, classes or {})}
     files = sorted({*targets.values(), *shared})
     _check_read(files, photos, read)
     if not force and not resume:
-        if format == "coco":
+        if kind.shared:
             check_free(journal_path(files[0]))
         _check_existing([old for file in files for old in _existing(file, separate and file not in shared)], single)
     if force:
@@ -224,27 +168,25 @@ def plan_outputs(
     for parent in {file.parent for file in files}:
         check_writable(parent)
     ids, counted = number_photos(photos, image_ids or {})
-    return Outputs(format, targets, ids, counted, classes or {}, separate, force, simplify or 0.0, resume)
+    return Outputs(kind, targets, ids, counted, classes or {}, separate, force, simplify or 0.0, resume)
 
 
-def _check_format(format: str, separate: bool, simplify: float | None) -> None:
-    if format not in FORMATS:
-        raise UsageError(f"unknown format: {format}", f"choose one of {', '.join(FORMATS)}")
-    if format == "coco" and separate:
-        raise UsageError("--format coco writes one file for all photos, so it takes no --separate")
-    if simplify is not None and format not in OUTLINES:
+def _check_options(kind: OutputFormat, separate: bool, simplify: float | None) -> None:
+    if kind.shared and separate:
+        raise UsageError(f"--format {kind.name} writes one file for all photos, so it takes no --separate")
+    if simplify is not None and not kind.outlines:
+        others = [other.name for other in FORMATS.values() if other.outlines]
         raise UsageError(
-            f"--format {format} has no outlines, so it takes no --simplify", f"--format {' or '.join(OUTLINES)}"
+            f"--format {kind.name} has no outlines, so it takes no --simplify", f"--format {' or '.join(others)}"
         )
 
 
-def _names(photos: Sequence[Path], format: str) -> dict[Path, str]:
+def _names(photos: Sequence[Path], kind: OutputFormat) -> dict[Path, str]:
     """File names by the photos' stems, or by their whole names where stems are alike: a.jpg_mask.png, a.png_mask.png.
 
     Not so without an ending, because YOLO and labelme know a photo's file by its stem.
     """
-    kind = FORMATS[format]
-    if format == "coco":
+    if kind.shared:
         return dict.fromkeys(photos, f"{kind.ending}{kind.suffix}")
     starts = {photo: "stdin" if photo == STDIN else photo.stem for photo in photos}
     count = Counter(starts.values())

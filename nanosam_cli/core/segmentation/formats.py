@@ -1,0 +1,146 @@
+"""The formats of results: one entry each, with what its files are called and how a photo's is written.
+
+The choices of `--format` and its help come from this table, so what it needs is imported when a file is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nanosam_cli.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from nanosam_cli.core.segmentation.result import PhotoResult
+
+PNG_KEY = "nanosam.objects"  # the text of a PNG that says what its objects are
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where one photo's results go, and how."""
+
+    file: Path
+    overwrite: bool = False
+    separate: bool = False  # a file an object: the result has one
+    simplify: float = 0.0  # pixels, of outlines; see `mask_to_polygons`
+    classes: Mapping[int, str] | None = None  # names of category ids
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """One `--format`."""
+
+    name: str
+    about: str  # for the help
+    ending: str  # of the default name, after the photo's stem
+    suffix: str
+    write: Callable[[Target, PhotoResult], None] | None  # None where all photos share one file; see `coco_output`
+    outlines: bool = False  # whether it holds any, which `--simplify` is for
+    flat: bool = False  # whether a pixel has one object only, so that overlaps lose some
+    class_names: bool = False  # whether a file beside it names the classes
+
+    @property
+    def shared(self) -> bool:
+        """Whether all photos go into one file."""
+        return self.write is None
+
+
+def _labels(target: Target, result: PhotoResult) -> None:
+    from nanosam_cli.core.media.image import write_png
+    from nanosam_cli.core.media.render import PALETTE, label_map
+
+    about = {PNG_KEY: json.dumps(result.objects())}
+    if target.separate:
+        write_png(target.file, result.masks[0], overwrite=target.overwrite, text=about)
+    else:
+        labels = label_map(result.masks, result.image.shape[:2])
+        write_png(target.file, labels, PALETTE, overwrite=target.overwrite, text=about)
+
+
+def _overlay(target: Target, result: PhotoResult) -> None:
+    """The photo with its masks, the prompts and the names of the masks that it shows."""
+    from nanosam_cli.core.media.image import write_png
+    from nanosam_cli.core.media.render import overlay
+
+    request, prompts = result.request, sorted({one.prompt for one in result.found})
+    parts = [None if part is None else part[prompts] for part in (request.boxes, request.points, request.labels)]
+    names = [request.tag(one.prompt).name for one in result.found]
+    picture = overlay(result.image, result.masks, parts[0], parts[1], parts[2], names)
+    write_png(target.file, picture, overwrite=target.overwrite, text={PNG_KEY: json.dumps(result.objects())})
+
+
+def _cutout(target: Target, result: PhotoResult) -> None:
+    from nanosam_cli.core.media.image import write_png
+    from nanosam_cli.core.media.render import cutout, union
+
+    picture = cutout(result.image, union(result.masks, result.image.shape[:2]))
+    write_png(target.file, picture, overwrite=target.overwrite, text={PNG_KEY: json.dumps(result.objects())})
+
+
+def _run_lengths(target: Target, result: PhotoResult) -> None:
+    from nanosam_cli.core.media.mask_codes import mask_to_rle
+
+    _write_shapes(target, result, mask_to_rle)
+
+
+def _polygons(target: Target, result: PhotoResult) -> None:
+    from nanosam_cli.core.media.mask_codes import mask_to_polygons
+
+    _write_shapes(target, result, lambda mask: mask_to_polygons(mask, target.simplify))
+
+
+def _write_shapes(target: Target, result: PhotoResult, encode: Callable[[Any], Any]) -> None:
+    from nanosam_cli.core.segmentation.result import SCHEMA_VERSION
+
+    objects = [{**record, "segmentation": encode(mask)} for record, mask in zip(result.objects(), result.masks)]
+    size = list(result.image.shape[:2])
+    shapes = {"schema_version": SCHEMA_VERSION, "image": result.photo.name, "size": size, "objects": objects}
+    _write_json(target, shapes)
+
+
+def _yolo(target: Target, result: PhotoResult) -> None:
+    from nanosam_cli.core.segmentation.label_formats import yolo_segments
+    from nanosam_cli.core.system.files import write_text
+
+    write_text(target.file, yolo_segments(result, target.classes or {}, target.simplify), target.overwrite)
+
+
+def _labelme(target: Target, result: PhotoResult) -> None:
+    from nanosam_cli.core.media.find_photos import STDIN
+    from nanosam_cli.core.segmentation.label_formats import labelme
+
+    photo = result.photo.name if result.photo == STDIN else os.path.relpath(result.photo, target.file.parent)
+    _write_json(target, labelme(result, photo, target.simplify))
+
+
+def _write_json(target: Target, content: Mapping[str, Any]) -> None:
+    from nanosam_cli.core.system.files import write_text
+
+    write_text(target.file, json.dumps(content) + "\n", target.overwrite)
+
+
+FORMATS: Mapping[str, OutputFormat] = {
+    entry.name: entry
+    for entry in (
+        OutputFormat("png", "indexed labels, object k has the value k", "_mask", ".png", _labels, flat=True),
+        OutputFormat("overlay", "the photo with its masks", "_overlay", ".png", _overlay),
+        OutputFormat("cutout", "transparent around the objects", "_cutout", ".png", _cutout),
+        OutputFormat("rle", "COCO's run-length codes", "_rle", ".json", _run_lengths),
+        OutputFormat("polygon", "outlines", "_polygon", ".json", _polygons, outlines=True),
+        OutputFormat("coco", "COCO results of all photos", "coco", ".json", None),
+        OutputFormat("yolo", "YOLO's rows", "", ".txt", _yolo, outlines=True, class_names=True),
+        OutputFormat("labelme", "labelme's files", "", ".json", _labelme, outlines=True),
+    )
+}
+
+
+def find_format(name: str) -> OutputFormat:
+    """The format called `name`. UsageError where there is none."""
+    if name not in FORMATS:
+        raise UsageError(f"unknown format: {name}", f"choose one of {', '.join(FORMATS)}")
+    return FORMATS[name]
