@@ -139,6 +139,17 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     TopologicalSorter(arrows).prepare()  # CycleError names the circle
 
 
+def test_a_public_name_of_a_class_means_one_thing() -> None:
+    names = Counter(
+        node.name
+        for path in SOURCES
+        if name_of(path).startswith("core.")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert not [name for name, count in names.items() if count > 1]
+
+
 def test_no_folder_is_full() -> None:
     count = Counter(path.parent.relative_to(PACKAGE) for path in SOURCES if name_of(path).startswith("core"))
     assert max(count.values()) <= FULLEST

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from nanosam_cli.core.engine.build import BuildOptions
     from nanosam_cli.core.engine.plan import BuildPlan, BuildRequest, EngineJob, EnginePrecision
     from nanosam_cli.core.engine.runtime import Chosen
+    from nanosam_cli.core.precision.agreement import Thresholds
     from nanosam_cli.core.precision.ladder_step import Step
-    from nanosam_cli.core.precision.proof import Thresholds
 
 PRECISION, RUNTIME, PROOF = "Precision", "Runtime", "Proof"  # headings of the help
 
@@ -198,7 +198,7 @@ def build_engine(
     from nanosam_cli.core.engine.runtime import choose
     from nanosam_cli.core.engine.shapes import Shapes
     from nanosam_cli.core.inference.sidecar import unless_default
-    from nanosam_cli.core.precision.proof import Thresholds
+    from nanosam_cli.core.precision.agreement import Thresholds
 
     thresholds = Thresholds(mean_iou, worst_iou)
     asked = BuildRequest(

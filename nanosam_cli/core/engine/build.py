@@ -23,9 +23,10 @@ from nanosam_cli.core.inference.backends.onnxruntime import OnnxSession, open_fi
 from nanosam_cli.core.inference.contract import encoder_image_size
 from nanosam_cli.core.inference.session import open_session
 from nanosam_cli.core.inference.sidecar import EngineTarget, ProofStatus, SideCar, sidecar_path
+from nanosam_cli.core.precision.agreement import Thresholds
 from nanosam_cli.core.precision.ladder_step import Step
 from nanosam_cli.core.precision.photos import ProofPhoto
-from nanosam_cli.core.precision.proof import Method, Proof, Thresholds
+from nanosam_cli.core.precision.proof import Method, Proof
 from nanosam_cli.core.precision.prover import Prover
 from nanosam_cli.core.system.files import atomic_write, check_writable, file_sha256, write_text
 from nanosam_cli.core.types import DECODER, ENCODER

@@ -17,7 +17,7 @@ import torch
 from nanosam_cli.core.errors import OutputError
 from nanosam_cli.core.export.model_card import CardFacts, card_text
 from nanosam_cli.core.export.parts import ALL, WHOLE, ExportOptions, ExportPart, Precision, make_part
-from nanosam_cli.core.export.proof import LIMITS, PhotoProof, Proof, prove_half
+from nanosam_cli.core.export.proof import LIMITS, ExportProof, PhotoProof, prove_half
 from nanosam_cli.core.export.source import ExportSource, load_source, with_decoder
 from nanosam_cli.core.frame import COORDINATE_SIZE
 from nanosam_cli.core.graphs.half_convert import convert_to_fp16, stored_in_half
@@ -26,6 +26,7 @@ from nanosam_cli.core.graphs.half_plan import FP16
 from nanosam_cli.core.inference.backends.onnxruntime import open_file
 from nanosam_cli.core.inference.session import Session, TensorInfo
 from nanosam_cli.core.messages import Note
+from nanosam_cli.core.precision.ranges import RangeWatch
 from nanosam_cli.core.system.files import atomic_write, check_writable, file_sha256, write_text
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.version import __version__
@@ -47,7 +48,7 @@ class Exported:
     card: Path
     bytes: int
     precision: Precision
-    proof: Proof
+    proof: ExportProof
 
     def record(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -117,7 +118,7 @@ def export_part(
             if options.precision == "fp16":
                 proof = _prove_half(part, traced, session, photos, note)
             else:
-                proof = Proof.of(part, session, photos, LIMITS[options.precision], note)
+                proof = ExportProof.of(part, session, photos, LIMITS[options.precision], note)
     exported = Exported(part.name, path, _card_path(path), path.stat().st_size, options.precision, proof)
     facts = _card_facts(part, source, options, exported, inputs, outputs)
     write_text(exported.card, card_text(facts), overwrite)
@@ -126,14 +127,13 @@ def export_part(
 
 def _prove_half(
     part: ExportPart, traced: onnx.ModelProto, file: Session, photos: PhotoProof | None, note: Note
-) -> Proof:
+) -> ExportProof:
     emulation = emulate_half(traced, FP16)
     with TemporaryDirectory(prefix="nanosam-") as folder:
         path = Path(folder, f"{part.name}.onnx")
         onnx.save(emulation.model, path)
         with _opened(path) as session:
-            places = [check.place for check in emulation.checks]
-            return prove_half(part, file, session, places, photos, note)
+            return prove_half(part, file, RangeWatch(session, emulation), photos, note)
 
 
 @contextmanager

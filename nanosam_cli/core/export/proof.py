@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,19 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from nanosam_cli.core.datasets.coco import AnnotatedPhoto, read_coco
+from nanosam_cli.core.datasets.coco import AnnotatedPhoto
+from nanosam_cli.core.datasets.examples import example_photos
 from nanosam_cli.core.errors import ModelError
 from nanosam_cli.core.export.parts import WHOLE, ExportPart, Precision
-from nanosam_cli.core.graphs.half_emulate import RANGES
 from nanosam_cli.core.graphs.half_plan import FP16
 from nanosam_cli.core.inference.backends.torch import TorchSession
 from nanosam_cli.core.inference.decoder_inputs import decoder_points
 from nanosam_cli.core.inference.predictor import Predictor, PreparedImage
-from nanosam_cli.core.inference.session import Session, Tensor, host
-from nanosam_cli.core.masks import mask_iou
+from nanosam_cli.core.inference.session import Session, host
 from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.messages import Note
-from nanosam_cli.core.paths import resource
+from nanosam_cli.core.precision.agreement import MaskAgreement, Thresholds
+from nanosam_cli.core.precision.ranges import RangeWatch
 from nanosam_cli.core.types import DECODER, ENCODER, ImageEmbedding, Prompt
 
 Masks = list[NDArray[np.bool_]]  # (H, W) each
@@ -35,47 +35,21 @@ class Limits:
     """What a file may be off by."""
 
     output: float  # largest difference of an output, as a share of its largest value
-    mean_iou: float  # of masks
-    worst_iou: float
+    masks: Thresholds
     hint: str  # where it is off by more
     clicks: bool  # whether outputs of clicks alone are judged
 
 
 # Where two readings of a click are about equally good, rounding to half may make a decoder take the other one.
 LIMITS: Mapping[Precision, Limits] = {
-    "fp32": Limits(1e-4, 0.999, 0.99, _FAULT, clicks=True),
-    "fp16": Limits(1e-2, 0.98, 0.90, _TOO_COARSE, clicks=False),
-    "fp16-weights": Limits(1e-2, 0.99, 0.95, _TOO_COARSE, clicks=False),
+    "fp32": Limits(1e-4, Thresholds(0.999, 0.99), _FAULT, clicks=True),
+    "fp16": Limits(1e-2, Thresholds(), _TOO_COARSE, clicks=False),
+    "fp16-weights": Limits(1e-2, Thresholds(0.99, 0.95), _TOO_COARSE, clicks=False),
 }
 
 
 @dataclass(frozen=True)
-class MaskAgreement:
-    """IoU between torch's masks and the file's, over annotated objects of the example photos."""
-
-    mean: float
-    worst: float
-    objects: int
-    photos: int
-
-    @property
-    def title(self) -> str:
-        """What was compared."""
-        return f"mask IoU, {self.objects} box(es) on {self.photos} photo(s)"
-
-    @property
-    def figures(self) -> str:
-        """The figures that came of it."""
-        return f"mean {self.mean:.4f}, worst {self.worst:.4f}"
-
-
-def example_photos() -> list[AnnotatedPhoto]:
-    """The photos that come with the package."""
-    return read_coco(resource("examples", "instances.json"), resource("examples"))
-
-
-@dataclass(frozen=True)
-class Proof:
+class ExportProof:
     """How far a file is from torch."""
 
     max_difference: dict[str, float]  # by output: largest absolute difference over all examples
@@ -98,19 +72,19 @@ class Proof:
         )
 
     @staticmethod
-    def of(part: ExportPart, session: Session, photos: PhotoProof | None, limits: Limits, note: Note) -> Proof:
+    def of(part: ExportPart, session: Session, photos: PhotoProof | None, limits: Limits, note: Note) -> ExportProof:
         """Compare a file, or the emulation of one, with torch. Raises ModelError beyond the limits."""
         note(f"proving {part.name} on made-up inputs")
         differences = prove_outputs(part, session, limits)
         if photos is None:
-            return Proof(differences, None)
+            return ExportProof(differences, None)
         note(f"proving {part.name} on the example photos")
-        return Proof(differences, photos.compare(part.kind, session, limits))
+        return ExportProof(differences, photos.compare(part.kind, session, limits))
 
 
 def prove_half(
-    part: ExportPart, file: Session, emulation: Session, checks: Sequence[str], photos: PhotoProof | None, note: Note
-) -> Proof:
+    part: ExportPart, file: Session, watched: RangeWatch, photos: PhotoProof | None, note: Note
+) -> ExportProof:
     """The proof of an fp16 file.
 
     ONNX Runtime's CPU computes fp16 graphs in float32 and so hides what half precision loses. The file itself is only
@@ -118,14 +92,23 @@ def prove_half(
     """
     limits = LIMITS["fp16"]
     prove_outputs(part, file, limits)
-    watched = _Watched(emulation, checks)
     try:
-        proof = Proof.of(part, watched, photos, limits, note)
+        proof = ExportProof.of(part, watched, photos, limits, note)
     except ModelError:
-        watched.check_range(part.name)  # the cause, where that is it
+        _check_range(part, watched)  # the cause, where that is it
         raise
-    watched.check_range(part.name)
-    return replace(proof, largest=float(watched.largest.max()))
+    _check_range(part, watched)
+    return replace(proof, largest=watched.largest)
+
+
+def _check_range(part: ExportPart, watched: RangeWatch) -> None:
+    """ModelError where a node left fp16's range: the first one, for what follows it is its fault."""
+    if overflows := watched.overflows():
+        raise ModelError(
+            f"the {part.name} does not fit into fp16, which ends at {FP16.largest:g}: {overflows[0].place} reaches "
+            f"{overflows[0].largest:.3g}",
+            _TOO_COARSE,
+        )
 
 
 def prove_outputs(part: ExportPart, session: Session, limits: Limits) -> dict[str, float]:
@@ -184,16 +167,13 @@ class PhotoProof:
             DECODER: self._with_decoder,
             WHOLE: self._with_both,
         }
-        ious = [
-            mask_iou(found, wanted)
-            for reference in self._references
-            for found, wanted in zip(run[kind](session, reference), reference.masks, strict=True)
-        ]
-        agreement = MaskAgreement(float(np.mean(ious)), float(min(ious)), len(ious), len(self._references))
-        if agreement.mean < limits.mean_iou or agreement.worst < limits.worst_iou:
+        found = [mask for reference in self._references for mask in run[kind](session, reference)]
+        wanted = [mask for reference in self._references for mask in reference.masks]
+        agreement = MaskAgreement.of(found, wanted, len(self._references))
+        if not agreement.reaches(limits.masks):
             raise ModelError(
                 f"the exported {kind} gives other masks than torch: mean IoU {agreement.mean:.4f}, worst "
-                f"{agreement.worst:.4f}; at least {limits.mean_iou:g} and {limits.worst_iou:g} are needed",
+                f"{agreement.worst:.4f}; at least {limits.masks.mean_iou:g} and {limits.masks.worst_iou:g} are needed",
                 limits.hint,
             )
         return agreement
@@ -219,35 +199,6 @@ class PhotoProof:
         size = np.array(frame.original_hw, np.float32)
         inputs = {"image": reference.photo.tensor, "point_coords": coords, "point_labels": labels, "orig_im_size": size}
         return [masks[0] > 0 for masks in host(session.run(inputs)["masks"])]
-
-
-class _Watched:
-    """A session of an emulated graph that remembers the largest magnitude at each of its checks."""
-
-    def __init__(self, session: Session, checks: Sequence[str]) -> None:
-        self.path, self.metadata, self.backend = session.path, session.metadata, session.backend
-        self.inputs = session.inputs
-        self.outputs = tuple(info for info in session.outputs if info.name != RANGES)
-        self.largest = np.zeros(len(checks), np.float32)
-        self._session, self._checks = session, checks
-
-    def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        outputs = self._session.run(feeds)
-        self.largest = np.maximum(self.largest, host(outputs.pop(RANGES)))
-        return outputs
-
-    def close(self) -> None:
-        self._session.close()
-
-    def check_range(self, name: str) -> None:
-        """Raises ModelError where a node left fp16's range: the first one, for what follows it is its fault."""
-        beyond = np.flatnonzero(~(self.largest <= FP16.largest))  # also NaN
-        if len(beyond):
-            node, value = self._checks[beyond[0]], self.largest[beyond[0]]
-            raise ModelError(
-                f"the {name} does not fit into fp16, which ends at {FP16.largest:g}: {node} reaches {value:.3g}",
-                _TOO_COARSE,
-            )
 
 
 def _masks(predictor: Predictor, embedding: ImageEmbedding, prompt: Prompt) -> Masks:

@@ -86,7 +86,7 @@ class WindowAttention(nn.Module):
         return out
 
 
-class TokenMLP(nn.Module):
+class NormedMLP(nn.Module):
     """LayerNorm and a two-layer perceptron."""
 
     def __init__(self, width: int) -> None:
@@ -109,7 +109,7 @@ class TinyViTBlock(nn.Module):
         self.window = window
         self.attn = WindowAttention(width, heads, window)
         self.local_conv = conv_bn(width, width, 3, groups=width)
-        self.mlp = TokenMLP(width)
+        self.mlp = NormedMLP(width)
 
     def forward(self, grid: Tensor) -> Tensor:
         """(B, C, H, W) -> the same."""

@@ -7,21 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from nanosam_cli.core.precision.agreement import Thresholds
+from nanosam_cli.core.precision.ranges import Overflow
+
 # run: the file itself ran; emulated: what it rounds was put into a graph that ran instead; none: no proof was wanted
 Method = Literal["run", "emulated", "none"]
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What a file must reach."""
-
-    mean_iou: float = 0.98  # of masks from both pipelines, over all prompts
-    worst_iou: float = 0.90
-    cosine: float = 0.99  # of an output's numbers, where there is no second file to make masks with
-
-    def stricter(self) -> Thresholds:
-        """A quarter of the way to perfect: what passes on a few photos should still pass on all."""
-        return Thresholds(*(limit + (1 - limit) / 4 for limit in (self.mean_iou, self.worst_iou, self.cosine)))
 
 
 @dataclass(frozen=True)
@@ -33,14 +23,6 @@ class OutputDifference:
     mean_error: float
     cosine: float  # the lowest of all runs
     not_finite: int  # NaN and infinities
-
-
-@dataclass(frozen=True)
-class Overflow:
-    """A place whose numbers are beyond half's range."""
-
-    place: str  # a node, or a value that goes into half
-    largest: float
 
 
 @dataclass(frozen=True)

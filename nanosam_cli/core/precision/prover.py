@@ -8,14 +8,16 @@ from functools import cached_property
 import numpy as np
 
 from nanosam_cli.core.frame import Array, Frame
-from nanosam_cli.core.graphs.half_emulate import RANGES, Emulation
+from nanosam_cli.core.graphs.half_emulate import Emulation
 from nanosam_cli.core.inference.contract import encoder_image_size
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.inference.session import Session, Tensor
-from nanosam_cli.core.masks import Mask, mask_iou
+from nanosam_cli.core.masks import Mask
+from nanosam_cli.core.precision.agreement import MaskAgreement, Thresholds
 from nanosam_cli.core.precision.comparison import Outputs, compare_outputs, run
 from nanosam_cli.core.precision.photos import ProofPhoto
-from nanosam_cli.core.precision.proof import Method, Overflow, Proof, Thresholds
+from nanosam_cli.core.precision.proof import Method, Proof
+from nanosam_cli.core.precision.ranges import RangeWatch
 from nanosam_cli.core.types import ENCODER, ImageEmbedding
 from nanosam_cli.core.zoo.models import ModelSpec
 
@@ -52,26 +54,25 @@ class Prover:
         `emulation` is what the session's file is, where that checks ranges.
         """
         feeds, expected = self._encoder_runs if part == ENCODER else self._decoder_runs
-        found = run(session, feeds, "found")
+        watch = None if emulation is None else RangeWatch(session, emulation)
+        found = run(watch or session, feeds, "found")
         outputs = compare_outputs(expected, found)
         if part == ENCODER:
             self._found = found
-        ious: list[float] = []
-        if self._decoder is not None:
-            decoder = self._decoder if part == ENCODER else session
+        agreement = None
+        if self._decoder is not None and self._names:
             finite = all(error.not_finite == 0 for error in outputs)
-            ious = self._ious(decoder, self._found or self._encoder_runs[1]) if finite else [0.0] * len(self._names)
-        worst = int(np.argmin(ious)) if ious else None
+            agreement = self._agreement(self._decoder if part == ENCODER else watch or session, finite)
         return Proof(
             method=method,
             photos=len(self._photos),
-            prompts=len(ious),
+            prompts=0 if agreement is None else agreement.objects,
             outputs=outputs,
             thresholds=self._thresholds,
-            mean_iou=float(np.mean(ious)) if ious else None,
-            worst_iou=None if worst is None else ious[worst],
-            worst_prompt=None if worst is None else self._names[worst],
-            overflows=() if emulation is None else overflows(emulation, found),
+            mean_iou=None if agreement is None else agreement.mean,
+            worst_iou=None if agreement is None else agreement.worst,
+            worst_prompt=None if agreement is None else self._names[agreement.worst_prompt],
+            overflows=() if watch is None else watch.overflows(),
         )
 
     @cached_property
@@ -109,9 +110,12 @@ class Prover:
         """What to call each prompt."""
         return [f"{photo.name}, box {row}" for photo in self._photos for row in range(len(photo.prompts))]
 
-    def _ious(self, decoder: Session, encoded: Sequence[Outputs]) -> list[float]:
-        """The masks of two pipelines, prompt by prompt."""
-        return list(map(mask_iou, self._expected_masks, self._masks(decoder, encoded)))
+    def _agreement(self, decoder: Session, finite: bool) -> MaskAgreement:
+        """The masks of two pipelines; of numbers that are not finite there are none, so that nothing agrees."""
+        if not finite:
+            return MaskAgreement(0.0, 0.0, len(self._names), len(self._photos))
+        masks = self._masks(decoder, self._found or self._encoder_runs[1])
+        return MaskAgreement.of(masks, self._expected_masks, len(self._photos))
 
     def _masks(self, decoder: Session, encoded: Sequence[Outputs]) -> list[Mask]:
         predictor = self._predictor(decoder)
@@ -126,15 +130,3 @@ class Prover:
 
     def _predictor(self, decoder: Session) -> Predictor:
         return Predictor(self._encoder, decoder, self._spec.mean, self._spec.std)
-
-
-def overflows(emulation: Emulation, found: Sequence[Outputs]) -> tuple[Overflow, ...]:
-    """Where half's range was left in any run, in the graph's order: what follows the first may be its doing."""
-    if RANGES not in found[0]:  # nothing rounds
-        return ()
-    largest = np.max([run[RANGES] for run in found], axis=0)
-    return tuple(
-        Overflow(check.place, float(size))
-        for check, size in zip(emulation.checks, largest, strict=True)
-        if not size <= emulation.half.largest
-    )

@@ -21,7 +21,7 @@ PNG_KEY = "nanosam.objects"  # the text of a PNG that says what its objects are
 
 
 @dataclass(frozen=True)
-class Target:
+class PhotoTarget:
     """Where one photo's results go, and how."""
 
     file: Path
@@ -39,7 +39,7 @@ class OutputFormat:
     about: str  # for the help
     ending: str  # of the default name, after the photo's stem
     suffix: str
-    write: Callable[[Target, PhotoResult], None] | None  # None where all photos share one file; see `coco_output`
+    write: Callable[[PhotoTarget, PhotoResult], None] | None  # None where all photos share one file; see `coco_output`
     outlines: bool = False  # whether it holds any, which `--simplify` is for
     flat: bool = False  # whether a pixel has one object only, so that overlaps lose some
     class_names: bool = False  # whether a file beside it names the classes
@@ -50,7 +50,7 @@ class OutputFormat:
         return self.write is None
 
 
-def _labels(target: Target, result: PhotoResult) -> None:
+def _labels(target: PhotoTarget, result: PhotoResult) -> None:
     from nanosam_cli.core.media.image import write_png
     from nanosam_cli.core.media.render import PALETTE, label_map
 
@@ -62,7 +62,7 @@ def _labels(target: Target, result: PhotoResult) -> None:
         write_png(target.file, labels, PALETTE, overwrite=target.overwrite, text=about)
 
 
-def _overlay(target: Target, result: PhotoResult) -> None:
+def _overlay(target: PhotoTarget, result: PhotoResult) -> None:
     """The photo with its masks, the prompts and the names of the masks that it shows."""
     from nanosam_cli.core.media.image import write_png
     from nanosam_cli.core.media.render import overlay
@@ -74,7 +74,7 @@ def _overlay(target: Target, result: PhotoResult) -> None:
     write_png(target.file, picture, overwrite=target.overwrite, text={PNG_KEY: json.dumps(result.objects())})
 
 
-def _cutout(target: Target, result: PhotoResult) -> None:
+def _cutout(target: PhotoTarget, result: PhotoResult) -> None:
     from nanosam_cli.core.media.image import write_png
     from nanosam_cli.core.media.render import cutout, union
 
@@ -82,19 +82,19 @@ def _cutout(target: Target, result: PhotoResult) -> None:
     write_png(target.file, picture, overwrite=target.overwrite, text={PNG_KEY: json.dumps(result.objects())})
 
 
-def _run_lengths(target: Target, result: PhotoResult) -> None:
+def _run_lengths(target: PhotoTarget, result: PhotoResult) -> None:
     from nanosam_cli.core.media.mask_codes import mask_to_rle
 
     _write_shapes(target, result, mask_to_rle)
 
 
-def _polygons(target: Target, result: PhotoResult) -> None:
+def _polygons(target: PhotoTarget, result: PhotoResult) -> None:
     from nanosam_cli.core.media.mask_codes import mask_to_polygons
 
     _write_shapes(target, result, lambda mask: mask_to_polygons(mask, target.simplify))
 
 
-def _write_shapes(target: Target, result: PhotoResult, encode: Callable[[Any], Any]) -> None:
+def _write_shapes(target: PhotoTarget, result: PhotoResult, encode: Callable[[Any], Any]) -> None:
     from nanosam_cli.core.segmentation.result import SCHEMA_VERSION
 
     objects = [{**record, "segmentation": encode(mask)} for record, mask in zip(result.objects(), result.masks)]
@@ -103,14 +103,14 @@ def _write_shapes(target: Target, result: PhotoResult, encode: Callable[[Any], A
     _write_json(target, shapes)
 
 
-def _yolo(target: Target, result: PhotoResult) -> None:
+def _yolo(target: PhotoTarget, result: PhotoResult) -> None:
     from nanosam_cli.core.segmentation.label_formats import yolo_segments
     from nanosam_cli.core.system.files import write_text
 
     write_text(target.file, yolo_segments(result, target.classes or {}, target.simplify), target.overwrite)
 
 
-def _labelme(target: Target, result: PhotoResult) -> None:
+def _labelme(target: PhotoTarget, result: PhotoResult) -> None:
     from nanosam_cli.core.media.find_photos import STDIN
     from nanosam_cli.core.segmentation.label_formats import labelme
 
@@ -118,7 +118,7 @@ def _labelme(target: Target, result: PhotoResult) -> None:
     _write_json(target, labelme(result, photo, target.simplify))
 
 
-def _write_json(target: Target, content: Mapping[str, Any]) -> None:
+def _write_json(target: PhotoTarget, content: Mapping[str, Any]) -> None:
     from nanosam_cli.core.system.files import write_text
 
     write_text(target.file, json.dumps(content) + "\n", target.overwrite)

@@ -17,7 +17,7 @@ from nanosam_cli.core.media.render import overlap
 from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.detections import CLASS_NAMES
 from nanosam_cli.core.segmentation.coco_output import CocoFile, open_coco_file
-from nanosam_cli.core.segmentation.formats import FORMATS, OutputFormat, Target, find_format
+from nanosam_cli.core.segmentation.formats import FORMATS, OutputFormat, PhotoTarget, find_format
 from nanosam_cli.core.segmentation.image_ids import number_photos
 from nanosam_cli.core.segmentation.label_formats import class_names
 from nanosam_cli.core.segmentation.result import PhotoResult
@@ -103,7 +103,7 @@ class Outputs:
 
     def _write(self, file: Path, result: PhotoResult) -> None:
         assert self.format.write is not None
-        self.format.write(Target(file, self._overwrite, self.separate, self.simplify, self.classes), result)
+        self.format.write(PhotoTarget(file, self._overwrite, self.separate, self.simplify, self.classes), result)
 
     def loses(self, result: PhotoResult) -> bool:
         """Whether masks overlap in a label PNG, which can give a pixel to one object only."""

@@ -29,9 +29,9 @@ from nanosam_cli.core.engine.tensorrt import BuildSettings
 from nanosam_cli.core.errors import BackendError, ModelError, OutputError
 from nanosam_cli.core.inference.sidecar import EngineTarget, ShapeRange, read_sidecar, sidecar_path
 from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.precision.agreement import Thresholds
 from nanosam_cli.core.precision.photos import ProofPhoto
 from nanosam_cli.core.precision.polygraphy_log import polygraphy_errors
-from nanosam_cli.core.precision.proof import Thresholds
 from nanosam_cli.core.types import Prompt
 from tests.command_line import run_nanosam
 

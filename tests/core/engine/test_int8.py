@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 from nanosam_cli.core.engine import int8
 from nanosam_cli.core.engine.int8 import CPU, TENSORRT, Int8Ladder, Scheme, quantized, without
 from nanosam_cli.core.graphs.rewrites import SPLIT
+from nanosam_cli.core.precision.agreement import Thresholds
 from nanosam_cli.core.precision.ladder_step import Candidate, Prove
-from nanosam_cli.core.precision.proof import Proof, Thresholds
+from nanosam_cli.core.precision.proof import Proof
 from tests.core.graphs.test_rewrites import unshuffle
 from tests.onnx_graphs import make_model, metadata, run_model
 

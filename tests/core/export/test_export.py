@@ -18,7 +18,7 @@ from nanosam_cli.core.errors import InputError, ModelError, OutputError, UsageEr
 from nanosam_cli.core.export import proof
 from nanosam_cli.core.export.export import Exported, export_model, to_onnx
 from nanosam_cli.core.export.parts import OPSET, ExportOptions, decoder_part, encoder_part
-from nanosam_cli.core.export.proof import LIMITS, MaskAgreement, prove_outputs
+from nanosam_cli.core.export.proof import LIMITS, prove_outputs
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.inference.backends.onnxruntime import open_file
 from nanosam_cli.core.inference.session import host
@@ -27,6 +27,7 @@ from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.modeling.region_decoder import RegionDecoder
 from nanosam_cli.core.modeling.sam_decoder import SamDecoder
 from nanosam_cli.core.paths import resource
+from nanosam_cli.core.precision.agreement import MaskAgreement
 from nanosam_cli.core.training.distillation import train
 from nanosam_cli.core.types import Prompt
 from tests.checkpoints import save_mobile_sam

@@ -19,11 +19,12 @@ from nanosam_cli.core.graphs.half_convert import convert_to_half
 from nanosam_cli.core.graphs.half_plan import BF16, FP16
 from nanosam_cli.core.inference.backends.onnxruntime import open_file
 from nanosam_cli.core.modeling.tiny_vit import TinyViTEncoder
+from nanosam_cli.core.precision.agreement import Thresholds
 from nanosam_cli.core.precision.comparison import compare_outputs, run
 from nanosam_cli.core.precision.ladder import Ladder
 from nanosam_cli.core.precision.ladder_step import Candidate, Prove, Step
-from nanosam_cli.core.precision.proof import Overflow, Proof, Thresholds
-from nanosam_cli.core.precision.prover import overflows
+from nanosam_cli.core.precision.proof import Proof
+from nanosam_cli.core.precision.ranges import Overflow, RangeWatch
 from tests.onnx_graphs import make_model, random_feeds, run_model
 from tests.tiny_vit_model import small_tiny_vit, tiny_vit_onnx
 
@@ -77,8 +78,9 @@ def prove_on_noise(model: onnx.ModelProto, folder: Path) -> Prove:
     def prove(candidate: Candidate) -> Proof:
         onnx.save(candidate.model, path)
         with closing(open_file(path, "cpu", 1)) as session:
-            found = run(session, feeds, "found")
-        beyond: tuple[Overflow, ...] = overflows(candidate.emulation, found) if candidate.emulation else ()
+            watch = RangeWatch(session, candidate.emulation) if candidate.emulation else None
+            found = run(watch or session, feeds, "found")
+        beyond: tuple[Overflow, ...] = watch.overflows() if watch else ()
         return Proof("emulated", 1, 0, compare_outputs(expected, found), Thresholds(), overflows=beyond)
 
     return prove

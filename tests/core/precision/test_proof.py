@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from nanosam_cli.core.precision.proof import OutputDifference, Overflow, Proof, Thresholds
+from nanosam_cli.core.precision.agreement import Thresholds
+from nanosam_cli.core.precision.proof import OutputDifference, Proof
+from nanosam_cli.core.precision.ranges import Overflow
 
 GOOD = Proof(
     method="emulated",

@@ -13,8 +13,8 @@ from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.graphs.half_emulate import emulate_half
 from nanosam_cli.core.graphs.half_plan import FP16
 from nanosam_cli.core.inference.backends.onnxruntime import OnnxSession, open_file
+from nanosam_cli.core.precision.agreement import Thresholds
 from nanosam_cli.core.precision.photos import ProofPhoto, example_proof_photos, photos_of, spread
-from nanosam_cli.core.precision.proof import Thresholds
 from nanosam_cli.core.precision.prover import Prover
 from nanosam_cli.core.types import Prompt
 from nanosam_cli.core.zoo.models import DEFAULT_MODEL, find_model

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nanosam_cli.core.inference.backends.tensorrt.session import EngineSession, Kind, open_engine
+from nanosam_cli.core.inference.backends.tensorrt.session import EngineKind, EngineSession, open_engine
 
 
 def open_file(path: Path, device: str, threads: int | None) -> EngineSession:
     """Load an engine; `threads` are the CPU's, and mean nothing here."""
-    return open_engine(path, Kind("tensorrt-rtx", _new_context, records=False), device)
+    return open_engine(path, EngineKind("tensorrt-rtx", _new_context, records=False), device)
 
 
 def _new_context(module: Any, engine: Any) -> Any:

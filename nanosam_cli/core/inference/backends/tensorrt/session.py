@@ -31,7 +31,7 @@ InputShapes = tuple[tuple[int, ...], ...]  # of the inputs, in the engine's orde
 
 
 @dataclass(frozen=True)
-class Kind:
+class EngineKind:
     """How the flavours differ at run time."""
 
     flavour: Flavour
@@ -42,7 +42,7 @@ class Kind:
 class EngineSession:
     """A `Session` over an engine; safe to run from several threads."""
 
-    def __init__(self, path: Path, kind: Kind, sidecar: SideCar, found: Installed, cuda: Cuda) -> None:
+    def __init__(self, path: Path, kind: EngineKind, sidecar: SideCar, found: Installed, cuda: Cuda) -> None:
         self._trt, self._cuda, self._sidecar, self._kind = found.module, cuda, sidecar, kind
         gpu = cuda.gpu().name
         self.path = path
@@ -114,7 +114,7 @@ class EngineSession:
         return options
 
 
-def open_engine(path: Path, kind: Kind, device: str) -> EngineSession:
+def open_engine(path: Path, kind: EngineKind, device: str) -> EngineSession:
     """Load an engine after its side-car was held against this machine; see `checked` for what is raised."""
     if device == "cpu":
         raise BackendError(f"engine {path} runs on a GPU, not on device cpu", "--backend onnxruntime")
