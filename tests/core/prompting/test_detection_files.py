@@ -280,6 +280,8 @@ def test_what_is_unclear_in_one_yolo_file_is_clear_from_all(tmp_path: Path) -> N
         ("data.yaml", "names: !!python/object/apply:os.system [ls]", {0: "ls"}),  # a word, and nothing is run
         ("names.txt", "nc: 1\nnames:\n  '0': ant\n", {0: "ant"}),  # known by its content
         ("names.txt", "ant\n\nclass: a b\n", {0: "ant", 1: "class: a b"}),
+        ("names.json", '["ant", "no"]', {0: "ant", 1: "no"}),
+        ("names.json", '{"names": {"3": "ant"}}', {3: "ant"}),
         ("names.txt", '{"categories": [{"id": "3", "name": "ant"}]}', {3: "ant"}),
     ],
 )
