@@ -34,7 +34,7 @@ def load_error(path: Path, runtime: str, reason: str) -> ModelError:
     if beside := _weights_missing(path):
         return ModelError(
             f"{path} keeps weights in {', '.join(beside)}, which {'is' if len(beside) == 1 else 'are'} not there",
-            f"put {', '.join(beside)} beside it, under that name: {path.parent}",
+            f"put {', '.join(beside)} beside it, under that name, in {path.parent.absolute()}",
         )
     if _UNKNOWN_OPERATOR.search(reason):
         return ModelError(

@@ -78,6 +78,7 @@ def labelme_detections(path: Path, contents: Mapping[Path, Any], hint: str) -> D
         sizes={keys[name]: page.size for name, page in pages.items() if page.size is not None},
         skipped={keys[name]: "; ".join(page.skipped) for name, page in pages.items() if page.skipped},
         classes={number: label for label, number in ids.items()},
+        classes_counted=True,
     )
 
 
