@@ -253,7 +253,7 @@ def segment(
     )
     if outputs.format.shared and outputs.ids_counted:
         console.info(COUNTED)
-    if format is Format.coco and job.classes_counted and job.classes:
+    if outputs.format.shared and job.classes_counted and job.classes:
         console.info(counted_categories(job.classes))
     if outputs.are_there:
         console.info("the results are there already, and no run that was cut off: nothing is done")
