@@ -253,9 +253,9 @@ def test_what_yolo_rows_mean(
     [
         (
             "0 0.5 0.5 0.2 0.4 1",
-            "line 2: the row can mean a box or an outline, a score or a box or an outline, a track",
+            "line 2: the row can be a box with a score, or a box with a track id",
         ),
-        ("0 0.5 0.5 0.2 0.4 0.5 1", "line 2: the row can mean a box or an outline or"),
+        ("0 0.5 0.5 0.2 0.4 0.5 1", "line 2: the row can be an outline, or a box with a score and a track id"),
         ("0 0.5 0.5 0.2 0.4 0.5 0.25 -3", "line 2: 7 numbers behind the class are no box, outline or pose"),
         ("1000000000 0.5 0.5 0.2 0.4", "line 2: not a class from 0 on and a box: classes are 0 to 100000"),
     ],
