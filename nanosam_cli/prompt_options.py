@@ -26,7 +26,7 @@ ClassNamesOption = Annotated[
         "--class-names",
         metavar="FILE",
         rich_help_panel=OTHERS,
-        help="Names of the detector's classes: one a line, from 0 on, or a COCO file.",
+        help="Names of the detector's classes: one a line, from 0 on, a COCO file or YOLO's data.yaml.",
     ),
 ]
 ClassOption = Annotated[
@@ -54,7 +54,7 @@ PoseOption = Annotated[
         "--pose",
         metavar="FILE|auto",
         rich_help_panel=OTHERS,
-        help="People as keypoints: COCO's or TRTPose's file, or auto to look for them.",
+        help="People as keypoints: COCO's, OpenPose's or TRTPose's file, or auto to look for them.",
     ),
 ]
 PartOption = Annotated[

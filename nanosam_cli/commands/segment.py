@@ -200,7 +200,7 @@ def segment(
     from nanosam_cli.core.media.find_photos import STDIN, find_photos, left_out
     from nanosam_cli.core.messages import some
     from nanosam_cli.core.prompting.options import PromptOptions
-    from nanosam_cli.core.segmentation.image_ids import COUNTED
+    from nanosam_cli.core.segmentation.image_ids import COUNTED, counted_categories
     from nanosam_cli.core.segmentation.job import make_job
     from nanosam_cli.core.segmentation.outputs import plan_outputs
     from nanosam_cli.core.segmentation.result import Tally
@@ -253,6 +253,8 @@ def segment(
     )
     if outputs.format.shared and outputs.ids_counted:
         console.info(COUNTED)
+    if outputs.format.shared and job.classes_counted and job.classes:
+        console.info(counted_categories(job.classes))
     if outputs.are_there:
         console.info("the results are there already, and no run that was cut off: nothing is done")
         return

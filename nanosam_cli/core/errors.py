@@ -8,7 +8,11 @@ from collections.abc import Mapping
 
 def fault(error: Exception) -> str:
     """What the reader of a file stumbled over, in words: a key that is missing, or a value and what it is not."""
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, (AttributeError, TypeError)):  # Python's words for it are of no use to the file's owner
+        return "a value is of another kind than it should be, such as a number in the place of a list"
+    return str(error)
 
 
 class NanosamError(Exception):

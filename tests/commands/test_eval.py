@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import pytest
 import typer
@@ -279,6 +280,19 @@ def test_annotations_without_a_photo_are_counted(evaluate: Run) -> None:
     assert ran.code == 0, ran.err
     assert "1 annotation of photos that are not listed left out: annotation 111 of image 99" in ran.words
     assert len(rows()) == 11
+
+
+@pytest.mark.parametrize("inside", ["", "inside/"])
+def test_names_are_text_in_whatever_code_points(evaluate: Run, inside: str) -> None:
+    """Composed in the annotation file, decomposed on the disk of a Mac."""
+    photo = Path("data/images/000000000001.png")
+    photo.rename(photo.with_name(normalize("NFD", "é.png")))
+    edit(lambda content: content["images"][0].update(file_name=normalize("NFC", f"{inside}é.png")))
+    zipped(Path("data/images"), Path("photos.zip"))
+    for images in ("data/images", "photos.zip"):
+        ran = evaluate("--images", images, "--annotations", "data/instances.json", "--force")
+        assert ran.code == 0, ran.err
+        assert len(rows()) == 12
 
 
 def test_numbers_may_be_written_in_any_way(evaluate: Run) -> None:

@@ -280,6 +280,15 @@ def test_ids_that_are_counted_are_said(segment: Run) -> None:
     assert "numbered" not in ran.words
 
 
+def test_category_ids_that_are_counted_are_said(segment: Run) -> None:
+    photo("a.jpg")
+    shapes = [{"label": name, "points": [[10, 20], [60, 50]]} for name in ("light", "boat")]
+    save("a.json", {"shapes": shapes, "imagePath": "a.jpg"})
+    ran = segment("a.jpg", "--detections", "a.json", "--format", "coco")
+    assert "category ids are counted, as the prompts have names alone: 1 boat, 2 light" in ran.words
+    assert [row["category_id"] for row in json.loads(Path("coco.json").read_text())] == [2, 1]
+
+
 def test_photos_of_one_name_in_two_folders(segment: Run) -> None:
     for name in ("n", "s"):
         photo(f"{name}/1.jpg")

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from nanosam_cli.core.datasets.coco_layout import ListedAnnotation, ListedImage, category_names, read_layout
 from nanosam_cli.core.datasets.photo_files import read_file
 from nanosam_cli.core.errors import InputError, fault
-from nanosam_cli.core.ids import read_id
+from nanosam_cli.core.ids import read_id, whole_number
 from nanosam_cli.core.media.mask_codes import rle_box, rle_to_mask
 
+_MEND = "correct that entry, or leave it out of the file"
+_EXPECTED = "give COCO's instances: images with id, file_name, height and width, and annotations with segmentation"
 _FARTHEST = 1e6  # pixels; pycocotools walks along a polygon's edges, however long they are
 
 
@@ -99,9 +101,9 @@ def read_annotations(annotations: Path, images: Path | None = None) -> Annotatio
         digest = sha256(data).hexdigest()
         return Annotations(annotations, digest, photos, names, missing, layout.notes)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{annotations} is not JSON: {error}") from error
+        raise InputError(f"{annotations} is not JSON: {error}", _EXPECTED) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{annotations} is not a COCO instances file: {fault(error)}") from error
+        raise InputError(f"{annotations} is not a COCO instances file: {fault(error)}", _EXPECTED) from error
     except InputError as error:
         named = str(error).startswith(str(annotations))
         raise InputError(str(error) if named else f"{annotations}: {error}", error.hint) from error
@@ -125,9 +127,9 @@ def _segmentation(entry: ListedAnnotation, height: int, width: int) -> dict[str,
         rle = _compressed(segmentation, height, width)
         size = tuple(rle["size"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{entry.where} has a segmentation that cannot be read: {error!r}") from error
+        raise InputError(f"{entry.where} has a segmentation that cannot be read: {fault(error)}", _MEND) from error
     if size != (height, width):
-        raise InputError(f"{entry.where} has a mask of {size}, its photo is ({height}, {width})")
+        raise InputError(f"{entry.where} has a mask of {size}, its photo is ({height}, {width})", _MEND)
     return rle
 
 
@@ -136,12 +138,15 @@ def _annotated_object(path: Path, entry: ListedAnnotation, rle: dict[str, Any]) 
     content, where = entry.content, f"{path}, {entry.where}"
     try:
         bbox = content.get("bbox") or _around(content["segmentation"], rle)
-        x, y, width, height = (float(side) for side in bbox)
+        sides = [float(side) for side in bbox]
+        if len(sides) != 4:
+            raise ValueError(f"a box has 4 numbers, not {len(sides)}")
+        x, y, width, height = sides
         area = float(np.count_nonzero(rle_to_mask(rle)) if content.get("area") is None else content["area"])
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{entry.where} has no usable bbox and area: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{entry.where} has no usable bbox and area: {fault(error)}", _MEND) from error
     if not all(math.isfinite(number) for number in (x, y, width, height, area)):
-        raise InputError(f"{entry.where} has a bbox or an area that is no finite number")
+        raise InputError(f"{entry.where} has a bbox or an area that is no finite number", _MEND)
     return AnnotatedObject(
         id=read_id(content, "id", where),
         category_id=read_id(content, "category_id", where),
@@ -163,15 +168,25 @@ def _around(segmentation: Any, rle: dict[str, Any]) -> tuple[float, float, float
 
 
 def _compressed(segmentation: Any, height: int, width: int) -> dict[str, Any]:
-    """Polygons, an uncompressed or a compressed run-length mask -> a compressed one."""
+    """Polygons, an uncompressed or a compressed run-length mask -> a compressed one.
+
+    KeyError, TypeError, ValueError or OverflowError where it is none: pycocotools trusts what it is given.
+    """
     from pycocotools import mask as mask_api
 
     if isinstance(segmentation, list):
-        if not all(np.abs(np.asarray(ring, float)).max() <= _FARTHEST for ring in segmentation):  # NaN neither
+        rings = [[float(side) for side in ring] for ring in segmentation]
+        if not all(abs(side) <= _FARTHEST for ring in rings for side in ring):  # NaN neither
             raise ValueError("a polygon lies far outside the photo")
-        merged: dict[str, Any] = mask_api.merge(mask_api.frPyObjects(segmentation, height, width))
+        merged: dict[str, Any] = mask_api.merge(mask_api.frPyObjects(rings, height, width))
         return merged
-    if isinstance(segmentation["counts"], list):
-        packed: dict[str, Any] = mask_api.frPyObjects(segmentation, height, width)
+    size, counts = [whole_number(side) for side in segmentation["size"]], segmentation["counts"]
+    if isinstance(counts, list):
+        runs = [whole_number(run) for run in counts]
+        if len(size) != 2 or not all(0 <= run < 2**32 for run in runs):
+            raise ValueError("its size or a run is out of range")
+        packed: dict[str, Any] = mask_api.frPyObjects({"size": size, "counts": runs}, height, width)
         return packed
-    return {"size": segmentation["size"], "counts": segmentation["counts"]}
+    if not isinstance(counts, (str, bytes)):
+        raise TypeError
+    return {"size": size, "counts": counts}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,9 +125,25 @@ class PhotoFiles:
 
     def _file(self, path: Path) -> str | Path | None:
         name = path.relative_to(self.place).as_posix() if path.is_relative_to(self.place) else path.name
-        if self._archive is None:
-            return _first(self.place / name, self.place / path.name)
-        return self._members.get(name) or self._members.get(path.name)
+        if self._archive is not None:
+            return self._members.get(name) or self._members.get(path.name) or self._spelled(name)
+        return _first(self.place / name, self.place / path.name) or self._spelled(name)
+
+    def _spelled(self, name: str) -> str | Path | None:
+        """The photo whose name is the same text in other code points, as one that was written on a Mac."""
+        if name.isascii():
+            return None
+        composed = normalize("NFC", name)
+        return self._composed.get(composed) or self._composed.get(PurePosixPath(composed).name)
+
+    @cached_property
+    def _composed(self) -> Mapping[str, str | Path]:
+        """Photos by path and by plain name, as NFC."""
+        if self._archive is not None:
+            return {normalize("NFC", name): member for name, member in self._members.items()}
+        files = {file.relative_to(self.place).as_posix(): file for file in self.place.rglob("*")}
+        plain: dict[str, str | Path] = {normalize("NFC", file.name): file for file in files.values()}
+        return plain | {normalize("NFC", name): file for name, file in files.items()}
 
 
 def _first(*places: Path) -> Path | None:

@@ -12,14 +12,13 @@ from typing import TypeVar
 
 from nanosam_cli.core.datasets.annotated_mask import AnnotatedMask
 from nanosam_cli.core.datasets.coco import AnnotatedPhoto
-from nanosam_cli.core.datasets.fit_annotations import fit_photo
+from nanosam_cli.core.datasets.fit_annotations import OtherSizeError, fit_photo
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.evaluation.prompting import Prompting
 from nanosam_cli.core.evaluation.protocols import PROTOCOLS, select_objects
 from nanosam_cli.core.evaluation.results import ObjectResult
 from nanosam_cli.core.evaluation.segmenters import (
     ModelSegmenter,
-    OtherSizeError,
     ReadImage,
     Ready,
     ScoredMask,

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.datasets.coco import AnnotatedPhoto
-from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.datasets.fit_annotations import checked_size
+from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.evaluation.prompting import Prompting
 from nanosam_cli.core.frame import Array
 from nanosam_cli.core.inference.predictor import Predictor, PreparedImage, Select
@@ -23,15 +24,6 @@ from nanosam_cli.core.messages import Note
 from nanosam_cli.core.types import Prompt
 
 ReadImage = Callable[[Path], NDArray[np.uint8]]  # an `AnnotatedPhoto.path` -> (H, W, 3) uint8 RGB
-
-
-class OtherSizeError(InputError):
-    """A photo that is not of the size that its annotations say."""
-
-    def __init__(self, photo: AnnotatedPhoto, shown: tuple[int, int]) -> None:
-        found, wanted = (f"{width}x{height}" for height, width in (shown, photo.original_hw))
-        super().__init__(f"{photo.path} is {found} pixels, annotated as {wanted}", "give the photo that was annotated")
-        self.shown = shown  # height width
 
 
 class ScoredMask(NamedTuple):
@@ -72,9 +64,7 @@ class ModelSegmenter:
         self._name = name
 
     def prepare(self, photo: AnnotatedPhoto, read: ReadImage) -> Ready:
-        image = read(photo.path)
-        if image.shape[:2] != photo.original_hw:
-            raise OtherSizeError(photo, (image.shape[0], image.shape[1]))
+        image = checked_size(photo, read(photo.path))
         return partial(self._segment, self._predictor.prepare_image(image))
 
     def _segment(self, image: PreparedImage, prompt: Prompt) -> list[ScoredMask]:

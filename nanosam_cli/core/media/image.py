@@ -185,9 +185,10 @@ def unread_pictures(folder: Path) -> list[Path]:
 
 def _is_unread(path: Path) -> bool:
     suffix = path.suffix.lower()
-    if suffix in IMAGE_FORMATS or path.name.startswith(".") or not path.is_file():
+    if suffix in IMAGE_FORMATS or path.name.startswith("."):
         return False
-    return suffix in _UNREAD or (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
+    looks = suffix in _UNREAD or (mimetypes.guess_type(path.name)[0] or "").startswith("image/")
+    return looks and path.is_file()
 
 
 def write_png(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanosam_cli.core.errors import InputError, OutputError
+from nanosam_cli.core.errors import InputError, OutputError, fault
 from nanosam_cli.core.masks import Mask, mask_window
 from nanosam_cli.core.media.image import MAX_PIXELS
 from nanosam_cli.core.types import Segmentation
@@ -40,11 +40,13 @@ def rle_to_mask(rle: Mapping[str, Any]) -> Mask:
         InputError: it is no run-length code, or its runs do not fill its size.
     """
     try:
+        if len(rle["size"]) != 2:
+            raise ValueError(f"size has {len(rle['size'])} numbers, not 2")
         height, width = (index(side) for side in rle["size"])
         counts = rle["counts"]
         runs = [index(run) for run in (_runs(counts) if isinstance(counts, (str, bytes)) else counts)]
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"not a COCO run-length code: {error!r}", _RLE_HINT) from error
+        raise InputError(f"not a COCO run-length code: {fault(error)}", _RLE_HINT) from error
     if min(height, width) < 1 or height * width > MAX_PIXELS:
         raise InputError(f"a COCO run-length code cannot have the size {height} x {width}", _RLE_HINT)
     if min(runs, default=0) < 0 or sum(runs) != height * width:

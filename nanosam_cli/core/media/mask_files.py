@@ -27,7 +27,7 @@ def read_masks(path: Path) -> NDArray[np.bool_]:
     """
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            mode = image.mode
+            mode = "L" if _is_grey_palette(image) else image.mode
             if mode not in ("1", "L", "P", "I", "I;16"):
                 raise InputError(f"{path} is a colour picture, not a mask", "save it as an indexed or greyscale PNG")
             labels = np.asarray(image).astype(np.int32)
@@ -48,6 +48,14 @@ def read_masks(path: Path) -> NDArray[np.bool_]:
                 "save one mask as black and white, or objects as an indexed PNG",
             )
     return np.stack(list(separate_masks(labels).values()))
+
+
+def _is_grey_palette(image: Image.Image) -> bool:
+    """Whether an indexed picture is a greyscale one, whose value k is the grey k."""
+    if image.mode != "P":
+        return False
+    palette = np.reshape(image.getpalette() or [], (-1, 3))
+    return len(palette) > 1 and bool((palette == np.arange(len(palette))[:, None]).all())
 
 
 def _is_soft(values: NDArray[np.int32]) -> bool:

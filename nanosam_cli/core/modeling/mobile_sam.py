@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.modeling.foreign import load_tensors
+from nanosam_cli.core.modeling.foreign import find_weights
 from nanosam_cli.core.modeling.sam_decoder import SamDecoder
 from nanosam_cli.core.modeling.tiny_vit import TinyViTEncoder
 
@@ -21,6 +21,11 @@ class MobileSam(nn.Module):
         super().__init__()
         self.encoder = TinyViTEncoder()
         self.decoder = SamDecoder()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Both parts' tensors by the names of MobileSAM's state-dict."""
+        encoder = {ENCODER_PREFIX + name: tensor for name, tensor in self.encoder.state_dict().items()}
+        return {**encoder, **self.decoder.state_dict()}
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Take MobileSAM's state-dict. InputError, listing them, where names are missing or left over."""
@@ -41,14 +46,15 @@ class MobileSam(nn.Module):
 
 
 def load_mobile_sam(path: Path) -> MobileSam:
-    """Read `mobile_sam.pt`, in evaluation mode. Never runs code from the file.
+    """Read `mobile_sam.pt`, or one that was trained on and saved in another way; see `find_weights`.
+
+    In evaluation mode. Never runs code from the file.
 
     Raises:
         InputError: the file is missing, no checkpoint, holds anything but tensors, or another model's weights.
     """
-    weights = load_tensors(path)
     model = MobileSam()
-    model.load_weights(weights)
+    model.load_weights(find_weights(path, model.weights()))
     return model.eval()
 
 

@@ -125,14 +125,11 @@ class ByPhoto(Generic[T]):
 
 def photo_keys(names: Iterable[str]) -> dict[str, str]:
     """What to call each photo of a file: its file name, or all that is written where two have the same."""
-    whole = {name: PureWindowsPath(name).as_posix() for name in names}
-    owners: dict[str, set[str]] = defaultdict(set)
-    for path in whole.values():
-        owners[PureWindowsPath(path).name].add(path)
-    return {
-        name: path if len(owners[PureWindowsPath(path).name]) > 1 else PureWindowsPath(path).name
-        for name, path in whole.items()
-    }
+    paths = {name: PureWindowsPath(name) for name in names}
+    owners: dict[str, set[PureWindowsPath]] = defaultdict(set)
+    for path in paths.values():
+        owners[path.name].add(path)
+    return {name: path.as_posix() if len(owners[path.name]) > 1 else path.name for name, path in paths.items()}
 
 
 def _parts(name: str) -> tuple[str, ...]:

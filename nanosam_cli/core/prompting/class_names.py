@@ -18,7 +18,7 @@ _SETTING = re.compile(r"[\w.-]+\s*[:=](\s.*)?")  # `names:`, `nc: 2`, `classes =
 
 
 def read_class_names(file: Path) -> dict[int, str]:
-    """Names by category id: those of a COCO file, of YOLO's data.yaml, or a name a line from 0 on.
+    """Names by category id: those of a COCO file, of YOLO's data.yaml, or a name a line (a JSON list) from 0 on.
 
     The layout is known by the content. InputError where it is another one.
     """
@@ -40,6 +40,10 @@ def _of_coco(file: Path, text: str) -> dict[int, str]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is not JSON: {error}", _KINDS) from error
     try:
+        if isinstance(content, list) and content and all(isinstance(name, str) for name in content):
+            return dict(enumerate(content))
+        if isinstance(content, dict) and "names" in content:
+            return _named_below(file, content["names"])
         return category_names({read_id(entry, "id", str(file)): entry for entry in content["categories"]})
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"{file} has no COCO categories: {fault(error)}", _KINDS) from error
@@ -55,7 +59,11 @@ def _of_yaml(file: Path, text: str) -> dict[int, str]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = getattr(error, "problem", None) or str(error)
         raise InputError(f"{file} is not YAML: {reason}", _KINDS) from error
-    names = content.get("names") if isinstance(content, Mapping) else None
+    return _named_below(file, content.get("names") if isinstance(content, Mapping) else None)
+
+
+def _named_below(file: Path, names: Any) -> dict[int, str]:
+    """What stands below `names`, in every form that YOLO's tools write."""
     if not isinstance(names, (list, Mapping)) or not names:
         raise InputError(f"{file} has no names of classes: a data.yaml has them below `names`", _KINDS)
     return _numbered(file, dict(enumerate(names)) if isinstance(names, list) else names)

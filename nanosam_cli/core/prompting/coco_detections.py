@@ -70,8 +70,8 @@ def coco_results(path: Path, entries: Sequence[Mapping[str, Any]], hint: str) ->
             raise InputError(f"{path}, {where}: {fault(error)}", hint) from error
         found[name].append(one)
         ids[name].add(image_id)
-        if "bbox" not in entry and one.box is not None:  # a mask says how large its photo is
-            sizes[name] = (int(entry["segmentation"]["size"][0]), int(entry["segmentation"]["size"][1]))
+        if not entry.get("bbox") and isinstance(entry["segmentation"], Mapping):  # whose size is that of its photo
+            sizes[name] = (entry["segmentation"]["size"][0], entry["segmentation"]["size"][1])
         classes[one.category_id] = str(one.category_id if one.name is None else one.name)
     notes = left_out.notes(len(found))
     if not entries:  # a detector that found nothing, in whatever photo

@@ -47,6 +47,7 @@ class DetectionFile(ByPhoto[Detection]):
     """What a file or a folder of files says of its photos."""
 
     classes: Mapping[int, str] = field(default_factory=dict)  # names by category id
+    classes_counted: bool = False  # whether the ids are ours, because the file has names alone
 
 
 @dataclass(frozen=True)

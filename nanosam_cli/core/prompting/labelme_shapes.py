@@ -78,6 +78,7 @@ def labelme_detections(path: Path, contents: Mapping[Path, Any], hint: str) -> D
         sizes={keys[name]: page.size for name, page in pages.items() if page.size is not None},
         skipped={keys[name]: "; ".join(page.skipped) for name, page in pages.items() if page.skipped},
         classes={number: label for label, number in ids.items()},
+        classes_counted=True,
     )
 
 
@@ -107,7 +108,7 @@ def _page(file: Path, content: Mapping[str, Any]) -> _Page:
 
 
 def _add_shape(one: _Object, kind: str, shape: Mapping[str, Any]) -> None:
-    points = [(finite(x), finite(y)) for x, y in shape["points"]]
+    points = [_point(point) for point in shape["points"]]
     if kind == "circle" and len(points) == 2:  # its centre and a point on it
         (x, y), edge = points
         radius = math.dist((x, y), edge)
@@ -118,6 +119,12 @@ def _add_shape(one: _Object, kind: str, shape: Mapping[str, Any]) -> None:
     else:
         xs, ys = zip(*points)
         one.boxes.append((min(xs), min(ys), max(xs), max(ys)))
+
+
+def _point(point: Any) -> tuple[float, float]:
+    if not isinstance(point, list) or len(point) < 2:
+        raise ValueError(f"{point!r} is no point x y")
+    return finite(point[0]), finite(point[1])
 
 
 def _score(shape: Mapping[str, Any]) -> float | None:

@@ -52,6 +52,11 @@ def read_poses(path: Path) -> ByPhoto[Person]:
     try:
         if isinstance(content, dict) and "annotations" in content:
             return _annotations(path, content)
+        if _is_mmpose(content):
+            raise InputError(
+                "this is MMPose's layout, which is not read",
+                "convert it to COCO's keypoint results: image_id or file_name, and keypoints x y confidence ...",
+            )
         if isinstance(content, dict) and isinstance(content.get("people"), list):
             name = path.stem.removesuffix(_OPENPOSE_ENDING)
             return ByPhoto(path, {name: [*map(_openpose_person, content["people"])]}, nameless=True)
@@ -70,6 +75,13 @@ def read_poses(path: Path) -> ByPhoto[Person]:
         named = str(error).startswith(str(path))
         raise InputError(str(error) if named else f"{path}: {error}", error.hint) from error
     raise InputError(f"{path} is none of the formats that are known", _KINDS)
+
+
+def _is_mmpose(content: Any) -> bool:
+    """Its demo's file, or the list of instances in one."""
+    people = content.get("instance_info") if isinstance(content, dict) else content
+    first = people[0] if isinstance(people, list) and people else None
+    return isinstance(first, dict) and ("keypoint_scores" in first or "instances" in first)
 
 
 def _results(path: Path, entries: Sequence[Mapping[str, Any]]) -> ByPhoto[Person]:

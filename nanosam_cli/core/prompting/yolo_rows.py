@@ -44,9 +44,10 @@ class _Reading:
     tail: Sequence[str]  # what stands at its end
     points: int = 0  # numbers a keypoint where box and keypoints come first; 0 where there are no keypoints
 
-    def __str__(self) -> str:
-        shape = "a box and keypoints" if self.points else "a box or an outline"
-        return ", ".join([shape, *(f"a {part}" for part in self.tail)])
+    def words(self, row: _Row) -> str:
+        """Of one row, for a message."""
+        shape = "keypoints" if self.points else "a box" if len(self.body(row)) == 4 else "an outline"
+        return " with ".join([shape, *([" and ".join(f"a {part}" for part in self.tail)] if self.tail else [])])
 
     def fits(self, rows: Sequence[_Row]) -> bool:
         """Whether all rows can be read so."""
@@ -129,7 +130,7 @@ def _told(file: Path, rows: Sequence[_Row], readings: Sequence[_Reading]) -> lis
             raise InputError(f"{file}, line {rows[0].line}: {_strange(rows[0])}", _ROW)
     if len(readings) > 1 and rows:
         raise InputError(
-            f"{file}, line {rows[0].line}: the row can mean {' or '.join(map(str, readings))}",
+            f"{file}, line {rows[0].line}: the row can be {', or '.join(reading.words(rows[0]) for reading in readings)}",
             "write a score as 1.0 and not as 1, or take away the columns behind the box or the outline",
         )
     return [readings[0].detection(row) for row in rows]

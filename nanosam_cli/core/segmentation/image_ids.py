@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
+from nanosam_cli.core.messages import some
+
 COUNTED = "the photos are numbered 1, 2, ... in their order: neither names nor a file of prompts number them all"
+
+
+def counted_categories(classes: Mapping[int, str]) -> str:
+    """Says which numbers stand for names that have none of their own."""
+    numbers = some([f"{number} {name}" for number, name in sorted(classes.items())], 10)
+    return f"category ids are counted, as the prompts have names alone: {numbers}"
 
 
 def number_photos(photos: Sequence[Path], given: Mapping[Path, int]) -> tuple[dict[Path, int], bool]:

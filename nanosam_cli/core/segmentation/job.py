@@ -38,6 +38,7 @@ class Job:
     image_ids: Mapping[Path, int] = field(default_factory=dict)  # the numbers that the file of prompts has for photos
     notes: Sequence[str] = ()  # what the file of prompts has and cannot be used, of no photo in particular
     classes: Mapping[int, str] = field(default_factory=dict)  # names of the category ids that objects may have
+    classes_counted: bool = False  # whether their ids are ours, because what gave the prompts has names alone
     everything: Everything | None = None
     model: TextPrompt | SeenPeople | None = None
     _opened: ExitStack = field(default_factory=ExitStack)
@@ -101,14 +102,15 @@ def _from_detections(photos: Sequence[Path], asked: PromptOptions) -> Job:
         )
         for photo, key in keys.items()
     }
-    return _job(file, photos, keys, sources, file.classes)
+    return _job(file, photos, keys, sources, file.classes, file.classes_counted)
 
 
 def _from_text(photos: Sequence[Path], asked: PromptOptions) -> Job:
     phrases = list(dict.fromkeys(asked.text))
     choice = BoxFilter(asked.min_score, nms=asked.nms, top_k=asked.top_k)
     source = TextPrompt(phrases, asked.text_model or DEFAULT_DETECTOR, choice)
-    return Job(dict.fromkeys(photos, source), classes=dict(enumerate(phrases, 1)), model=source)
+    classes = dict(enumerate(phrases, 1))
+    return Job(dict.fromkeys(photos, source), classes=classes, classes_counted=True, model=source)
 
 
 def _from_pose(photos: Sequence[Path], asked: PromptOptions) -> Job:
@@ -116,11 +118,11 @@ def _from_pose(photos: Sequence[Path], asked: PromptOptions) -> Job:
     classes = {number: part.name for number, part in enumerate(choice.parts, 1)}
     if asked.pose == AUTO:
         source = SeenPeople(choice)
-        return Job(dict.fromkeys(photos, source), classes=classes, model=source)
+        return Job(dict.fromkeys(photos, source), classes=classes, classes_counted=True, model=source)
     file = read_poses(Path(str(asked.pose)))
     keys = file.match(photos)
     sources = {photo: PosePrompt(file.photos[key], choice, file.declared(photo, key)) for photo, key in keys.items()}
-    return _job(file, photos, keys, sources, classes)
+    return _job(file, photos, keys, sources, classes, classes_counted=True)
 
 
 def _everything(asked: PromptOptions) -> Everything:
@@ -136,6 +138,7 @@ def _job(
     keys: Mapping[Path, str],
     sources: Mapping[Path, PromptSource],
     classes: Mapping[int, str],
+    classes_counted: bool,
 ) -> Job:
     unasked = [photo for photo in photos if photo not in keys]
     image_ids = {photo: file.image_ids[key] for photo, key in keys.items() if key in file.image_ids}
@@ -146,4 +149,5 @@ def _job(
         image_ids=image_ids,
         notes=file.notes,
         classes=classes,
+        classes_counted=classes_counted,
     )

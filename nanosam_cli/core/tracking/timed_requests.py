@@ -13,6 +13,7 @@ from PIL import Image
 
 from nanosam_cli.core.errors import InputError, NanosamError, UsageError
 from nanosam_cli.core.frame import COORDINATE_SIZE, Frame
+from nanosam_cli.core.ids import whole_number
 from nanosam_cli.core.inference.decoder_inputs import check_prompt
 from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.media.video_time import VideoTime, parse_video_time
@@ -69,10 +70,14 @@ def _timed(key: str, entry: Any, where: str) -> TimedRequest:
         raise InputError(f"{where}: {error}", f"expected {_LAYOUT}") from error
     ids = entry.get("ids") if isinstance(entry, dict) else None
     request = parse_request({k: v for k, v in entry.items() if k != "ids"} if ids is not None else entry, where)
-    whole = isinstance(ids, list) and all(type(number) is int and number > 0 for number in ids)
-    if ids is not None and not (whole and len(set(ids)) == len(ids) == count_objects(request)):
+    try:
+        numbers = None if ids is None else [whole_number(number) for number in ids]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: ids: {error}", _LAYOUT) from error
+    whole = numbers is not None and isinstance(ids, list) and all(number > 0 for number in numbers)
+    if numbers is not None and not (whole and len(set(numbers)) == len(numbers) == count_objects(request)):
         raise InputError(f"{where}: ids must name its {count_objects(request)} objects by numbers from 1", _LAYOUT)
-    return TimedRequest(moment, request, ids)
+    return TimedRequest(moment, request, numbers)
 
 
 def count_objects(request: Request) -> int:

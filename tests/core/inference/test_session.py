@@ -90,21 +90,33 @@ def test_a_failing_run_is_a_model_error_and_prints_nothing(tmp_path: Path, capfd
     assert capfd.readouterr() == ("", "")
 
 
+AGAIN = "download or export it again"
+UPGRADE = "pip install -U onnxruntime, or export it for an older ONNX"
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "message", "hint"),
     [
-        (b"", "is empty"),
-        (b"not a model at all", "is not a whole ONNX file"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", "is not a whole ONNX file"),
-        (b"<!DOCTYPE html><html>quota exceeded</html>", "is not a whole ONNX file"),
-        ("half", "is not a whole ONNX file"),
-        ("bad graph", "is not a whole ONNX file"),
-        ("new opset", "is not a whole ONNX file"),
-        ("weights elsewhere", "is not a whole ONNX file"),
+        (b"", "is empty", AGAIN),
+        (b"not a model at all", "is not a whole ONNX file", AGAIN),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n",
+            "is not a whole ONNX file .*: it is a pointer of Git LFS, and `git lfs pull` fetches the file",
+            AGAIN,
+        ),
+        (b"<!DOCTYPE html><html>quota exceeded</html>", "is not a whole ONNX file .*: it is a web page", AGAIN),
+        (b"PK\x03\x04...", "is not a whole ONNX file .*: it is a zip file, such as a PyTorch checkpoint", AGAIN),
+        ("half", r"is not a whole ONNX file .*: it is cut off: \d+ bytes of \d+ or more", AGAIN),
+        ("bad graph", "is not a whole ONNX file", AGAIN),
+        ("new opset", "is too new for ONNX Runtime .*", UPGRADE),
+        ("new IR", "is too new for ONNX Runtime .*: .*version: 999", UPGRADE),
+        ("own operator", "has an operator that ONNX Runtime .* does not know: .*Sharpen", "pip install -U onnxruntime"),
+        ("weights elsewhere", "keeps weights in broken.data, which is not there", "put broken.data beside it"),
+        ("weights cut off", "is not a whole ONNX file", AGAIN),
     ],
 )
 def test_broken_files(
-    tmp_path: Path, double_file: Path, capfd: pytest.CaptureFixture[str], content: bytes | str, message: str
+    tmp_path: Path, double_file: Path, capfd: pytest.CaptureFixture[str], content: bytes | str, message: str, hint: str
 ) -> None:
     whole = onnx.load(double_file)
     if content == "half":
@@ -115,18 +127,27 @@ def test_broken_files(
     elif content == "new opset":
         whole.opset_import[0].version = 999
         content = whole.SerializeToString()
-    elif content == "weights elsewhere":  # the .data file beside it was not copied
+    elif content == "new IR":
+        whole.ir_version = 999
+        content = whole.SerializeToString()
+    elif content == "own operator":
+        whole.graph.node[0].op_type = "Sharpen"
+        content = whole.SerializeToString()
+    elif isinstance(content, str):  # the .data file beside it was not copied, or not whole
         whole.graph.initializer.append(numpy_helper.from_array(np.zeros((300, 2), np.float32), "weights"))
         whole.graph.node[0].input[1] = "weights"
         onnx.save(whole, tmp_path / "broken.onnx", save_as_external_data=True, location="broken.data")
+        weights = (tmp_path / "broken.data").read_bytes()
         (tmp_path / "broken.data").unlink()
+        if content == "weights cut off":
+            (tmp_path / "broken.data").write_bytes(weights[:100])
         content = (tmp_path / "broken.onnx").read_bytes()
     assert isinstance(content, bytes)
     path = tmp_path / "broken.onnx"
     path.write_bytes(content)
     with pytest.raises(ModelError, match=f"broken.onnx {message}") as caught:
         open_session(path)
-    assert caught.value.hint == "download or export it again"
+    assert str(caught.value.hint).startswith(hint)
     assert capfd.readouterr() == ("", "")
 
 

@@ -92,6 +92,13 @@ def test_indexed_pictures_are_label_maps_whatever_they_hold(tmp_path: Path) -> N
     assert len(read_masks(tmp_path / "m.png")) == len(np.unique(blurred(1))) - 1
 
 
+def test_a_greyscale_palette_is_greyscale(tmp_path: Path) -> None:
+    image = Image.fromarray(blurred(1))
+    image.putpalette(bytes(value for value in range(256) for _ in range(3)))
+    image.save(tmp_path / "m.png")
+    assert len(read_masks(tmp_path / "m.png")) == 1
+
+
 def test_an_enlarged_label_map_is_refused_with_its_values(tmp_path: Path) -> None:
     """Values between those of the objects came in at their borders."""
     image = Image.fromarray(objects([85, 170, 255], 20)).resize((240, 180), Image.Resampling.BICUBIC)

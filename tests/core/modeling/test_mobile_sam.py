@@ -142,6 +142,53 @@ def test_a_pickle_in_torchs_own_wrapping_is_refused(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "hostile-was-here").exists()
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda weights: {"model": weights, "epoch": 3},
+        lambda weights: {"state_dict": {f"module.{name}": weight for name, weight in weights.items()}},
+        lambda weights: {f"module.{name}": weight for name, weight in weights.items()},
+        lambda weights: {"model": {"state_dict": weights}, "optimizer": {"state": {0: {"step": torch.ones(1)}}}},
+        lambda weights: {
+            "state_dict": {"loss.scale": torch.ones(1), **{f"net.sam.{k}": w for k, w in weights.items()}}
+        },
+    ],
+    ids=["a key", "a key and a prefix", "a prefix", "two keys", "a prefix beside others"],
+)
+def test_weights_are_found_where_training_scripts_put_them(tmp_path: Path, checkpoint: Path, wrap: Any) -> None:
+    weights = torch.load(checkpoint, weights_only=True)
+    torch.save(wrap(weights), tmp_path / "tuned.pt")
+    found = load_mobile_sam(tmp_path / "tuned.pt").weights()
+    assert found.keys() == weights.keys()
+    for name, weight in weights.items():
+        assert torch.equal(found[name], weight)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "words"),
+    [
+        (lambda weights: {"model": weights, "ema": weights}, "weights more than once, under 'model', 'ema'"),
+        (
+            lambda weights: {"epoch": 3, "net": dict([*weights.items()][1:])},
+            r"holds 'epoch' \(int\), 'net' \(\d+ tensors\); those under 'net' are not this model's \(missing ",
+        ),
+        (
+            lambda weights: {"net": {name: weight[..., None] for name, weight in weights.items()}},
+            "those under 'net' are not this model's \\(of another shape ",
+        ),
+        (lambda weights: {"epoch": 3}, r"holds 'epoch' \(int\)"),
+        (lambda weights: [1], "holds a list"),
+    ],
+)
+def test_what_a_checkpoint_of_other_things_holds_is_said(
+    tmp_path: Path, checkpoint: Path, wrap: Any, words: str
+) -> None:
+    torch.save(wrap(torch.load(checkpoint, weights_only=True)), tmp_path / "tuned.pt")
+    with pytest.raises(InputError, match=words) as caught:
+        load_mobile_sam(tmp_path / "tuned.pt")
+    assert "torch.save(checkpoint[" in str(caught.value.hint)
+
+
 def test_names_that_do_not_fit_are_listed(tmp_path: Path, checkpoint: Path) -> None:
     weights = torch.load(checkpoint, weights_only=True)
     weights["stray.weight"] = weights.pop("image_encoder.neck.0.weight")

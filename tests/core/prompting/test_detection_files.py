@@ -253,9 +253,9 @@ def test_what_yolo_rows_mean(
     [
         (
             "0 0.5 0.5 0.2 0.4 1",
-            "line 2: the row can mean a box or an outline, a score or a box or an outline, a track",
+            "line 2: the row can be a box with a score, or a box with a track id",
         ),
-        ("0 0.5 0.5 0.2 0.4 0.5 1", "line 2: the row can mean a box or an outline or"),
+        ("0 0.5 0.5 0.2 0.4 0.5 1", "line 2: the row can be an outline, or a box with a score and a track id"),
         ("0 0.5 0.5 0.2 0.4 0.5 0.25 -3", "line 2: 7 numbers behind the class are no box, outline or pose"),
         ("1000000000 0.5 0.5 0.2 0.4", "line 2: not a class from 0 on and a box: classes are 0 to 100000"),
     ],
@@ -280,6 +280,8 @@ def test_what_is_unclear_in_one_yolo_file_is_clear_from_all(tmp_path: Path) -> N
         ("data.yaml", "names: !!python/object/apply:os.system [ls]", {0: "ls"}),  # a word, and nothing is run
         ("names.txt", "nc: 1\nnames:\n  '0': ant\n", {0: "ant"}),  # known by its content
         ("names.txt", "ant\n\nclass: a b\n", {0: "ant", 1: "class: a b"}),
+        ("names.json", '["ant", "no"]', {0: "ant", 1: "no"}),
+        ("names.json", '{"names": {"3": "ant"}}', {3: "ant"}),
         ("names.txt", '{"categories": [{"id": "3", "name": "ant"}]}', {3: "ant"}),
     ],
 )

@@ -133,6 +133,8 @@ def test_nobody(tmp_path: Path) -> None:
         ([{"image_id": 1, "bbox": [1, 2, 3, 4]}], "'keypoints' is missing"),
         ({"annotations": [{"image_id": 1}]}, "'images' is missing"),
         (annotated({"image_id": "x", "keypoints": [1, 2, 2]}), "image_id 'x' is no whole number"),
+        ({"instance_info": [{"frame_id": 1, "instances": []}]}, "this is MMPose's layout, which is not read"),
+        ([{"keypoints": [[1, 2]], "keypoint_scores": [1]}], "this is MMPose's layout"),
         ({"people": [{"pose_keypoints_2d": [1, 2, 1] * 15}]}, "none of the skeletons of OpenPose"),
         (
             {

@@ -11,6 +11,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from nanosam_cli.core.errors import BackendError, ModelError
+from nanosam_cli.core.inference.onnx_faults import load_error
 from nanosam_cli.core.inference.session import Tensor, TensorInfo, check_feeds, host
 
 _PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}  # auto takes the first that is there
@@ -86,10 +87,7 @@ def _load(path: Path, device: str, threads: int | None, fuse_int8: bool) -> Onnx
     except (*_FILE_ERRORS, *_PROVIDER_ERRORS) as error:
         if device == "cuda" and isinstance(error, _PROVIDER_ERRORS):
             raise BackendError(f"device cuda cannot be used: {_reason(error)}", _INSTALL_CUDA) from error
-        raise ModelError(
-            f"{path} is not a whole ONNX file that ONNX Runtime {onnxruntime.__version__} can load: {_reason(error)}",
-            "download or export it again",
-        ) from error
+        raise load_error(path, f"ONNX Runtime {onnxruntime.__version__}", _reason(error)) from error
     # a provider that fails to start is dropped without an exception
     if provider not in session.get_providers():
         raise BackendError(f"ONNX Runtime did not start {provider}: CUDA or cuDNN is missing or too old", _INSTALL_CUDA)

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from nanosam_cli.core.datasets.coco import AnnotatedPhoto
+from nanosam_cli.core.datasets.fit_annotations import checked_size
 from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.training.data.image_folder import PlainPhoto
 
@@ -84,7 +85,10 @@ class PhotoReader:
 
     def image(self, view: View, side: int, zoom: float = 1) -> Tensor:
         photo = view.photo
-        pixels = _cached_image(photo.path) if isinstance(photo, AnnotatedPhoto) else _last_image(photo)
+        if isinstance(photo, AnnotatedPhoto):
+            pixels = checked_size(photo, _cached_image(photo.path))
+        else:
+            pixels = _last_image(photo)
         out = np.zeros((side, side, 3), np.uint8)
         _paste_resized(out, pixels, view, *view.valid_hw(side, zoom))
         return torch.from_numpy(out).permute(2, 0, 1)
@@ -103,8 +107,8 @@ def _paste_resized(out: NDArray[np.uint8], pixels: NDArray[np.uint8], view: View
 
 
 def read_photo(photo: Photo) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB. InputError where it cannot be read."""
-    return read_image(photo.path) if isinstance(photo, AnnotatedPhoto) else photo.read()
+    """(H, W, 3) RGB. InputError where it cannot be read, or is not of the size that was annotated."""
+    return checked_size(photo, read_image(photo.path)) if isinstance(photo, AnnotatedPhoto) else photo.read()
 
 
 def name_of(photo: Photo) -> str:

@@ -175,6 +175,20 @@ def test_unreadable_photos_are_left_out_as_with_files(tmp_path: Path) -> None:
     assert all(torch.equal(left, right) for left, right in zip(boxes, again))
 
 
+def test_photos_that_were_annotated_in_another_size_are_left_out(tmp_path: Path) -> None:
+    """On its side a photo has as many pixels."""
+    save_shapes(tmp_path / "shapes", photos=4)
+    path = tmp_path / "shapes" / "images" / "2.png"
+    with Image.open(path) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(path)
+    for place in ("files", "device"):
+        dataset = TrainingCrops(tiny_recipe(tmp_path, steps=40))
+        if place == "device":
+            _resident(dataset)
+        with pytest.raises(InputError, match=r"2\.png is (\d+)x(\d+) pixels, annotated as \2x\1"):
+            [dataset.batch([index]) for index in range(20)]
+
+
 def test_memory_that_is_not_there(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resident, "free_memory_bytes", lambda: 100_000)
     with pytest.raises(BackendError, match=r"3 photos and 6 masks need 0\.00 GB on cpu, which has 0\.00 GB left") as e:
