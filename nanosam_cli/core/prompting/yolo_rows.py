@@ -129,8 +129,9 @@ def _told(file: Path, rows: Sequence[_Row], readings: Sequence[_Reading]) -> lis
         if rows:
             raise InputError(f"{file}, line {rows[0].line}: {_strange(rows[0])}", _ROW)
     if len(readings) > 1 and rows:
+        meanings = ", or ".join(reading.words(rows[0]) for reading in readings)
         raise InputError(
-            f"{file}, line {rows[0].line}: the row can be {', or '.join(reading.words(rows[0]) for reading in readings)}",
+            f"{file}, line {rows[0].line}: the row can be {meanings}",
             "write a score as 1.0 and not as 1, or take away the columns behind the box or the outline",
         )
     return [readings[0].detection(row) for row in rows]
