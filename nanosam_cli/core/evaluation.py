@@ -17,7 +17,6 @@ from nanosam_cli.core.protocols import PROTOCOLS, select_objects
 from nanosam_cli.core.results import ObjectResult
 from nanosam_cli.core.segmenters import ModelSegmenter, ReadImage, Ready, ScoredMask, Segmenter
 from nanosam_cli.core.truth import Truth
-from nanosam_cli.core.types import Prompt
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,37 +36,48 @@ class PhotoResult:
     empty: int  # objects whose annotated mask has no pixel: nothing can be right about them, their IoU is 0
 
 
+# what is asked of one photo that is ready, and what comes of it: more than one prompt an object
+Examine = Callable[[AnnotatedPhoto, Sequence[Truth], Ready], PhotoResult]
+
+
 def evaluate(
     segmenter: Segmenter,
     photos: Iterable[AnnotatedPhoto],
     *,
     prompting: Prompting | None = None,
+    examine: Examine | None = None,
     read: ReadImage = read_image,
     failed: Failed | None = None,
 ) -> Iterator[PhotoResult]:
     """Segment every object -> results, photo by photo in their order. Without `prompting`, by the annotated box.
 
-    Photos are read and prepared in a thread of their own while the ones before them are segmented. A photo whose image
-    or masks cannot be read is told to `failed` and left out; without it, InputError is raised.
+    With `examine`, each photo is handed to it, and `prompting` is only the largest prompt that it gives. Photos are
+    read and prepared in a thread of their own while the ones before them are segmented. A photo whose image or masks
+    cannot be read is told to `failed` and left out; without it, InputError is raised.
     """
     ask = prompting or Prompting()
     segmenter.check(ask)
 
-    def prepare(photo: AnnotatedPhoto) -> tuple[list[Truth], Prompt, Ready]:
-        truths = [Truth.of(target) for target in photo.objects]
-        return truths, ask(photo.original_hw, truths), segmenter.prepare(photo, read)
+    def once(photo: AnnotatedPhoto, truths: Sequence[Truth], segment: Ready) -> PhotoResult:
+        masks = segment(ask(photo.original_hw, truths))
+        results = [
+            object_result(photo, truth, truth.iou(found.mask)) for truth, found in zip(truths, masks, strict=True)
+        ]
+        return PhotoResult(photo, results, masks, sum(truth.area == 0 for truth in truths))
+
+    def prepare(photo: AnnotatedPhoto) -> tuple[list[Truth], Ready]:
+        return [Truth.of(target) for target in photo.objects], segmenter.prepare(photo, read)
 
     for photo, prepared in _ahead(prepare, photos):
         try:
-            truths, prompt, segment = prepared.result()
-            masks = segment(prompt)
+            truths, segment = prepared.result()
+            result = (examine or once)(photo, truths, segment)
         except InputError as error:
             if failed is None:
                 raise
             failed(photo, error)
             continue
-        results = [_result(photo, truth, found) for truth, found in zip(truths, masks, strict=True)]
-        yield PhotoResult(photo, results, masks, sum(truth.area == 0 for truth in truths))
+        yield result
 
 
 def evaluate_boxes(predictor: Predictor, photos: Sequence[AnnotatedPhoto]) -> list[ObjectResult]:
@@ -76,7 +86,8 @@ def evaluate_boxes(predictor: Predictor, photos: Sequence[AnnotatedPhoto]) -> li
     return [result for photo in done for result in photo.results]
 
 
-def _result(photo: AnnotatedPhoto, truth: Truth, found: ScoredMask) -> ObjectResult:
+def object_result(photo: AnnotatedPhoto, truth: Truth, iou: float) -> ObjectResult:
+    """What is written down of one object."""
     target = truth.target
     return ObjectResult(
         id=target.id,
@@ -85,7 +96,7 @@ def _result(photo: AnnotatedPhoto, truth: Truth, found: ScoredMask) -> ObjectRes
         iscrowd=int(target.iscrowd),
         image_id=photo.id,
         box=target.box,
-        iou=truth.iou(found.mask),
+        iou=iou,
     )
 
 

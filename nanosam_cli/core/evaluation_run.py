@@ -19,7 +19,7 @@ from typing import Any
 from nanosam_cli.core.coco import AnnotatedPhoto
 from nanosam_cli.core.dataset_files import PhotoFiles
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
-from nanosam_cli.core.evaluation import PhotoResult, evaluate
+from nanosam_cli.core.evaluation import Examine, PhotoResult, evaluate
 from nanosam_cli.core.evaluation_plan import Plan
 from nanosam_cli.core.files import atomic_write
 from nanosam_cli.core.formats import mask_to_rle
@@ -46,6 +46,7 @@ class EvaluationRun:
     output: Path
     journal: Journal | None  # None where the results are there already
     overwrite: bool = False
+    examine: Examine | None = None  # else each object is prompted once
     failed: list[tuple[Path, InputError]] = field(default_factory=list)
     _done: set[int] = field(default_factory=set)  # image ids
     _sum: float = 0.0  # of IoU
@@ -72,11 +73,16 @@ class EvaluationRun:
         absent = {photo.id for photo in self.plan.missing}
         left = [photo for photo in self.plan.photos if photo.id not in self._done | absent]
         for result in evaluate(
-            segmenter, left, prompting=self.plan.prompting, read=files.read, failed=self._note_failure
+            segmenter,
+            left,
+            prompting=self.plan.prompting,
+            examine=self.examine,
+            read=files.read,
+            failed=self._note_failure,
         ):
             self.journal.write(_record(result, masks=self.plan.settings["save_masks"]))
             self._add(result.photo.id, [found.iou for found in result.results])
-            yield self._sum / self._count
+            yield self._sum / max(self._count, 1)
 
     def finish(self, *, keep_failed: bool = True) -> Results:
         """Write the final files. The journal goes, unless photos failed and are to be tried again by `--resume`."""
@@ -136,7 +142,9 @@ class EvaluationRun:
         self.journal.__exit__(kind, error, trace)
 
 
-def start_run(plan: Plan, output: Path, *, resume: bool = False, force: bool = False) -> EvaluationRun:
+def start_run(
+    plan: Plan, output: Path, *, resume: bool = False, force: bool = False, examine: Examine | None = None
+) -> EvaluationRun:
     """Check the places that are written to and open the journal.
 
     With `resume`, go on with a run of the same settings; one that is finished is left as it is, and where there is none
@@ -153,14 +161,14 @@ def start_run(plan: Plan, output: Path, *, resume: bool = False, force: bool = F
         raise UsageError(f"results are a .json file, not {output}", f"-o {output.with_suffix('.json')}")
     if resume and output.exists() and not path.exists():
         check_same(meta_path(output), read_results(output).settings, plan.settings)
-        return EvaluationRun(plan, output, None)
+        return EvaluationRun(plan, output, None, examine=examine)
     if not resume and not force:
         check_free(path)
         for old in (output, meta_path(output), masks_path(output)):
             if old.exists():
                 raise OutputError(f"{old} exists already", "add `--force` to overwrite it, or give another place")
     journal = Journal.resume(path, plan.settings) if resume else Journal(path, plan.settings)
-    return EvaluationRun(plan, output, journal, overwrite=resume or force)
+    return EvaluationRun(plan, output, journal, overwrite=resume or force, examine=examine)
 
 
 def _record(result: PhotoResult, masks: bool) -> dict[str, Any]:
