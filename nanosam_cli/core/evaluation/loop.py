@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -27,7 +27,6 @@ from nanosam_cli.core.evaluation.segmenters import (
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.media.declared_size import fit_size
 from nanosam_cli.core.media.image import image_orientation, read_image
-from nanosam_cli.core.types import Prompt
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,25 +47,38 @@ class EvaluatedPhoto:
     note: str = ""  # what was done to the annotations, where they are of another size than the photo
 
 
+# what is asked of one photo that is ready, and what comes of it: more than one prompt an object
+Examine = Callable[[AnnotatedPhoto, Sequence[AnnotatedMask], Ready], EvaluatedPhoto]
+
+
 def evaluate(
     segmenter: Segmenter,
     photos: Iterable[AnnotatedPhoto],
     *,
     prompting: Prompting | None = None,
+    examine: Examine | None = None,
     read: ReadImage = read_image,
     orientation: Callable[[Path], int] = image_orientation,
     failed: Failed | None = None,
 ) -> Iterator[EvaluatedPhoto]:
     """Segment every object -> results, photo by photo in their order. Without `prompting`, by the annotated box.
 
-    Photos are read and prepared in a thread of their own while the ones before them are segmented. A photo whose image
-    or masks cannot be read is told to `failed` and left out; without it, InputError is raised. Annotations of a photo
-    on its side, as EXIF's `orientation` tells it, or of a larger or smaller copy are brought to the photo.
+    With `examine`, each photo is handed to it, and `prompting` is only the largest prompt that it gives. Photos are
+    read and prepared in a thread of their own while the ones before them are segmented. A photo whose image or masks
+    cannot be read is told to `failed` and left out; without it, InputError is raised. Annotations of a photo on its
+    side, as EXIF's `orientation` tells it, or of a larger or smaller copy are brought to the photo.
     """
     ask = prompting or Prompting()
     segmenter.check(ask)
 
-    def prepare(photo: AnnotatedPhoto) -> tuple[list[AnnotatedMask], Prompt, Ready, str]:
+    def once(photo: AnnotatedPhoto, truths: Sequence[AnnotatedMask], segment: Ready) -> EvaluatedPhoto:
+        masks = segment(ask(photo.original_hw, truths))
+        results = [
+            object_result(photo, truth, truth.iou(found.mask)) for truth, found in zip(truths, masks, strict=True)
+        ]
+        return EvaluatedPhoto(photo, results, masks, sum(truth.area == 0 for truth in truths))
+
+    def prepare(photo: AnnotatedPhoto) -> tuple[AnnotatedPhoto, list[AnnotatedMask], Ready, str]:
         note = ""
         try:
             ready = segmenter.prepare(photo, read)
@@ -76,20 +88,18 @@ def evaluate(
                 raise
             photo, note = fit_photo(photo, fit), fit.note
             ready = segmenter.prepare(photo, read)
-        truths = [AnnotatedMask.of(target) for target in photo.objects]
-        return truths, ask(photo.original_hw, truths), ready, note
+        return photo, [AnnotatedMask.of(target) for target in photo.objects], ready, note
 
     for photo, prepared in _ahead(prepare, photos):
         try:
-            truths, prompt, segment, note = prepared.result()
-            masks = segment(prompt)
+            fitted, truths, segment, note = prepared.result()
+            result = (examine or once)(fitted, truths, segment)
         except InputError as error:
             if failed is None:
                 raise
             failed(photo, error)
             continue
-        results = [_result(photo, truth, found) for truth, found in zip(truths, masks, strict=True)]
-        yield EvaluatedPhoto(photo, results, masks, sum(truth.area == 0 for truth in truths), note)
+        yield replace(result, note=note)
 
 
 def evaluate_boxes(predictor: Predictor, photos: Sequence[AnnotatedPhoto]) -> list[ObjectResult]:
@@ -98,7 +108,8 @@ def evaluate_boxes(predictor: Predictor, photos: Sequence[AnnotatedPhoto]) -> li
     return [result for photo in done for result in photo.results]
 
 
-def _result(photo: AnnotatedPhoto, truth: AnnotatedMask, found: ScoredMask) -> ObjectResult:
+def object_result(photo: AnnotatedPhoto, truth: AnnotatedMask, iou: float) -> ObjectResult:
+    """What is written down of one object."""
     target = truth.target
     return ObjectResult(
         id=target.id,
@@ -107,7 +118,7 @@ def _result(photo: AnnotatedPhoto, truth: AnnotatedMask, found: ScoredMask) -> O
         iscrowd=int(target.iscrowd),
         image_id=photo.id,
         box=target.box,
-        iou=truth.iou(found.mask),
+        iou=iou,
     )
 
 

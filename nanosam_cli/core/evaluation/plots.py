@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.evaluation.clicks import is_dialogue
+from nanosam_cli.core.evaluation.clicks_plot import plot_clicks
 from nanosam_cli.core.evaluation.metrics import SIZES
 from nanosam_cli.core.evaluation.results import Results
 from nanosam_cli.core.system.files import atomic_write
@@ -20,7 +22,8 @@ _BANDS = 12  # of area, for the mean line
 
 
 def plot_results(files: Sequence[Results], names: Sequence[str], path: Path, overwrite: bool = False) -> None:
-    """Write a PNG, SVG or PDF: IoU distribution on the left, IoU against area on the right.
+    """Write a PNG, SVG or PDF: IoU distribution on the left, IoU against area on the right; of corrections (all files
+    must be such) mean IoU against clicks.
 
     Raises:
         UsageError: another suffix.
@@ -29,6 +32,9 @@ def plot_results(files: Sequence[Results], names: Sequence[str], path: Path, ove
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"a plot is a {', '.join(SUFFIXES)} file, not {path}", f"--plot {path.with_suffix('.png')}")
+    if files and all(is_dialogue(file.settings) for file in files):
+        plot_clicks(files, names, path, overwrite)
+        return
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

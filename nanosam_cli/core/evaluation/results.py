@@ -41,21 +41,27 @@ class ObjectResult:
     image_id: int
     box: tuple[float, float, float, float]  # x0 y0 x1 y1, as annotated
     iou: float
+    ious: tuple[float, ...] = ()  # where an object was prompted several times: of each step; the record names them
+    obeyed: tuple[bool, ...] = ()  # of each click: whether its pixel is then on the side that it asked for
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**vars(self), "box": list(self.box)}
+        """Plain values for JSON; steps only where there were any."""
+        steps = {name: list(value) for name, value in (("ious", self.ious), ("obeyed", self.obeyed)) if value}
+        once = {key: value for key, value in vars(self).items() if key not in ("ious", "obeyed")}
+        return {**once, "box": list(self.box), **steps}
 
     @staticmethod
     def from_dict(row: Mapping[str, Any]) -> ObjectResult:
         """KeyError, TypeError or ValueError where it is not one."""
         x0, y0, x1, y1 = (float(side) for side in row["box"])
         area, iou = float(row["area"]), float(row["iou"])
-        if not 0 <= iou <= 1 or not area >= 0:
+        ious = tuple(float(value) for value in row.get("ious", ()))
+        if not all(0 <= value <= 1 for value in (iou, *ious)) or not area >= 0:
             raise ValueError(f"iou {iou:g} and area {area:g} cannot be")
         numbers = (whole_number(row[key]) for key in ("id", "category_id", "iscrowd", "image_id"))
         identity, category, crowd, image = numbers
-        return ObjectResult(identity, area, category, crowd, image, (x0, y0, x1, y1), iou)
+        obeyed = tuple(bool(value) for value in row.get("obeyed", ()))
+        return ObjectResult(identity, area, category, crowd, image, (x0, y0, x1, y1), iou, ious, obeyed)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any
 from nanosam_cli.core.datasets.coco import AnnotatedPhoto
 from nanosam_cli.core.datasets.photo_files import PhotoFiles
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
-from nanosam_cli.core.evaluation.loop import EvaluatedPhoto, evaluate
+from nanosam_cli.core.evaluation.loop import EvaluatedPhoto, Examine, evaluate
 from nanosam_cli.core.evaluation.plan import EvaluationPlan
 from nanosam_cli.core.evaluation.results import (
     SCHEMA_VERSION,
@@ -46,6 +46,7 @@ class EvaluationRun:
     output: Path
     journal: Journal | None  # None where the results are there already
     overwrite: bool = False
+    examine: Examine | None = None  # else each object is prompted once
     failed: list[tuple[Path, InputError]] = field(default_factory=list)
     mended: list[tuple[Path, str]] = field(default_factory=list)  # annotations that were of another size, and how
     _done: set[int] = field(default_factory=set)  # image ids
@@ -76,6 +77,7 @@ class EvaluationRun:
             segmenter,
             left,
             prompting=self.plan.prompting,
+            examine=self.examine,
             read=files.read,
             orientation=files.orientation,
             failed=self._note_failure,
@@ -84,7 +86,7 @@ class EvaluationRun:
                 self.mended.append((result.photo.path, result.note))
             self.journal.write(_record(result, masks=self.plan.settings["save_masks"]))
             self._add(result.photo.id, [found.iou for found in result.results])
-            yield self._sum / self._count
+            yield self._sum / max(self._count, 1)
 
     def finish(self, *, keep_failed: bool = True) -> Results:
         """Write the final files. The journal goes, unless photos failed and are to be tried again by `--resume`."""
@@ -144,7 +146,9 @@ class EvaluationRun:
         self.journal.__exit__(kind, error, trace)
 
 
-def start_run(plan: EvaluationPlan, output: Path, *, resume: bool = False, force: bool = False) -> EvaluationRun:
+def start_run(
+    plan: EvaluationPlan, output: Path, *, resume: bool = False, force: bool = False, examine: Examine | None = None
+) -> EvaluationRun:
     """Check the places that are written to and open the journal.
 
     With `resume`, go on with a run of the same settings; one that is finished is left as it is, and where there is none
@@ -161,14 +165,14 @@ def start_run(plan: EvaluationPlan, output: Path, *, resume: bool = False, force
         raise UsageError(f"results are a .json file, not {output}", f"-o {output.with_suffix('.json')}")
     if resume and output.exists() and not path.exists():
         check_same(meta_path(output), read_results(output).settings, plan.settings)
-        return EvaluationRun(plan, output, None)
+        return EvaluationRun(plan, output, None, examine=examine)
     if not resume and not force:
         check_free(path)
         for old in (output, meta_path(output), masks_path(output)):
             if old.exists():
                 raise OutputError(f"{old} exists already", "add `--force` to overwrite it, or give another place")
     journal = Journal(path, plan.settings, resume=resume)
-    return EvaluationRun(plan, output, journal, overwrite=resume or force)
+    return EvaluationRun(plan, output, journal, overwrite=resume or force, examine=examine)
 
 
 def _record(result: EvaluatedPhoto, masks: bool) -> dict[str, Any]:

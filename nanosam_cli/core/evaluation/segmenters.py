@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -15,13 +15,13 @@ from nanosam_cli.core.datasets.coco import AnnotatedPhoto
 from nanosam_cli.core.datasets.fit_annotations import checked_size
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.evaluation.prompting import Prompting
-from nanosam_cli.core.frame import Array
+from nanosam_cli.core.frame import Array, Frame
 from nanosam_cli.core.inference.predictor import Predictor, PreparedImage, Select
 from nanosam_cli.core.loading.choice import ModelChoice
 from nanosam_cli.core.loading.load import open_predictor
 from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.messages import Note
-from nanosam_cli.core.types import Prompt
+from nanosam_cli.core.types import FOREGROUND, PADDING, ImageEmbedding, Prompt
 
 ReadImage = Callable[[Path], NDArray[np.uint8]]  # an `AnnotatedPhoto.path` -> (H, W, 3) uint8 RGB
 
@@ -31,9 +31,10 @@ class ScoredMask(NamedTuple):
 
     mask: Mask
     score: float
+    logits: Array | None = None  # (256, 256), what a model takes as the next prompt's mask
 
 
-Ready = Callable[[Prompt], Sequence[ScoredMask]]  # a mask for each prompt, in their order
+Ready = Callable[[Prompt], Sequence[ScoredMask]]  # a mask for each prompt, in their order; may be asked again
 
 
 class Segmenter(Protocol):
@@ -48,6 +49,10 @@ class Segmenter(Protocol):
 
     def check(self, prompting: Prompting) -> None:
         """UsageError where it does not take such prompts, before any work is done."""
+        ...
+
+    def mask_frame(self, original_hw: tuple[int, int]) -> Frame | None:
+        """Where masks that it is given lie; None where it takes none."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -65,22 +70,36 @@ class ModelSegmenter:
 
     def prepare(self, photo: AnnotatedPhoto, read: ReadImage) -> Ready:
         image = checked_size(photo, read(photo.path))
-        return partial(self._segment, self._predictor.prepare_image(image))
-
-    def _segment(self, image: PreparedImage, prompt: Prompt) -> list[ScoredMask]:
-        embedding = self._predictor.encode_image(image)
-        found = self._predictor.predict(embedding, prompt, select=self._select)
-        return [ScoredMask(segmentation.mask, segmentation.predicted_iou) for segmentation in found]
+        return _ModelPhoto(self._predictor, self._predictor.prepare_image(image), self._select)
 
     def check(self, prompting: Prompting) -> None:
         most, points = self._predictor.contract.points, prompting.points + (2 if prompting.boxes else 1)
         if most is not None and points > most:
             raise UsageError(f"this mask decoder takes {most} points an object (a box counts as two), not {points}")
 
+    def mask_frame(self, original_hw: tuple[int, int]) -> Frame:
+        contract = self._predictor.contract
+        return Frame(original_hw, contract.image_size, contract.coordinate_size)
+
     def describe(self) -> dict[str, Any]:
         encoder = self._predictor.encoder
         name = self._name or encoder.metadata.get("nanosam.model") or encoder.path.stem
         return {"name": name, **self._predictor.describe()}
+
+
+class _ModelPhoto:
+    """One photo, encoded when it is first asked about, and then at hand for every further prompt."""
+
+    def __init__(self, predictor: Predictor, image: PreparedImage, select: Select) -> None:
+        self._predictor, self._image, self._select = predictor, image, select
+
+    @cached_property
+    def _embedding(self) -> ImageEmbedding:
+        return self._predictor.encode_image(self._image)
+
+    def __call__(self, prompt: Prompt) -> list[ScoredMask]:
+        found = self._predictor.predict(self._embedding, prompt, select=self._select)
+        return [ScoredMask(one.mask, one.predicted_iou, one.low_res_logits) for one in found]
 
 
 class ShapeSegmenter:
@@ -101,8 +120,49 @@ class ShapeSegmenter:
         if not prompting.boxes:
             raise UsageError(f"the baseline {self._name} needs a box prompt", "--prompt box")
 
+    def mask_frame(self, original_hw: tuple[int, int]) -> None:
+        return None
+
     def describe(self) -> dict[str, Any]:
         return {"name": self._name}
+
+
+class DiscSegmenter:
+    """A baseline: the box where one is given, and each click's disc added to it or taken away, in their order."""
+
+    def prepare(self, photo: AnnotatedPhoto, read: ReadImage) -> Ready:
+        return partial(self._segment, photo.original_hw)
+
+    def _segment(self, original_hw: tuple[int, int], prompt: Prompt) -> list[ScoredMask]:
+        assert prompt.points is not None or prompt.boxes is not None
+        found = []
+        for row in range(len(prompt)):
+            mask = np.zeros(original_hw, bool) if prompt.boxes is None else box_mask(prompt.boxes[row], original_hw)
+            if prompt.points is not None and prompt.labels is not None:
+                for point, label in zip(prompt.points[row], prompt.labels[row]):
+                    if label != PADDING:
+                        mask[disc_mask(point, original_hw)] = label == FOREGROUND
+            found.append(ScoredMask(mask, 1.0))
+        return found
+
+    def check(self, prompting: Prompting) -> None:
+        if not prompting.points:
+            raise UsageError(f"the baseline {DISC} needs a click", "--prompt point")
+
+    def mask_frame(self, original_hw: tuple[int, int]) -> None:
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": DISC}
+
+
+def disc_mask(point: Array, original_hw: tuple[int, int]) -> Mask:
+    """The pixels (H, W) whose centres are within DISC_RADIUS of a point x y, and the one that it lies in."""
+    x, y = point.astype(float)
+    across, down = ((np.arange(length) + 0.5 - place) ** 2 for length, place in zip(original_hw[::-1], (x, y)))
+    mask = np.asarray(down[:, None] + across <= (DISC_RADIUS * max(original_hw)) ** 2)
+    mask[int(y), int(x)] = True
+    return mask
 
 
 def box_mask(box: Array, original_hw: tuple[int, int]) -> Mask:
@@ -131,16 +191,18 @@ def _pixels(low: float, high: float, length: int) -> tuple[int, int]:
     return first, stop
 
 
+DISC = "disc"  # of clicks, which BASELINES do without
+DISC_RADIUS = 1 / 16  # of the photo's longest side
 BASELINES: Mapping[str, Callable[[Array, tuple[int, int]], Mask]] = {"box": box_mask, "ellipse": ellipse_mask}
 
 
 @contextmanager
 def open_segmenter(choice: ModelChoice, *, select: Select = "auto", note: Note = lambda _: None) -> Iterator[Segmenter]:
     """A baseline by its name, else the model that was chosen; closed at the end of the `with` block."""
-    if choice.model is not None and choice.model in BASELINES:
+    if choice.model is not None and choice.model in (*BASELINES, DISC):
         if choice.has_files:
             raise UsageError(f"the baseline {choice.model} runs no model files", "leave --encoder and --decoder out")
-        yield ShapeSegmenter(choice.model)
+        yield DiscSegmenter() if choice.model == DISC else ShapeSegmenter(choice.model)
         return
     with open_predictor(choice, note) as predictor:
         yield ModelSegmenter(predictor, select, None if choice.has_files else choice.name)
