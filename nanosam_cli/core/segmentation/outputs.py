@@ -16,11 +16,11 @@ from nanosam_cli.core.media.find_photos import STDIN
 from nanosam_cli.core.media.render import overlap
 from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.detections import CLASS_NAMES
-from nanosam_cli.core.segmentation.coco_output import CocoFile, open_coco_file
 from nanosam_cli.core.segmentation.formats import FORMATS, OutputFormat, PhotoTarget, find_format
 from nanosam_cli.core.segmentation.image_ids import number_photos
 from nanosam_cli.core.segmentation.label_formats import class_names
 from nanosam_cli.core.segmentation.result import PhotoResult
+from nanosam_cli.core.segmentation.shared_file import SharedFile, open_shared_file
 from nanosam_cli.core.system.files import check_writable, write_text
 from nanosam_cli.core.system.journal import check_choice, check_free, journal_path
 
@@ -40,13 +40,13 @@ class Outputs:
     force: bool = False
     simplify: float = 0.0  # pixels, of outlines; see `mask_to_polygons`
     resume: bool = False
-    _coco: CocoFile | None = None
+    _shared: SharedFile | None = None
 
     @property
     def done(self) -> set[Path]:
         """Photos that an earlier run has done, which `resume` leaves as they are."""
-        if self._coco is not None:
-            return self._coco.done
+        if self._shared is not None:
+            return self._shared.done
         return {photo for photo, file in self.targets.items() if self.resume and self._is_whole(file)}
 
     @property
@@ -70,7 +70,7 @@ class Outputs:
     def opened(self, settings: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
         """Start, or with `resume` go on with, what all photos share: the COCO file, or the names of YOLO's classes.
 
-        `settings`, asked for a COCO file alone, decide the masks: see `CocoFile` for what becomes of a run.
+        `settings`, asked for a shared file alone, decide the masks: see `SharedFile` for what becomes of a run.
 
         Raises:
             OutputError: a file cannot be written, or has the names of other classes.
@@ -81,10 +81,12 @@ class Outputs:
             place = first.with_name(CLASS_NAMES)
             if not _has_classes(place, self.classes):
                 write_text(place, class_names(self.classes), self.force)
-        if not self.format.shared:
+        if self.format.layout is None:
             yield
             return
-        with open_coco_file(first, self.image_ids, settings, self.resume, self.force) as self._coco:
+        target = PhotoTarget(first, self.resume or self.force, simplify=self.simplify, classes=self.classes)
+        layout = self.format.layout
+        with open_shared_file(target, layout, self.image_ids, settings(), self.resume) as self._shared:
             yield
 
     def write(self, result: PhotoResult) -> None:
@@ -92,8 +94,8 @@ class Outputs:
         with result.watch("write"):
             target = self.targets[result.photo]
             result.files = [target]
-            if self._coco is not None:
-                self._coco.add(result)
+            if self._shared is not None:
+                self._shared.add(result)
             elif not self.separate:
                 self._write(target, result)
             else:
