@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,9 @@ from nanosam_cli.prompt_options import (
 
 if TYPE_CHECKING:
     from nanosam_cli.core.segmentation.job import Job
+    from nanosam_cli.core.segmentation.outputs import Outputs
     from nanosam_cli.core.segmentation.result import PhotoResult, Tally
+    from nanosam_cli.core.segmentation.segment_photo import MaskOptions
 
 
 def parse_format(text: str) -> str:
@@ -197,13 +199,12 @@ def segment(
         nanosam segment photo.jpg --pose auto --part shirt
     """
     from nanosam_cli.core.loading.load import open_predictor
-    from nanosam_cli.core.media.find_photos import STDIN, find_photos, left_out
+    from nanosam_cli.core.media.find_photos import find_photos, left_out
     from nanosam_cli.core.messages import some
     from nanosam_cli.core.prompting.options import PromptOptions
     from nanosam_cli.core.segmentation.image_ids import COUNTED, counted_categories
     from nanosam_cli.core.segmentation.job import make_job
     from nanosam_cli.core.segmentation.outputs import plan_outputs
-    from nanosam_cli.core.segmentation.result import Tally
     from nanosam_cli.core.segmentation.segment_photo import MaskOptions, check_mask_options, run_settings, segment_photo
 
     asked = PromptOptions(
@@ -255,48 +256,58 @@ def segment(
         console.info(COUNTED)
     if outputs.format.shared and job.classes_counted and job.classes:
         console.info(counted_categories(job.classes))
-    if outputs.are_there:
-        console.info("the results are there already, and no run that was cut off: nothing is done")
-        return
     with (
-        job,
         open_predictor(chosen_model(model, encoder, decoder, device, backend, threads), console.info) as predictor,
         outputs.opened(partial(run_settings, predictor, asked, reading)),
     ):
+        if outputs.are_there:
+            console.info("the results are there already, and no run that was cut off: nothing is done")
+            return
         for session in (predictor.encoder, predictor.decoder):
             console.detail(f"{session.path}: {session.backend}")
-        if job.about:
-            console.info(job.about)
-        done = outputs.done
-        if done:
-            console.info(f"{len(done)} of {len(photos)} photos are done already")
-        left = [photo for photo in photos if photo not in done]
-        tally = Tally(len(left), failed=list(job.missing))
-        with _closing_line(tally), console.progress("segment", len(photos), "photos", done=len(done)) as advance:
-            for photo in left:
-                try:
-                    result = segment_photo(
-                        predictor, job, photo, sys.stdin.buffer if photo == STDIN else photo, reading
-                    )
-                except (InputError, UsageError) as error:
-                    if len(photos) == 1:
-                        raise
-                    console.warn(f"{photo} is passed over: {error}", error.hint)  # one bad photo stops no others
-                    tally.failed.append(str(photo))
-                    advance()
-                    continue
+        with job:
+            if job.about:
+                console.info(job.about)
+            tally = _segment_photos(partial(segment_photo, predictor, job), outputs, photos, reading, json)
+    if failed := [*job.missing, *tally.failed]:
+        raise InputError(f"no result for {some(failed)}", "--resume tries them again, once they are mended")
+
+
+def _segment_photos(
+    segment_one: Callable[..., PhotoResult], outputs: Outputs, photos: Sequence[Path], reading: MaskOptions, json: bool
+) -> Tally:
+    """Do the photos that are left, one by one; where there are several, one that cannot be done stops no others."""
+    from nanosam_cli.core.media.find_photos import STDIN
+    from nanosam_cli.core.segmentation.result import Tally
+
+    done = outputs.done
+    if done:
+        console.info(f"{len(done)} of {len(photos)} photos are done already")
+    left = [photo for photo in photos if photo not in done]
+    tally = Tally(len(left))
+    with _closing_line(tally), console.progress("segment", len(photos), "photos", done=len(done)) as advance:
+        for photo in left:
+            try:
+                result = segment_one(photo, sys.stdin.buffer if photo == STDIN else photo, reading)
+            except (InputError, UsageError) as error:
+                if len(photos) == 1:
+                    raise
+                console.warn(f"{photo} is passed over: {error}", error.hint)
+                tally.failed.append(str(photo))
+            else:
                 outputs.write(result)
                 tally.add(result)
-                for note in result.request.notes:
-                    console.warn(f"{photo}: {note}")
-                if outputs.loses(result):
-                    console.warn(
-                        f"masks of {photo} overlap; the smaller lie on top", "--separate keeps all of them whole"
-                    )
+                _remark(result, outputs)
                 _report(result, json, brief=len(photos) > 1)
-                advance()
-    if tally.failed:
-        raise InputError(f"no result for {some(tally.failed)}", "--resume tries them again, once they are mended")
+            advance()
+    return tally
+
+
+def _remark(result: PhotoResult, outputs: Outputs) -> None:
+    for note in result.request.notes:
+        console.warn(f"{result.photo}: {note}")
+    if outputs.loses(result):
+        console.warn(f"masks of {result.photo} overlap; the smaller lie on top", "--separate keeps all of them whole")
 
 
 @contextmanager

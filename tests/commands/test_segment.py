@@ -22,6 +22,7 @@ from PIL import Image
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.media.mask_codes import rle_to_mask
 from nanosam_cli.core.segmentation.formats import FORMATS
+from nanosam_cli.core.segmentation.result_record import FOLDER
 from tests.command_line import Ran, run_nanosam
 
 Run = Callable[..., Ran]
@@ -57,7 +58,8 @@ def labels(path: str | Path) -> np.ndarray[Any, Any]:
 
 
 def files(folder: str | Path = ".") -> list[str]:
-    return sorted(entry.name for entry in Path(folder).iterdir())
+    """Names of what is there, but for the record of a run over several photos."""
+    return sorted(entry.name for entry in Path(folder).iterdir() if entry.name != FOLDER)
 
 
 # what is written

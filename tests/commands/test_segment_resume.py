@@ -248,6 +248,180 @@ def test_yolo_labels_share_the_names_of_their_classes(own_files: tuple[Path, Pat
     assert Path("out/classes.txt").read_text() == "object\n"
 
 
+# what would mix two runs
+
+EVERY = [*([f"--format={kind}"] for kind in FORMATS), ["--separate"]]
+OUTLINES = [[f"--format={kind.name}"] for kind in FORMATS.values() if kind.outlines]
+
+
+def half(segment: Run, *more: str) -> dict[str, bytes]:
+    """Two of the four photos are done, and the run has ended; gives what it left in out/."""
+    for number in (2, 3):
+        Path(f"photos/{number}.png").rename(f"{number}.png")
+    ran = segment(*more, "-o", "out/")
+    assert ran.code == 0, ran.err
+    for number in (2, 3):
+        Path(f"{number}.png").rename(f"photos/{number}.png")
+    return contents("out")
+
+
+@pytest.mark.parametrize("more", EVERY)
+def test_finished_results_of_other_settings_are_refused(segment: Run, more: list[str]) -> None:
+    before = half(segment, *more)
+    ran = segment(*more, "-o", "out/", "--resume", "--threshold", "0.5")
+    assert (ran.code, ran.out) == (1, "")
+    assert "was made with other settings: threshold was 0.0, is 0.5 resume with its own options" in ran.words
+    assert contents("out") == before
+
+
+@pytest.mark.parametrize("more", OUTLINES)
+def test_outlines_of_another_tolerance_are_refused(segment: Run, more: list[str]) -> None:
+    before = half(segment, *more)
+    ran = segment(*more, "-o", "out/", "--resume", "--simplify", "2")
+    assert (ran.code, ran.out) == (1, "")
+    assert "was made with other settings: simplify was 0.0, is 2.0" in ran.words
+    assert contents("out") == before
+
+
+@pytest.mark.parametrize("more", EVERY)
+def test_results_of_a_photo_that_changed_since_are_refused(segment: Run, cut: Cut, more: list[str]) -> None:
+    cut(lambda: segment(*more, "-o", "out/"))
+    before = contents("out")
+    Image.new("RGB", (100, 80)).save("photos/1.png")
+    ran = segment(*more, "-o", "out/", "--resume")
+    assert (ran.code, ran.out) == (1, "")
+    assert "other photos: photos/1.png changed since" in ran.words
+    assert contents("out") == before
+
+
+def test_results_of_photos_of_the_same_names_are_refused(segment: Run) -> None:
+    assert segment("-o", "out/").code == 0
+    Path("photos").rename("first")
+    Path("photos").mkdir()
+    Image.new("RGB", (100, 80)).save("photos/0.png")
+    ran = segment("-o", "out/", "--resume")
+    assert (ran.code, ran.out) == (1, "")
+    assert "out/0_mask.png was made of other photos: photos/0.png changed since `--force` to start" in ran.words
+
+
+def test_photos_may_have_moved(segment: Run, cut: Cut, tmp_path: Path) -> None:
+    """They are known by their content, so a run goes on from another folder too."""
+    cut(lambda: segment("-o", "out/"))
+    Path("work").mkdir()
+    Path("photos").rename("work/photos")
+    os.chdir("work")
+    ran = segment("-o", tmp_path / "out", "--resume")
+    assert ran.code == 0, ran.err
+    assert "2 of 4 photos are done already" in ran.err
+
+
+@pytest.mark.parametrize("kind", [kind.name for kind in FORMATS.values() if kind.shared])
+def test_a_finished_file_of_other_photos_is_not_added_to(segment: Run, kind: str) -> None:
+    half(segment, "--format", kind)
+    before = contents("out")
+    ran = segment("--format", kind, "-o", "out/", "--resume")
+    assert (ran.code, ran.out) == (1, "")
+    assert f"out/{kind}.json was made of other photos: it lacks photos/2.png, photos/3.png" in ran.words
+    Path("photos/0.png").unlink()
+    ran = segment("--format", kind, "-o", "out/", "--resume")
+    assert "it has photos/0.png; it lacks photos/2.png, photos/3.png" in ran.words
+    assert contents("out") == before
+
+
+@pytest.mark.parametrize("more", EVERY)
+def test_results_without_a_record_are_refused(segment: Run, more: list[str]) -> None:
+    before = half(segment, *more)
+    Path("out/.nanosam/results.jsonl").unlink()
+    ran = segment(*more, "-o", "out/", "--resume")
+    assert (ran.code, ran.out) == (1, "")
+    assert "is there, and no record says what it was made with" in ran.words
+    assert "remove it, `--force` to start anew" in ran.words
+    assert contents("out") == before
+
+
+@pytest.mark.parametrize("kind", [kind.name for kind in FORMATS.values() if not kind.shared])
+def test_a_file_that_a_kill_left_amid_its_writing_is_made_anew(segment: Run, kind: str) -> None:
+    assert segment("--format", kind, "-o", "whole/").code == 0
+    assert segment("--format", kind, "-o", "cut/").code == 0
+    record = Path("cut/.nanosam/results.jsonl")
+    lines = record.read_bytes().splitlines(keepends=True)
+    record.write_bytes(b"".join(lines[:-1]) + lines[-1][:30])  # the last line would have said that it is whole
+    name = json.loads(lines[-1])["file"]
+    Path("cut", name).write_bytes(b"old")
+    ran = segment("--format", kind, "-o", "cut/", "--resume")
+    assert ran.code == 0, ran.err
+    assert [line.split(":")[0] for line in ran.out.splitlines()] == ["photos/3.png"]
+    assert contents("cut") == contents("whole")
+    assert "the results are there already" in segment("--format", kind, "-o", "cut/", "--resume").err
+
+
+def test_a_forced_run_that_was_cut_off_is_not_mixed_with_the_one_before(segment: Run, cut: Cut) -> None:
+    assert segment("-o", "out/").code == 0
+    cut(lambda: segment("-o", "out/", "--force", "--threshold", "0.5"))
+    assert "out/0_mask.png was made with other settings: threshold was 0.5, is 0.0" in (
+        segment("-o", "out/", "--resume").words
+    )
+    assert "out/2_mask.png was made with other settings: threshold was 0.0, is 0.5" in (
+        segment("-o", "out/", "--resume", "--threshold", "0.5").words
+    )
+
+
+def test_runs_over_other_photos_share_a_folder(segment: Run, own_files: tuple[Path, Path]) -> None:
+    def other(*more: str) -> Ran:
+        files = ("--encoder", own_files[0], "--decoder", own_files[1])
+        return run_nanosam("segment", "other", "--box", "1,2,30,40", *files, "-o", "out/", *more)
+
+    Path("other").mkdir()
+    for name in ("a", "b"):
+        photo(f"other/{name}.png")
+    assert segment("-o", "out/").code == 0
+    assert other().code == 0
+    for ran in (segment("-o", "out/", "--resume"), other("--resume")):
+        assert (ran.code, ran.out) == (0, ""), ran.err
+        assert "the results are there already" in ran.err
+
+
+def test_a_photo_alone_leaves_no_record_unless_others_have_one(own_files: tuple[Path, Path]) -> None:
+    def run(box: str, *more: str) -> Ran:
+        files = ("--encoder", own_files[0], "--decoder", own_files[1])
+        return run_nanosam("segment", *more, "--box", box, *files, "-o", "out/")
+
+    assert run(Box, "photos/0.png").code == 0
+    assert [path.name for path in Path("out").iterdir()] == ["0_mask.png"]
+    assert "no record says what it was made with" in run(Box, "photos/0.png", "--resume").words
+    assert run(Box, "photos", "--force").code == 0
+    assert run("1,2,30,40", "photos/0.png", "--force").code == 0
+    assert "out/0_mask.png was made with other settings: boxes was [[1.0, 2.0" in run(Box, "photos", "--resume").words
+
+
+def test_one_photo_after_the_other_with_resume(own_files: tuple[Path, Path]) -> None:
+    files = ("--encoder", own_files[0], "--decoder", own_files[1], "-o", "out/")
+    for name in ("0", "1"):
+        assert run_nanosam("segment", f"photos/{name}.png", *Two, *files, "--resume").code == 0
+    ran = run_nanosam("segment", "photos", *Two, *files, "--resume")
+    assert (ran.code, ran.out.count("\n")) == (0, 2)
+
+
+def test_lines_of_a_record_that_say_nothing_are_passed_over(segment: Run) -> None:
+    assert segment("-o", "out/").code == 0
+    record = Path("out/.nanosam/results.jsonl")
+    whole = record.read_bytes()
+    strange = [b"\xff", b"[1]", b"{}", b'{"run": 1}', b'{"run": "x", "settings": 1}', b'{"run": "x", "file": "a"}']
+    record.write_bytes(b"\n".join([*strange, b"[" * 100_000, whole]))
+    assert "the results are there already" in segment("-o", "out/", "--resume").err
+    record.write_bytes(b'{"run": "x", "file": "0_mask.png", "photos": {}, "whole": true}\n')
+    assert "no record says what it was made with" in segment("-o", "out/", "--resume").words
+
+
+def test_a_record_that_cannot_be_written_is_told(segment: Run) -> None:
+    Path("out").mkdir()
+    Path("out/.nanosam").write_bytes(b"")
+    ran = segment("-o", "out/")
+    assert ran.code == 1
+    assert "cannot write out/.nanosam/results.jsonl: out/.nanosam is not a directory" in ran.words
+    assert [path.name for path in Path("out").iterdir()] == [".nanosam"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full disk to write to")
 def test_a_full_disk_is_told_and_what_was_done_is_kept(segment: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Journal.write

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ PNG_KEY = "nanosam.objects"  # the text of a PNG that says what its objects are
 
 @dataclass(frozen=True)
 class PhotoTarget:
-    """Where one photo's results go, and how."""
+    """Where results go, and how."""
 
     file: Path
     overwrite: bool = False
@@ -32,14 +32,23 @@ class PhotoTarget:
 
 
 @dataclass(frozen=True)
+class SharedLayout:
+    """How all photos share one file: what is kept of each until all are done, and what is made of that."""
+
+    keep: Callable[[PhotoTarget, PhotoResult], Any]  # plain values for JSON
+    join: Callable[[Sequence[tuple[Path, int, Any]], Mapping[int, str]], Any]  # (photo, image id, kept), class names
+
+
+@dataclass(frozen=True)
 class OutputFormat:
-    """One `--format`."""
+    """One `--format`: `write` where every photo has a file of its own, `layout` where all share one."""
 
     name: str
     about: str  # for the help
     ending: str  # of the default name, after the photo's stem
     suffix: str
-    write: Callable[[PhotoTarget, PhotoResult], None] | None  # None where all photos share one file; see `coco_output`
+    write: Callable[[PhotoTarget, PhotoResult], None] | None = None
+    layout: SharedLayout | None = None  # see `SharedFile`
     outlines: bool = False  # whether it holds any, which `--simplify` is for
     flat: bool = False  # whether a pixel has one object only, so that overlaps lose some
     class_names: bool = False  # whether a file beside it names the classes
@@ -47,7 +56,7 @@ class OutputFormat:
     @property
     def shared(self) -> bool:
         """Whether all photos go into one file."""
-        return self.write is None
+        return self.layout is not None
 
 
 def _labels(target: PhotoTarget, result: PhotoResult) -> None:
@@ -118,11 +127,23 @@ def _labelme(target: PhotoTarget, result: PhotoResult) -> None:
     _write_json(target, labelme(result, photo, target.simplify))
 
 
+def _keep_rows(target: PhotoTarget, result: PhotoResult) -> Any:
+    from nanosam_cli.core.segmentation.coco_output import result_rows
+
+    return result_rows(result)
+
+
+def _join_rows(kept: Sequence[tuple[Path, int, Any]], classes: Mapping[int, str]) -> Any:
+    return [{**row, "image_id": image_id} for _, image_id, rows in kept for row in rows]
+
+
 def _write_json(target: PhotoTarget, content: Mapping[str, Any]) -> None:
     from nanosam_cli.core.system.files import write_text
 
     write_text(target.file, json.dumps(content) + "\n", target.overwrite)
 
+
+_RESULTS = SharedLayout(_keep_rows, _join_rows)
 
 FORMATS: Mapping[str, OutputFormat] = {
     entry.name: entry
@@ -132,7 +153,7 @@ FORMATS: Mapping[str, OutputFormat] = {
         OutputFormat("cutout", "transparent around the objects", "_cutout", ".png", _cutout),
         OutputFormat("rle", "COCO's run-length codes", "_rle", ".json", _run_lengths),
         OutputFormat("polygon", "outlines", "_polygon", ".json", _polygons, outlines=True),
-        OutputFormat("coco", "COCO results of all photos", "coco", ".json", None),
+        OutputFormat("coco", "COCO results of all photos", "coco", ".json", layout=_RESULTS),
         OutputFormat("yolo", "YOLO's rows", "", ".txt", _yolo, outlines=True, class_names=True),
         OutputFormat("labelme", "labelme's files", "", ".json", _labelme, outlines=True),
     )

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from nanosam_cli.core.media.find_photos import STDIN
 from nanosam_cli.core.media.render import overlap
 from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.detections import CLASS_NAMES
-from nanosam_cli.core.segmentation.coco_output import CocoFile, open_coco_file
 from nanosam_cli.core.segmentation.formats import FORMATS, OutputFormat, PhotoTarget, find_format
 from nanosam_cli.core.segmentation.image_ids import number_photos
 from nanosam_cli.core.segmentation.label_formats import class_names
 from nanosam_cli.core.segmentation.result import PhotoResult
+from nanosam_cli.core.segmentation.result_record import ResultRecord, photo_hashes, record_path
+from nanosam_cli.core.segmentation.shared_file import SharedFile, open_shared_file
 from nanosam_cli.core.system.files import check_writable, write_text
 from nanosam_cli.core.system.journal import check_choice, check_free, journal_path
 
@@ -40,70 +41,103 @@ class Outputs:
     force: bool = False
     simplify: float = 0.0  # pixels, of outlines; see `mask_to_polygons`
     resume: bool = False
-    _coco: CocoFile | None = None
+    _record: ResultRecord | None = None
+    _shared: SharedFile | None = None
+    _done: set[Path] = field(default_factory=set)
+    _left: set[Path] = field(default_factory=set)  # files in which a killed run may have left something
 
     @property
     def done(self) -> set[Path]:
         """Photos that an earlier run has done, which `resume` leaves as they are."""
-        if self._coco is not None:
-            return self._coco.done
-        return {photo for photo, file in self.targets.items() if self.resume and self._is_whole(file)}
+        return self._done if self._shared is None else self._shared.done
 
     @property
     def are_there(self) -> bool:
-        """Whether `resume` has nothing left to do. Of a COCO file it cannot be seen which photos are in it."""
-        if not self.format.shared:
-            return self.resume and all(map(self._is_whole, self.targets.values()))
-        file = next(iter(self.targets.values()))
-        return self.resume and file.exists() and not journal_path(file).exists()
+        """Whether `resume` has nothing left to do, and no journal to finish."""
+        return self._shared is None and self._done == self.targets.keys()
+
+    @property
+    def _is_recorded(self) -> bool:
+        """A photo alone needs no record, unless that of others would say something else of its file."""
+        return self.resume or len(self.targets) > 1 or record_path(self._folder).exists()
+
+    @property
+    def _folder(self) -> Path:
+        return next(iter(self.targets.values())).parent
+
+    def _find_done(self, record: ResultRecord) -> set[Path]:
+        """Photos whose results are whole and of this run; see `ResultRecord.covers` for those of others."""
+        first = next(iter(self.targets.values()))
+        if self.format.shared:  # of which the journal, while there is one, says what is in it
+            is_finished = first.exists() and not journal_path(first).exists()
+            return {*self.targets} if is_finished and record.covers(first, self.targets) else set()
+        there = {photo: file for photo, file in self.targets.items() if self._is_whole(file)}
+        done = {photo for photo, file in there.items() if record.covers(self._entry(file), [photo])}
+        self._left = {file for photo, file in there.items() if photo not in done}
+        return done
 
     def _is_whole(self, file: Path) -> bool:
         """Whether a photo's results are all there: of `separate` ones, the first is written last."""
         return any(one.exists() for one in ([_numbered(file, name) for name in _FIRST] if self.separate else [file]))
 
-    @property
-    def _overwrite(self) -> bool:
-        """Without `force`, only what a killed run has left of a photo's separate files."""
-        return self.force or (self.resume and self.separate)
+    def _entry(self, file: Path) -> Path:
+        """What the record calls a photo's results."""
+        return _numbered(file, "*") if self.separate else file
 
     @contextmanager
     def opened(self, settings: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
         """Start, or with `resume` go on with, what all photos share: the COCO file, or the names of YOLO's classes.
 
-        `settings`, asked for a COCO file alone, decide the masks: see `CocoFile` for what becomes of a run.
+        `settings` decide the masks. They are asked for where several photos make a run that can be gone on with.
 
         Raises:
-            OutputError: a file cannot be written, or has the names of other classes.
-            InputError: a COCO file was begun with other settings.
+            OutputError: a file cannot be written, has the names of other classes, or `resume` finds no record of it.
+            InputError: what `resume` finds was made with other settings or of other photos.
         """
         first = next(iter(self.targets.values()))
+        made_with: Mapping[str, Any] = {}
+        if self._is_recorded or self.format.shared:
+            written = {"format": self.format.name, "separate": self.separate, "simplify": self.simplify}
+            made_with = {**settings(), **written}
+        if self._is_recorded:
+            self._record = ResultRecord(self._folder, made_with)
+        if self.resume and self._record:
+            self._done = self._find_done(self._record)
         if self.format.class_names:
             place = first.with_name(CLASS_NAMES)
             if not _has_classes(place, self.classes):
                 write_text(place, class_names(self.classes), self.force)
-        if not self.format.shared:
+        if self.format.layout is None or self._done:
             yield
             return
-        with open_coco_file(first, self.image_ids, settings, self.resume, self.force) as self._coco:
+        target = PhotoTarget(first, self.resume or self.force, simplify=self.simplify, classes=self.classes)
+        layout = self.format.layout
+        with open_shared_file(target, layout, self.image_ids, made_with, self.resume, self._record) as self._shared:
             yield
 
     def write(self, result: PhotoResult) -> None:
-        """Write one photo's files and note their names in the result; a COCO file is written at the end."""
+        """Write one photo's files and note their names in the result; a shared file is written at the end."""
         with result.watch("write"):
             target = self.targets[result.photo]
             result.files = [target]
-            if self._coco is not None:
-                self._coco.add(result)
-            elif not self.separate:
-                self._write(target, result)
-            else:
+            if self._shared is not None:
+                self._shared.add(result)
+                return
+            with self._recorded(target, result.photo):
+                if not self.separate:
+                    self._write(target, result)
+                    return
                 result.files = [_numbered(target, one.name) for one in result.found]
                 for file, one in reversed([*zip(result.files, result.found)]):  # the first says that all are there
                     self._write(file, replace(result, found=[one]))
 
+    def _recorded(self, file: Path, photo: Path) -> AbstractContextManager[None]:
+        return self._record.writing(self._entry(file), photo_hashes([photo])) if self._record else nullcontext()
+
     def _write(self, file: Path, result: PhotoResult) -> None:
         assert self.format.write is not None
-        self.format.write(PhotoTarget(file, self._overwrite, self.separate, self.simplify, self.classes), result)
+        overwrite = self.force or file in self._left or (self.resume and self.separate)  # what a killed run has left
+        self.format.write(PhotoTarget(file, overwrite, self.separate, self.simplify, self.classes), result)
 
     def loses(self, result: PhotoResult) -> bool:
         """Whether masks overlap in a label PNG, which can give a pixel to one object only."""

@@ -143,17 +143,20 @@ def _parse(line: bytes) -> Record | None:
 
 def check_same(path: Path, before: Any, now: Mapping[str, Any]) -> None:
     """InputError, with what differs, where the settings of the run in `path` are not those of now."""
-    wanted = json.loads(json.dumps(now))  # tuples become lists, as in the file
-    if before == wanted:
-        return
     if not isinstance(before, dict):
         raise InputError(_FOREIGN.format(path), "give another place with `-o`")
-    changed = "; ".join(
+    if changed := differences(before, now):
+        raise InputError(
+            f"{path} is a run with other settings: {changed}",
+            "resume with its own options, `--force` to start anew, or give another place with `-o`",
+        )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In words, which settings in a file are not those of now; nothing where all are."""
+    wanted = json.loads(json.dumps(now))  # tuples become lists, as in the file
+    return "; ".join(
         f"{key} was {json.dumps(before.get(key))}, is {json.dumps(wanted.get(key))}"
         for key in dict.fromkeys([*before, *wanted])
         if before.get(key) != wanted.get(key)
-    )
-    raise InputError(
-        f"{path} is a run with other settings: {changed}",
-        "resume with its own options, `--force` to start anew, or give another place with `-o`",
     )
