@@ -34,6 +34,7 @@ from nanosam_cli.core.training.datasets import Batch, MicroBatches, ResumableSte
 from nanosam_cli.core.training.distributed import Ranks, join, was_restarted
 from nanosam_cli.core.training.image_folder import Unreadable
 from nanosam_cli.core.training.interruption import Interruption
+from nanosam_cli.core.training.photos import MaskReader
 from nanosam_cli.core.training.recipe import OptimiserSection, Recipe, differences
 from nanosam_cli.core.training.resident import ResidentPhotos
 from nanosam_cli.core.training.run_log import (
@@ -46,9 +47,9 @@ from nanosam_cli.core.training.run_log import (
     Stopwatch,
     read_evaluations,
 )
-from nanosam_cli.core.training.step import Learned, TrainingStep, freeze, train_mode
+from nanosam_cli.core.training.step import HALVES, Learned, TrainingStep, freeze, train_mode
 from nanosam_cli.core.training.teacher import Teacher, load_weights, open_teacher
-from nanosam_cli.core.training.teaching import fill_cache
+from nanosam_cli.core.training.teaching import FrozenEncoder, fill_cache
 from nanosam_cli.core.training.tensorboard import TensorBoard
 from nanosam_cli.core.zoo import DECODER, ENCODER
 
@@ -98,6 +99,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
             tell(note)
         if teacher and recipe.teacher and recipe.teacher.cache and recipe.is_taught:
             dataset.cache = fill_cache(dataset, recipe, Path(recipe.teacher.cache), teacher, ranks, tell)
+        if recipe.embeddings:
+            _keep_embeddings(dataset, recipe, training.model.encoder, ranks, tell)
         log = opened.enter_context(closing(RunLog(folder, keep=done))) if ranks.first else None
         board = (
             opened.enter_context(closing(TensorBoard(folder, keep=done))) if log and recipe.run.tensorboard else None
@@ -116,6 +119,15 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
             for note in outcome.finish(recipe, folder, checkpoint, training.average.module, teacher):
                 tell(note)
     return checkpoint
+
+
+def _keep_embeddings(dataset: TrainingCrops, recipe: Recipe, encoder: nn.Module, ranks: Ranks, report: Report) -> None:
+    """What the frozen encoder makes of the samples is made before the first step; then only masks are read."""
+    assert recipe.embeddings is not None
+    unreadable, dataset.unreadable = dataset.unreadable, None  # a photo that is passed over now would be missed later
+    own = FrozenEncoder(encoder, HALVES.get(recipe.optimiser.precision))
+    dataset.cache = fill_cache(dataset, recipe, Path(recipe.embeddings.cache), own, ranks, report)
+    dataset.unreadable, dataset.pixels = unreadable, MaskReader()
 
 
 def steps_done(folder: Path) -> int:
@@ -245,7 +257,8 @@ def _open_data(
             f"{teacher.image_size}",
             "choose another multiple of 32",
         )
-    dataset = TrainingCrops(recipe, teacher.image_size if teacher and recipe.is_taught else None)
+    size = teacher.image_size if teacher and recipe.is_taught else None
+    dataset = TrainingCrops(recipe, recipe.model.image_size if recipe.embeddings else size)
     dataset.unreadable = Unreadable(folder / UNREADABLE, len(dataset.photos))
     if recipe.data.resident:
         dataset.pixels = ResidentPhotos(dataset.photos, device, report)

@@ -24,6 +24,7 @@ else:  # pragma: no cover
 PACKAGED = "package:"  # before a folder that comes with the package, such as package:examples
 HOST_KEYS = ("root", "workers", "resident")  # of [data]: where photos are and who reads them, not what is learned
 TEACHERS_DECODER = "teacher"
+LISTENING = "listening"  # a region decoder that begins at given masks and follows clicks
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,10 @@ class ModelSection:
     image_size: Annotated[int, OneOf((512, 1024))]  # side of the square input, pixels
     neck_width: Annotated[int, Range(16)]
     finest_stride: Annotated[int, OneOf((4, 8, 16))]  # finest backbone map that the neck uses
-    # region: this project's; sam: SAM's with a dense box prompt; plain-sam: SAM's, which takes MobileSAM's weights;
-    # teacher: the encoder alone is trained, for the teacher's own decoder
-    decoder: Annotated[str, OneOf(("region", "sam", "plain-sam", TEACHERS_DECODER))]
+    # region: this project's; listening: the same, which begins at given masks and follows clicks; sam: SAM's with a
+    # dense box prompt; plain-sam: SAM's, which takes MobileSAM's weights; teacher: the encoder alone is trained, for
+    # the teacher's own decoder
+    decoder: Annotated[str, OneOf(("region", LISTENING, "sam", "plain-sam", TEACHERS_DECODER))]
     neck: Annotated[str, OneOf(("pyramid", "nanosam"))] | None = None  # nanosam: NVIDIA NanoSAM's; else pyramid
 
 
@@ -91,6 +93,11 @@ class PromptSection:
     refine: Share  # share of prompts that go a second round: first mask plus a correcting click
     rounds: Annotated[int, Range(1, 2)] | None = None  # correcting rounds of those; left out: 1
     exact_boxes: Share | None = None  # share of boxes that fit as annotated, without any jitter; left out: none
+    # of a decoder that listens, in the place of rounds: up to so many clicks on its own masks, drawn for each of those
+    # prompts anew; left out: 1
+    corrections: Annotated[int, Range(1, 8)] | None = None
+    mask: Share | None = None  # share of prompts that are a rough mask in the place of a box; left out: none
+    box_and_mask: Share | None = None  # share of boxes with a rough mask; left out: none
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ class LossSection:
     dice: Amount
     iou: Amount  # the predicted IoU
     click: Amount  # masks, boxes and scores read under clicks
+    obeyed: Amount | None = None  # what clicks lack on the masks of a decoder that listens; left out: nothing
 
 
 @dataclass(frozen=True)
@@ -118,8 +126,17 @@ class TeacherSection:
 
 
 @dataclass(frozen=True)
+class EmbeddingSection:
+    """The embeddings of a frozen encoder, made once: a step is then the decoder's alone. Colours are not changed."""
+
+    cache: str  # folder
+    steps: Count  # whose samples are kept and gone through again and again, with other prompts
+
+
+@dataclass(frozen=True)
 class InitSection:
-    """Weights to start from: mobile_sam.pt, a model's name or a checkpoint of ours. Every name must fit."""
+    """Weights to start from: mobile_sam.pt, a model's name or a checkpoint of ours. Every name must fit; a decoder that
+    listens also begins with the weights of one that does not."""
 
     encoder: str | None = None
     decoder: str | None = None
@@ -184,6 +201,7 @@ class Recipe:
     loss: LossSection | None = None
     teacher: TeacherSection | None = None
     init: InitSection | None = None
+    embeddings: EmbeddingSection | None = None  # left out: the encoder runs in every step
 
     @property
     def micro_batch(self) -> int:
@@ -193,6 +211,8 @@ class Recipe:
     @property
     def cache_steps(self) -> int | None:
         """Steps after which samples come again; None where they never do."""
+        if self.embeddings:
+            return self.embeddings.steps
         return self.teacher.cache_steps if self.teacher else None
 
     @property
@@ -219,6 +239,8 @@ class Recipe:
         content["data"] = {key: value for key, value in content["data"].items() if key not in HOST_KEYS}
         if "teacher" in content:
             content["teacher"] = {key: value for key, value in content["teacher"].items() if key != "cache"}
+        if "embeddings" in content:
+            content["embeddings"] = {"steps": content["embeddings"]["steps"]}
         content["seed"] = self.run.seed
         return json.dumps(content, sort_keys=True)
 
@@ -298,7 +320,35 @@ def _cross_checks(recipe: Recipe) -> list[str]:
         faults.append(f"model.finest_stride: must not pass the embedding's stride, {stride}")
     if recipe.optimiser.batch % recipe.micro_batch:
         faults.append(f"optimiser.micro_batch: {recipe.micro_batch} must divide optimiser.batch")
-    return faults + _teaching_faults(recipe)
+    return faults + _listening_faults(recipe) + _teaching_faults(recipe)
+
+
+def _listening_faults(recipe: Recipe) -> list[str]:
+    """What only a decoder that listens can learn, and what kept embeddings need."""
+    faults = []
+    prompts, loss = recipe.prompts, recipe.loss
+    if recipe.model.decoder != LISTENING:
+        asked = {
+            "prompts.corrections": bool(prompts and prompts.corrections),
+            "prompts.mask": bool(prompts and prompts.mask),
+            "prompts.box_and_mask": bool(prompts and prompts.box_and_mask),
+            "loss.obeyed": bool(loss and loss.obeyed),
+        }
+        names = [name for name, wanted in asked.items() if wanted]
+        if names:
+            faults.append(f'{", ".join(names)}: only a decoder that listens can: --set model.decoder="{LISTENING}"')
+    elif prompts and prompts.rounds:
+        faults.append("prompts.rounds: with a decoder that listens they are called prompts.corrections")
+    if prompts:
+        shares: list[float] = [prompts.point, prompts.box_and_point, prompts.mask or 0, prompts.box_and_mask or 0]
+        if sum(shares[2:]) and sum(shares) > 1:
+            faults.append("prompts: point + box_and_point + mask + box_and_mask must not pass 1")
+    if recipe.embeddings:
+        if "encoder" not in (recipe.optimiser.freeze or ()) or not (recipe.init and recipe.init.encoder):
+            faults.append('embeddings: only those of a frozen encoder stay: freeze = ["encoder"] and init.encoder')
+        if recipe.teacher:
+            faults.append("embeddings, teacher: leave one of them out")
+    return faults
 
 
 def _restart_faults(section: OptimiserSection) -> list[str]:
