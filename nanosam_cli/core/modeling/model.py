@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from nanosam_cli.core.modeling.design import TEACHERS_DECODER, ModelSection
+from nanosam_cli.core.modeling.design import LISTENING, TEACHERS_DECODER, ModelSection
 from nanosam_cli.core.modeling.encoder import ImageEncoder
 from nanosam_cli.core.modeling.region_decoder import RegionDecoder
 from nanosam_cli.core.modeling.sam_decoder import SamDecoder
@@ -33,4 +33,6 @@ def _create_decoder(name: str) -> RegionDecoder | SamDecoder | None:
     """None where the teacher's decoder is taken as it is."""
     if name == TEACHERS_DECODER:
         return None
-    return RegionDecoder() if name == "region" else SamDecoder(dense_boxes=name == "sam")
+    if name in ("region", LISTENING):
+        return RegionDecoder(listens=name == LISTENING)
+    return SamDecoder(dense_boxes=name == "sam")

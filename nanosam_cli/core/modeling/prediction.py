@@ -50,3 +50,5 @@ class WindowPrediction(NamedTuple):
     ious: Tensor  # (P, K)
     windows: Tensor  # (P, 4) x0 y0 x1 y1, frame units
     reading: ClickReading | None  # what a decoder that guesses boxes found under the clicks
+    low_res: Tensor | None = None  # (P, K, h, w) the whole square, of a decoder that listens
+    ignored: Tensor | None = None  # (P, K) what its clicks lacked in logits before they were given their way

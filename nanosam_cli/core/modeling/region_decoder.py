@@ -16,11 +16,14 @@ from torch.nn import functional as F
 
 from nanosam_cli.core.modeling.click_reader import ClickReader
 from nanosam_cli.core.modeling.encoder import EMBEDDING_CHANNELS, conv_norm
+from nanosam_cli.core.modeling.listening import MOST_GIVEN, ClickPlaces, Listening, click_discs, lay_over
 from nanosam_cli.core.modeling.prediction import CELL, LOW_RES, MASKS, NORM_EPS, Prompts, WindowPrediction
-from nanosam_cli.core.modeling.resample import crop_windows, paste_windows
+from nanosam_cli.core.modeling.resample import crop_windows, inside_windows, paste_windows
 
 MARGIN = 0.15  # of the box, on each side of the window
 GUESS_MARGIN = 0.4  # the same around a box that was read under clicks, and may be too small
+FAR = 1e4  # boxes squared: a bump there is exactly nothing
+FINER = 2  # points of the training window of a decoder that listens, a point of its grid: outlines are learned there
 MAX_LOGIT = 5.0  # masks are averaged when they are pasted: a side that is surer than the other would grow
 
 
@@ -30,12 +33,18 @@ class ImageMaps(NamedTuple):
     context: Tensor  # (1 or P, C, h, w)
     detail: Tensor  # (1 or P, D, 4h, 4w)
     clicks: Tensor  # (1 or P, E, h, w) for the click reader
+    edges: Tensor  # (1 or P, F, 4h, 4w) for outlines; F = 0 where the decoder does not listen
 
 
 class RegionDecoder(nn.Module):
-    """`image_embeddings`, prompts -> `iou_predictions` (P, 4), `low_res_masks` (P, 4, 256, 256)."""
+    """`image_embeddings`, prompts -> `iou_predictions` (P, 4), `low_res_masks` (P, 4, 256, 256).
 
-    def __init__(self, *, context: int = 96, detail: int = 12, width: int = 64, grid: int = 24) -> None:
+    One that `listens` begins at the mask it is given and follows clicks closely; see `listening`.
+    """
+
+    def __init__(
+        self, *, context: int = 96, detail: int = 12, width: int = 64, grid: int = 24, listens: bool = False
+    ) -> None:
         super().__init__()
         self.grid = grid
         self.context = nn.Conv2d(EMBEDDING_CHANNELS, context, 1)
@@ -60,6 +69,7 @@ class RegionDecoder(nn.Module):
         self.up3 = nn.ConvTranspose2d(width, width // 2, 2, 2)
         self.refine = nn.Sequential(conv_norm(width // 2, width // 2, 3), conv_norm(width // 2, width // 2, 3))
         self.masks = nn.Conv2d(width // 2, MASKS, 1)
+        self.listening = Listening(width // 2) if listens else None
         self.iou = nn.Sequential(nn.Linear(deep + MASKS, 64), nn.ReLU(inplace=True), nn.Linear(64, MASKS))
         with torch.no_grad():  # training starts at the prior; readings differ a little, for equal ones would stay so
             self.masks.weight[0] = 0
@@ -77,22 +87,23 @@ class RegionDecoder(nn.Module):
         """The file contract: -> (P, 4), (P, 4, 4h, 4w)."""
         maps = self.prepare(image_embeddings)
         prediction = self.decode(maps, point_coords, point_labels, mask_input, has_mask_input)
-        low_res_hw = (mask_input.shape[-2], mask_input.shape[-1])
-        return prediction.ious, paste_windows(prediction.logits, prediction.windows / LOW_RES, low_res_hw, -MAX_LOGIT)
+        assert prediction.low_res is not None
+        return prediction.ious, prediction.low_res
 
     def predict_windows(self, image_embeddings: Tensor, prompts: Prompts, focus: Tensor) -> WindowPrediction:
         """For training: P prompts over B photos' embeddings, on windows of the decoder's own choice (not `focus`)."""
         maps = ImageMaps(*(part.index_select(0, prompts.owner) for part in self.prepare(image_embeddings)))
         found = self.decode(maps, *prompts[1:])
+        assert found.low_res is not None
         # losses see what users get, which is all that is left of a small object after the low-resolution masks
-        low_res_hw = (prompts.mask_input.shape[-2], prompts.mask_input.shape[-1])
-        low_res = paste_windows(found.logits, found.windows / LOW_RES, low_res_hw, -MAX_LOGIT)
-        return found._replace(logits=crop_windows(low_res, found.windows / LOW_RES, found.logits.shape[-1]))
+        side = found.logits.shape[-1] * (FINER if self.listening else 1)
+        return found._replace(logits=crop_windows(found.low_res, found.windows / LOW_RES, side))
 
     def prepare(self, image_embeddings: Tensor) -> ImageMaps:
         """What does not depend on the prompt, of embeddings (B, 256, h, w)."""
         detail = F.pixel_shuffle(self.detail(image_embeddings), 4)
-        return ImageMaps(self.context(image_embeddings), detail, self.clicks.context(image_embeddings))
+        edges = detail[:, :0] if self.listening is None else self.listening.prepare(image_embeddings)
+        return ImageMaps(self.context(image_embeddings), detail, self.clicks.context(image_embeddings), edges)
 
     def decode(
         self,
@@ -107,7 +118,8 @@ class RegionDecoder(nn.Module):
         click_box, click_logits, click_window = (part.detach() for part in reading.best())
         boxes, given, guessed = _prompt_boxes(point_coords, point_labels, click_box, mask_input, has_mask_input)
         sides = boxes[:, 2:] - boxes[:, :2]
-        margin = (MARGIN + (GUESS_MARGIN - MARGIN) * guessed[:, None]) * sides + CELL
+        unsure = guessed if self.listening is None else _unsure(given, point_labels)
+        margin = (MARGIN + (GUESS_MARGIN - MARGIN) * unsure[:, None]) * sides + CELL
         windows = torch.cat([boxes[:, :2] - margin, boxes[:, 2:] + margin], dim=1)
 
         side = 2 * self.grid
@@ -116,6 +128,10 @@ class RegionDecoder(nn.Module):
         pixels = crop_windows(maps.detail, windows * (4 / CELL), side)
         edge = torch.cat([place2, prior2, _border(place2)], dim=1).clamp(-2, 2)
         finest = self.texture(torch.cat([pixels, edge.to(pixels.dtype)], dim=1))  # (P, 32, 2G, 2G)
+        heard = None
+        if self.listening is not None:
+            heard = _heard(boxes, windows, side, point_coords, point_labels, mask_input, has_mask_input)
+            finest = finest + self.listening.draw(torch.cat([(heard.given / 4).tanh(), heard.discs], dim=1))
 
         place = _box_relative(boxes, windows, self.grid)  # (P, 2, G, G)
         prior = _ellipse(place)
@@ -135,12 +151,32 @@ class RegionDecoder(nn.Module):
 
         finest = self.refine(finest + self.up3(fine))
         prior_scale = self.prior_scale + (self.click_prior_scale - self.prior_scale) * guessed
-        raw = self.masks(finest).float() + prior_scale.reshape(-1, 1, 1, 1) * prior2.clamp(min=-1)
+        start = prior_scale.reshape(-1, 1, 1, 1) * prior2.clamp(min=-1)
+        if self.listening is not None and heard is not None:
+            start = self.listening.begin(start, heard.given, heard.begun, heard.discs)
+        raw = self.masks(finest).float() + start
         logits = MAX_LOGIT * (raw / MAX_LOGIT).tanh()
 
         share = logits.detach().sigmoid().mean(dim=(2, 3))  # how full each mask is
         ious = self.iou(torch.cat([coarse.float().mean(dim=(2, 3)), share], dim=1)).float().sigmoid()
-        return WindowPrediction(logits, ious, windows, reading)
+        low_res_hw = (mask_input.shape[-2], mask_input.shape[-1])
+        if self.listening is None or heard is None:
+            low_res = paste_windows(logits, windows / LOW_RES, low_res_hw, -MAX_LOGIT)
+            return WindowPrediction(logits, ious, windows, reading, low_res)
+        return self._finish(WindowPrediction(logits, ious, windows, reading), self.listening, heard, maps, finest)
+
+    def _finish(
+        self, found: WindowPrediction, listening: Listening, heard: Heard, maps: ImageMaps, finest: Tensor
+    ) -> WindowPrediction:
+        """The masks at their own resolution, outlined and with every click obeyed."""
+        low_res_hw = (heard.mask.shape[-2], heard.mask.shape[-1])
+        windows = found.windows / LOW_RES
+        slopes = paste_windows(listening.slopes(finest).float(), windows, low_res_hw, 0)
+        base = listening.outlines(maps.edges.float(), slopes, heard.mask)
+        # the mask comes back at its own resolution: what the grid made of it goes out
+        changes = found.logits - listening.mask_scale * heard.given
+        low_res, ignored = lay_over(changes, windows, base, -MAX_LOGIT, heard.places)
+        return found._replace(low_res=low_res, ignored=ignored)
 
     def _similarity(self, region: Tensor, prior: Tensor, place: Tensor) -> Tensor:
         """How like each cell is to the mean of the prior's inside, and of the box's outside: (P, 2, G, G)."""
@@ -175,6 +211,41 @@ class RegionDecoder(nn.Module):
 
 _EDGE_CHANNELS = 2 + 1 + 1  # place, ellipse, border
 _PROMPT_CHANNELS = _EDGE_CHANNELS + 4 + 1 + 4  # constants, hint, clicks
+
+
+class Heard(NamedTuple):
+    """What a prompt says besides its box, where outlines are made."""
+
+    begun: Tensor  # (P, 1, 1, 1) whether a mask is given that has a pixel
+    mask: Tensor  # (P, 1, h, w) its logits within the window; 0 beyond it and where none is given
+    given: Tensor  # (P, 1, 2G, 2G) the same on the window
+    discs: Tensor  # (P, 2, 2G, 2G) foreground and background clicks
+    places: ClickPlaces  # the same on the masks
+
+
+def _heard(
+    boxes: Tensor,
+    windows: Tensor,
+    side: int,
+    coords: Tensor,
+    labels: Tensor,
+    mask_input: Tensor,
+    has_mask_input: Tensor,
+) -> Heard:
+    shown = (mask_input.amax(dim=(1, 2, 3)) > 0).to(mask_input.dtype)
+    begun = (has_mask_input.reshape(-1).to(shown.dtype) * shown).reshape(-1, 1, 1, 1)
+    mask = begun * mask_input.clamp(-MOST_GIVEN, MOST_GIVEN)
+    given = crop_windows(mask, windows / LOW_RES, side)
+    low_res_hw = (mask_input.shape[-2], mask_input.shape[-1])
+    inside = mask * inside_windows(windows / LOW_RES, low_res_hw)
+    places = ClickPlaces.of(boxes, coords, labels, low_res_hw)
+    return Heard(begun, inside, given, click_discs(windows, side, coords, labels), places)
+
+
+def _unsure(given: Tensor, labels: Tensor) -> Tensor:
+    """(P,) 1 where clicks are not held together by a box: a mask that was made of them may be too small, too."""
+    clicked = ((labels == 1) | (labels == 0)).to(given.dtype).amax(dim=1)
+    return clicked * (1 - given)
 
 
 class GridAttention(nn.Module):
@@ -280,6 +351,7 @@ def _click_maps(boxes: Tensor, place: Tensor, coords: Tensor, labels: Tensor) ->
     squared = across + down  # (P, N, G, G)
     maps = []
     for label in (1, 0):
-        there = (labels == label).to(coords.dtype)[:, :, None, None]
-        maps += [((-squared / spread).exp() * there).amax(dim=1) for spread in (0.02, 0.4)]
+        elsewhere = (labels != label).to(coords.dtype)[:, :, None, None] * FAR
+        nearest = (squared + elsewhere).amin(dim=1)
+        maps += [(-nearest / spread).exp() for spread in (0.02, 0.4)]
     return torch.stack(maps, dim=1)

@@ -46,8 +46,27 @@ def crop_windows(grid: Tensor, windows: Tensor, target: int) -> Tensor:
     return (rows[:, None] @ grid) @ columns[:, None].transpose(2, 3)
 
 
+def inside_windows(windows: Tensor, target_hw: tuple[int, int]) -> Tensor:
+    """Of windows (P, 4) in target pixels: 1 at the pixels whose centres lie in them, (P, 1, H, W)."""
+    inside = []
+    for low, high, length in (
+        (windows[:, 1], windows[:, 3], target_hw[0]),
+        (windows[:, 0], windows[:, 2], target_hw[1]),
+    ):
+        pixels = torch.arange(length, device=windows.device, dtype=torch.float32) + 0.5
+        inside.append(((pixels > low[:, None]) & (pixels < high[:, None])).to(windows.dtype))
+    return inside[0][:, None, :, None] * inside[1][:, None, None, :]
+
+
+def paste_matrices(windows: Tensor, target_hw: tuple[int, int], source_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Of windows (P, 4) in target pixels: the two matrices (P, target, source) that lay a grid over them."""
+    return (
+        paste_matrix(windows[:, 1], windows[:, 3], target_hw[0], source_hw[0]),
+        paste_matrix(windows[:, 0], windows[:, 2], target_hw[1], source_hw[1]),
+    )
+
+
 def paste_windows(logits: Tensor, windows: Tensor, target_hw: tuple[int, int], outside: float) -> Tensor:
     """Lay (P, K, h, w) over windows (P, 4) in target pixels -> (P, K, H, W), `outside` beyond the window."""
-    rows = paste_matrix(windows[:, 1], windows[:, 3], target_hw[0], logits.shape[-2])
-    columns = paste_matrix(windows[:, 0], windows[:, 2], target_hw[1], logits.shape[-1])
+    rows, columns = paste_matrices(windows, target_hw, (logits.shape[-2], logits.shape[-1]))
     return (rows[:, None] @ (logits - outside)) @ columns[:, None].transpose(2, 3) + outside

@@ -34,6 +34,7 @@ from nanosam_cli.core.training import outcome
 from nanosam_cli.core.training.checkpoint import keep_numbered, restore, save_state
 from nanosam_cli.core.training.data.datasets import Batch, MicroBatches, ResumableSteps, TrainingCrops
 from nanosam_cli.core.training.data.image_folder import Unreadable
+from nanosam_cli.core.training.data.photos import MaskReader
 from nanosam_cli.core.training.data.resident import ResidentPhotos
 from nanosam_cli.core.training.distributed import Ranks, join, was_restarted
 from nanosam_cli.core.training.interruption import Interruption
@@ -48,10 +49,10 @@ from nanosam_cli.core.training.run_log import (
     StepReport,
     read_evaluations,
 )
-from nanosam_cli.core.training.teaching.fill_cache import fill_cache
+from nanosam_cli.core.training.teaching.fill_cache import FrozenEncoder, fill_cache
 from nanosam_cli.core.training.teaching.teacher import Teacher, load_weights, open_teacher
 from nanosam_cli.core.training.tensorboard import TensorBoard
-from nanosam_cli.core.training.training_step import Learned, TrainingStep, freeze, train_mode
+from nanosam_cli.core.training.training_step import AUTOCAST, Learned, TrainingStep, freeze, train_mode
 from nanosam_cli.core.types import DECODER, ENCODER
 
 CHECKPOINT, BEST = "last.safetensors", "best.safetensors"
@@ -102,6 +103,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
             tell(note)
         if teacher and recipe.teacher and recipe.teacher.cache and recipe.is_taught:
             dataset.cache = fill_cache(dataset, recipe, Path(recipe.teacher.cache), teacher, ranks, tell)
+        if recipe.embeddings:
+            _keep_embeddings(dataset, recipe, training.model.encoder, ranks, tell)
         log = opened.enter_context(closing(RunLog(folder, keep=done))) if ranks.first else None
         board = (
             opened.enter_context(closing(TensorBoard(folder, keep=done))) if log and recipe.run.tensorboard else None
@@ -120,6 +123,15 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
             for note in outcome.finish(recipe, folder, checkpoint, training.average.module, teacher):
                 tell(note)
     return checkpoint
+
+
+def _keep_embeddings(dataset: TrainingCrops, recipe: Recipe, encoder: nn.Module, ranks: Ranks, report: Report) -> None:
+    """What the frozen encoder makes of the samples is made before the first step; then only masks are read."""
+    assert recipe.embeddings is not None
+    unreadable, dataset.unreadable = dataset.unreadable, None  # a photo that is passed over now would be missed later
+    own = FrozenEncoder(encoder, AUTOCAST.get(recipe.optimiser.precision))
+    dataset.cache = fill_cache(dataset, recipe, Path(recipe.embeddings.cache), own, ranks, report)
+    dataset.unreadable, dataset.pixels = unreadable, MaskReader()
 
 
 def steps_done(folder: Path) -> int:
@@ -249,7 +261,8 @@ def _open_data(
             f"{teacher.image_size}",
             "choose another multiple of 32",
         )
-    dataset = TrainingCrops(recipe, teacher.image_size if teacher and recipe.is_taught else None)
+    size = teacher.image_size if teacher and recipe.is_taught else None
+    dataset = TrainingCrops(recipe, recipe.model.image_size if recipe.embeddings else size)
     dataset.unreadable = Unreadable(folder / UNREADABLE, len(dataset.photos))
     if recipe.data.resident:
         dataset.pixels = ResidentPhotos(dataset.photos, device, report)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, RecipeError, UsageError
 from nanosam_cli.core.messages import did_you_mean
-from nanosam_cli.core.modeling.design import TEACHERS_DECODER, ModelSection
+from nanosam_cli.core.modeling.design import LISTENING, TEACHERS_DECODER, ModelSection
 from nanosam_cli.core.schema import Amount, Count, OneOf, Range, Share, Whole, read_value, without_defaults
 from nanosam_cli.core.system.files import read_input
 
@@ -75,6 +75,11 @@ class PromptSection:
     refine: Share  # share of prompts that go a second round: first mask plus a correcting click
     rounds: Annotated[int, Range(1, 2)] = 1  # correcting rounds of those
     exact_boxes: Share = 0.0  # share of boxes that fit as annotated, without any jitter
+    # of a decoder that listens, in the place of rounds: up to so many clicks on its own masks, drawn for each of those
+    # prompts anew
+    corrections: Annotated[int, Range(1, 8)] = 1
+    mask: Share = 0.0  # share of prompts that are a rough mask in the place of a box
+    box_and_mask: Share = 0.0  # share of boxes with a rough mask
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ class LossSection:
     dice: Amount
     iou: Amount  # the predicted IoU
     click: Amount  # masks, boxes and scores read under clicks
+    obeyed: Amount | None = None  # what clicks lack on the masks of a decoder that listens; left out: nothing
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,17 @@ class TeacherSection:
 
 
 @dataclass(frozen=True)
+class EmbeddingSection:
+    """The embeddings of a frozen encoder, made once: a step is then the decoder's alone. Colours are not changed."""
+
+    cache: str  # folder
+    steps: Count  # whose samples are kept and gone through again and again, with other prompts
+
+
+@dataclass(frozen=True)
 class InitSection:
-    """Weights to start from: mobile_sam.pt, a model's name or a checkpoint of ours. Every name must fit."""
+    """Weights to start from: mobile_sam.pt, a model's name or a checkpoint of ours. Every name must fit; a decoder that
+    listens also begins with the weights of one that does not."""
 
     encoder: str | None = None
     decoder: str | None = None
@@ -168,6 +183,7 @@ class Recipe:
     loss: LossSection | None = None
     teacher: TeacherSection | None = None
     init: InitSection | None = None
+    embeddings: EmbeddingSection | None = None  # left out: the encoder runs in every step
 
     @property
     def micro_batch(self) -> int:
@@ -177,6 +193,8 @@ class Recipe:
     @property
     def cache_steps(self) -> int | None:
         """Steps after which samples come again; None where they never do."""
+        if self.embeddings:
+            return self.embeddings.steps
         return self.teacher.cache_steps if self.teacher else None
 
     @property
@@ -203,6 +221,8 @@ class Recipe:
         content["data"] = {key: value for key, value in content["data"].items() if key not in HOST_KEYS}
         if "teacher" in content:
             content["teacher"] = {key: value for key, value in content["teacher"].items() if key != "cache"}
+        if "embeddings" in content:
+            content["embeddings"] = {"steps": content["embeddings"]["steps"]}
         content["seed"] = self.run.seed
         return json.dumps(content, sort_keys=True)
 
@@ -280,7 +300,35 @@ def _cross_checks(recipe: Recipe) -> list[str]:
         faults.append(f"model.finest_stride: must not pass the embedding's stride, {stride}")
     if recipe.optimiser.batch % recipe.micro_batch:
         faults.append(f"optimiser.micro_batch: {recipe.micro_batch} must divide optimiser.batch")
-    return faults + _teaching_faults(recipe)
+    return faults + _listening_faults(recipe) + _teaching_faults(recipe)
+
+
+def _listening_faults(recipe: Recipe) -> list[str]:
+    """What only a decoder that listens can learn, and what kept embeddings need."""
+    faults = []
+    prompts, loss = recipe.prompts, recipe.loss
+    if recipe.model.decoder != LISTENING:
+        asked = {
+            "prompts.corrections": bool(prompts and prompts.corrections > 1),
+            "prompts.mask": bool(prompts and prompts.mask),
+            "prompts.box_and_mask": bool(prompts and prompts.box_and_mask),
+            "loss.obeyed": bool(loss and loss.obeyed),
+        }
+        names = [name for name, wanted in asked.items() if wanted]
+        if names:
+            faults.append(f'{", ".join(names)}: only a decoder that listens can: --set model.decoder="{LISTENING}"')
+    elif prompts and prompts.rounds > 1:
+        faults.append("prompts.rounds: with a decoder that listens they are called prompts.corrections")
+    if prompts:
+        shares: list[float] = [prompts.point, prompts.box_and_point, prompts.mask, prompts.box_and_mask]
+        if sum(shares[2:]) and sum(shares) > 1:
+            faults.append("prompts: point + box_and_point + mask + box_and_mask must not pass 1")
+    if recipe.embeddings:
+        if "encoder" not in recipe.optimiser.freeze or not (recipe.init and recipe.init.encoder):
+            faults.append('embeddings: only those of a frozen encoder stay: freeze = ["encoder"] and init.encoder')
+        if recipe.teacher:
+            faults.append("embeddings, teacher: leave one of them out")
+    return faults
 
 
 def _restart_faults(section: OptimiserSection) -> list[str]:

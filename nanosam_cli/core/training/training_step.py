@@ -10,9 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanosam_cli.core.modeling.backbones import depthwise_kernels, fine_layers
+from nanosam_cli.core.modeling.design import LISTENING
 from nanosam_cli.core.modeling.model import PromptableModel
+from nanosam_cli.core.modeling.prediction import Prompts, WindowPrediction
 from nanosam_cli.core.training.data.datasets import Batch
-from nanosam_cli.core.training.losses import feature_loss
+from nanosam_cli.core.training.dialogue import corrected, draw_rounds, give_masks
+from nanosam_cli.core.training.losses import choose_masks, feature_loss
 from nanosam_cli.core.training.mask_supervision import (
     corrected_prompts,
     first_prompts,
@@ -51,14 +54,18 @@ class TrainingStep(nn.Module):
         """`number` seeds what is drawn here: corrections, and whatever a backbone draws."""
         torch.manual_seed(number)
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        with self._autocast(images):
-            embeddings = self.model.encoder(images)
+        if self._recipe.embeddings and batch.teacher_embeddings is not None:
+            embeddings = batch.teacher_embeddings.float()
+        else:
+            with self._autocast(images):
+                embeddings = self.model.encoder(images)
         zero = torch.zeros((), device=images.device)
         learned, taught = Learned(zero, zero, zero, zero), self._taught(batch)
         if self._recipe.loss is not None and self._recipe.prompts is not None and len(batch.owner):
             if taught is not None and self._recipe.teacher and self._recipe.teacher.masks == "teacher":
                 batch = batch._replace(masks=self._teacher_masks(batch, taught))
-            learned = self._masks(batch, embeddings, number, self._recipe.loss, self._recipe.prompts)
+            learn = self._dialogue if self._recipe.model.decoder == LISTENING else self._masks
+            learned = learn(batch, embeddings, number, self._recipe.loss, self._recipe.prompts)
         section = self._recipe.teacher
         if section and section.weight and taught is not None:
             features = feature_loss(embeddings, taught, section.loss, section.per_channel)
@@ -119,6 +126,35 @@ class TrainingStep(nn.Module):
             rows = torch.arange(len(rows), device=rows.device)  # those of the first round, all of them
         chosen = ious[clear, 0]
         return Learned(loss, torch.zeros_like(loss), chosen.sum(), clear.sum())
+
+    def _dialogue(
+        self, batch: Batch, embeddings: Tensor, number: int, weights: LossSection, section: PromptSection
+    ) -> Learned:
+        """Each prompt at a place of its own in a dialogue; what came before is not learned from, only its last mask."""
+        decoder, image_size = self.model.decoder, self._recipe.model.image_size
+        assert decoder is not None
+        focus, truth = focus_windows(batch.boxes), batch.masks.float() / 255
+        generator = torch.Generator().manual_seed(number)
+
+        def predict(prompts: Prompts) -> WindowPrediction:
+            with self._autocast(embeddings):
+                return decoder.predict_windows(embeddings, prompts, focus)
+
+        prompts = give_masks(first_prompts(batch, image_size), truth, batch.boxes, section, generator)
+        rounds = draw_rounds(len(batch.owner), section, generator)
+        prompts = corrected(prompts, predict, truth, batch.boxes, batch.ambiguous, rounds, image_size, generator)
+        batch = batch._replace(ambiguous=batch.ambiguous & (rounds == 0).to(truth.device))
+        prediction = predict(prompts)
+        target, covered = window_targets(truth, prediction.windows, prediction.logits.shape[-1], image_size)
+        per_prompt, ious = prompt_losses(prediction, target, covered, batch, weights)
+        loss = per_prompt.mean()
+        if weights.obeyed and prediction.ignored is not None:
+            loss = loss + weights.obeyed * choose_masks(prediction.ignored, batch.ambiguous).mean()
+        if prediction.reading is not None and weights.click:
+            read = reading_loss(prediction.reading, truth, batch.boxes, image_size)
+            loss = loss + weights.click * read.mean()
+        clear = ~batch.ambiguous
+        return Learned(loss, torch.zeros_like(loss), ious[clear, 0].sum(), clear.sum())
 
 
 def freeze(model: PromptableModel, parts: Sequence[str]) -> None:

@@ -100,6 +100,13 @@ class PhotoReader:
         return self.image(view, side), torch.from_numpy(out)
 
 
+class MaskReader(PhotoReader):
+    """Masks alone, for a run that keeps what its encoder made of the photos: these are not read, and black."""
+
+    def image(self, view: View, side: int, zoom: float = 1) -> Tensor:
+        return torch.zeros(3, side, side, dtype=torch.uint8)
+
+
 def _paste_resized(out: NDArray[np.uint8], pixels: NDArray[np.uint8], view: View, height: int, width: int) -> None:
     resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, box=view.window)
     found = np.asarray(resized)
