@@ -292,7 +292,8 @@ def test_weights_in_a_file_beside_the_graph() -> None:
     )
     assert photo.code == 0, photo.err
     gone = build(f"split.onnx --fp32 {ORT} --validate photos")
-    assert (gone.code, "split.onnx is not a whole ONNX file" in gone.words) == (1, True)
+    assert gone.code == 1
+    assert "split.data" in gone.words
 
 
 def test_an_encoder_alone_is_proved_by_its_numbers() -> None:

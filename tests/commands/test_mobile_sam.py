@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nanosam_cli.core.export import proof
+from nanosam_cli.core.masks import mask_iou
 from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.modeling.torchvision_compat import import_torchvision
 from nanosam_cli.core.paths import resource
@@ -162,5 +163,5 @@ def compare(found: NDArray[np.bool_], expected: NDArray[np.bool_]) -> None:
     assert found.shape == expected.shape
     for one, other in zip(found, expected):
         assert 0.02 < other.mean() < 0.98  # or there is nothing to compare
-        assert proof.mask_iou(one, other) >= 0.9999
+        assert mask_iou(one, other) >= 0.9999
         assert np.count_nonzero(one != other) <= 10

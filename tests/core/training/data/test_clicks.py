@@ -75,7 +75,7 @@ def test_jittered_boxes_keep_half_their_size() -> None:
 
 
 @pytest.mark.parametrize(("exact", "share"), [(0.0, 0.0), (0.4, 0.4), (0.8, 0.8)])
-def test_so_many_boxes_fit_exactly_and_the_rest_are_as_they_were(exact: float | None, share: float) -> None:
+def test_so_many_boxes_fit_exactly_and_the_rest_are_as_they_were(exact: float, share: float) -> None:
     count = 1000
     masks, box = _mask(10, 20, 10, 30).expand(count, -1, -1), torch.tensor([[10.0, 10, 30, 20]])
     numbers = PromptNumbers.draw(np.random.default_rng(0), count)
@@ -85,7 +85,7 @@ def test_so_many_boxes_fit_exactly_and_the_rest_are_as_they_were(exact: float | 
         return make_prompts(section, masks, boxes, numbers)[0][:, 1:].flatten(1)
 
     section = PromptSection(point=0, box_and_point=0, box_jitter=0.01, rough_boxes=0.2, refine=0, exact_boxes=exact)
-    jittered, drawn = corners(replace(section, exact_boxes=None)), corners(section)
+    jittered, drawn = corners(replace(section, exact_boxes=0.0)), corners(section)
     fits = (drawn == box).all(dim=1)
     assert fits.float().mean().item() == pytest.approx(share, abs=0.05)
     assert torch.equal(drawn[~fits], jittered[~fits])
