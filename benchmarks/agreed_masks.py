@@ -56,7 +56,7 @@ def main() -> None:
 
     photos = read_coco(options.source / "instances.json")
     with (
-        Journal.resume(options.output / "agreed.jsonl", {"source": str(options.source.resolve())}) as journal,
+        Journal(options.output / "agreed.jsonl", {"source": str(options.source.resolve())}, resume=True) as journal,
         load_predictor() as ours,
         load_predictor("mobile-sam", note=console.info) as partner,
     ):

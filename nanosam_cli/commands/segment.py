@@ -156,8 +156,8 @@ def segment(
             parser=parse_positive,
             metavar="PIXELS",
             rich_help_panel=OUTPUT,
-            help="Outlines with few corners for editing, at most so far from the exact ones: 1 is a good start. "
-            "For polygon, yolo and labelme, which else follow every pixel.",
+            help="Outlines with few corners for editing, at most so far from the exact ones: 1 is a good start. For "
+            f"{', '.join(kind.name for kind in FORMATS.values() if kind.outlines)}, which else follow every pixel.",
         ),
     ] = None,
     separate: Annotated[

@@ -99,7 +99,8 @@ def test_every_format_has_its_default_name(segment: Run, kind: str) -> None:
     photo("deep/a.jpg")
     ran = segment("deep/a.jpg", "--box", Box, "--format", kind)
     assert ran.code == 0, ran.err
-    name = {"png": "a_mask.png", "rle": "a_rle.json", "polygon": "a_polygon.json", "coco": "coco.json"}
+    name = {"png": "a_mask.png", "rle": "a_rle.json", "polygon": "a_polygon.json"}
+    name |= {"coco": "coco.json", "coco-dataset": "coco-dataset.json"}
     names = {"yolo": ["a.txt", "classes.txt"], "labelme": ["a.json"]}.get(kind, [name.get(kind, f"a_{kind}.png")])
     assert files() == [*names, "deep"]
 
@@ -175,6 +176,50 @@ def test_coco_results(segment: Run, names: list[str], ids: list[int]) -> None:
     }
     truth.createIndex()
     assert len(truth.loadRes("r.json").getAnnIds()) == len(results)
+
+
+@pytest.mark.parametrize("simplify", [[], ["--simplify", "1"]])
+def test_a_coco_data_set_gives_the_masks_back(segment: Run, simplify: list[str]) -> None:
+    from pycocotools.coco import COCO
+
+    for name in ("a.jpg", "7.jpg"):
+        photo(f"photos/{name}")
+    boxes = ("--box", Box, "--box", "70,60,90,75")
+    assert segment("photos", *boxes, "--separate", "-o", "m/").code == 0
+    assert segment("photos", *boxes, "--format", "coco-dataset", *simplify).code == 0
+    data = COCO("coco-dataset.json")
+    assert [(image["id"], image["file_name"], image["width"], image["height"]) for image in data.dataset["images"]] == [
+        (1, "7.jpg", 100, 80),
+        (2, "a.jpg", 100, 80),
+    ]
+    assert data.dataset["categories"] == [{"id": 1, "name": "object", "supercategory": ""}]
+    assert sorted(data.anns) == [1, 2, 3, 4]
+    for image in data.dataset["images"]:
+        for number, entry in enumerate(data.imgToAnns[image["id"]], 1):
+            mask = np.asarray(Image.open(Path("m", f"{Path(image['file_name']).stem}_mask_{number}.png"))) > 0
+            found = rle_to_mask(data.annToRLE(entry))
+            assert (found & mask).sum() / (found | mask).sum() >= (0.95 if simplify else 1)
+            assert entry["area"] == mask.sum()
+            rows, columns = np.nonzero(mask)
+            width, height = np.ptp(columns) + 1, np.ptp(rows) + 1
+            assert entry["bbox"] == [columns.min(), rows.min(), width, height]
+            assert (entry["iscrowd"], entry["category_id"]) == (0, 1)
+
+
+def test_photos_of_one_name_go_by_their_paths_in_a_coco_data_set(segment: Run) -> None:
+    for name in ("north/1.jpg", "south/1.jpg", "south/2.jpg"):
+        photo(name)
+    assert segment("north", "south", "--box", Box, "--format", "coco-dataset", "-o", "set.json").code == 0
+    names = [image["file_name"] for image in json.loads(Path("set.json").read_text())["images"]]
+    assert names == ["north/1.jpg", "south/1.jpg", "2.jpg"]
+
+
+def test_an_empty_mask_is_no_annotation_of_a_coco_data_set(segment: Run) -> None:
+    photo("a.jpg")
+    line = ("a.jpg", "--box", Box, "--threshold", "1e9", "--format", "coco-dataset")
+    assert segment(*line).code == 0
+    content = json.loads(Path("coco-dataset.json").read_text())
+    assert (len(content["images"]), content["annotations"]) == (1, [])
 
 
 def test_separate(segment: Run) -> None:

@@ -89,7 +89,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_files(segment: Run, cut: Cut
     assert "2 of 2 photos done" in ran.err
     assert [line.split(":")[0] for line in ran.out.splitlines()] == ["photos/2.png", "photos/3.png"]
     assert contents("cut") == contents("whole")
-    if more != ["--format=coco"]:
+    if not more[0].startswith("--format=coco"):
         assert all(Path("cut", name).stat().st_mtime_ns == stamp for name, stamp in before.items())
     ran = segment(*more, "-o", "cut/", "--resume")
     assert (ran.code, ran.out) == (0, "")

@@ -130,6 +130,10 @@ def test_class_names_are_in_every_format(segment: Run, kind: str) -> None:
         names = Path("out/classes.txt").read_text()
         assert names == class_names({4: "boat", 9: "light"})
         assert file.read_text().split()[0] == str(names.split().index("light"))
+    elif kind == "coco-dataset":
+        content = json.loads(file.read_text())
+        assert [(one["id"], one["name"]) for one in content["categories"]] == [(4, "boat"), (9, "light")]
+        assert [(one["category_id"], one["score"]) for one in content["annotations"]] == [(9, 0.9)]
     else:
         content = json.loads(file.read_text())
         entries = content if kind == "coco" else content["shapes"] if kind == "labelme" else content["objects"]
@@ -208,10 +212,10 @@ def test_a_hundred_boxes_are_two_decoder_calls(segment: Run, monkeypatch: pytest
 
 @pytest.mark.usefixtures("_inputs")
 def test_results_are_prompts_again(segment: Run) -> None:
-    """labelme's and YOLO's files of one run, read by the next, give the same boxes and names."""
+    """labelme's, YOLO's and COCO's files of one run, read by the next, give the same boxes and names."""
     segment("a.jpg", "--detections", "found.json", "--class-names", "names.json", "--format", "rle", "-o", "first.json")
     first = json.loads(Path("first.json").read_text())["objects"]
-    for kind, name in (("yolo", "a.txt"), ("labelme", "a.json")):
+    for kind, name in (("yolo", "a.txt"), ("labelme", "a.json"), ("coco-dataset", "coco-dataset.json")):
         given = ("--detections", "found.json", "--class-names", "names.json")
         assert segment("a.jpg", *given, "--format", kind, "-o", f"{kind}/").code == 0
         got = record(segment("a.jpg", "--detections", f"{kind}/{name}", "--json", "--force"))
@@ -270,6 +274,33 @@ def test_ids_of_the_annotations_are_kept(segment: Run) -> None:
     evaluation.accumulate()
     evaluation.summarize()
     assert evaluation.stats[1] > 0.4
+
+
+def test_a_coco_data_set_keeps_the_ids_of_the_prompts(segment: Run) -> None:
+    """Image and category ids as they stand in the file of boxes, and in another order than the names."""
+    photo("photos/a.jpg")
+    photo("photos/b.jpg")
+    entry = {"bbox": [10, 20, 40, 30]}
+    content = {
+        "images": [{"id": 20, "file_name": "a.jpg"}, {"id": 10, "file_name": "b.jpg"}],
+        "categories": [{"id": 4, "name": "boat"}, {"id": 9, "name": "light"}],
+        "annotations": [
+            {**entry, "id": 1, "image_id": 20, "category_id": 9},
+            {**entry, "id": 2, "image_id": 10, "category_id": 4},
+        ],
+    }
+    ran = segment("photos", "--detections", save("c.json", content), "--format", "coco-dataset", "-o", "set.json")
+    assert ran.code == 0, ran.err
+    data = COCO("set.json")
+    assert {image["file_name"]: image["id"] for image in data.dataset["images"]} == {"a.jpg": 20, "b.jpg": 10}
+    assert {(one["image_id"], one["category_id"]) for one in data.dataset["annotations"]} == {(20, 9), (10, 4)}
+    assert [category["name"] for category in data.loadCats([4, 9])] == ["boat", "light"]
+    assert segment("photos", "--detections", "c.json", "--format", "coco", "-o", "results.json").code == 0
+    evaluation = COCOeval(data, data.loadRes("results.json"), "segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1)
 
 
 @pytest.mark.usefixtures("_inputs")

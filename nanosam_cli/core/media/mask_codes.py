@@ -99,10 +99,19 @@ def coco_image(image_id: int, file_name: str, original_hw: tuple[int, int]) -> d
 
 
 def coco_annotation(
-    segmentation: Segmentation, annotation_id: int, image_id: int, category_id: int = 1, polygon: bool = False
+    segmentation: Segmentation,
+    annotation_id: int,
+    image_id: int,
+    category_id: int = 1,
+    polygon: bool = False,
+    simplify: float = 0.0,
 ) -> dict[str, Any]:
-    """One entry of a COCO file's `annotations`, with the predicted IoU as `score`; bbox is x y width height."""
-    rle_or_polygons = (mask_to_polygons if polygon else mask_to_rle)(segmentation.mask)
+    """One entry of a COCO file's `annotations`, with the predicted IoU as `score`; bbox is x y width height.
+
+    For `simplify`, in pixels, see `mask_to_polygons`.
+    """
+    mask = segmentation.mask
+    rle_or_polygons = mask_to_polygons(mask, simplify) if polygon else mask_to_rle(mask)
     return {
         "id": annotation_id,
         "image_id": image_id,

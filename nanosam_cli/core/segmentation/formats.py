@@ -134,7 +134,21 @@ def _keep_rows(target: PhotoTarget, result: PhotoResult) -> Any:
 
 
 def _join_rows(kept: Sequence[tuple[Path, int, Any]], classes: Mapping[int, str]) -> Any:
-    return [{**row, "image_id": image_id} for _, image_id, rows in kept for row in rows]
+    from nanosam_cli.core.segmentation.coco_output import join_results
+
+    return join_results(kept, classes)
+
+
+def _keep_annotations(target: PhotoTarget, result: PhotoResult) -> Any:
+    from nanosam_cli.core.segmentation.coco_output import photo_annotations
+
+    return photo_annotations(result, target.simplify)
+
+
+def _join_data_set(kept: Sequence[tuple[Path, int, Any]], classes: Mapping[int, str]) -> Any:
+    from nanosam_cli.core.segmentation.coco_output import join_data_set
+
+    return join_data_set(kept, classes)
 
 
 def _write_json(target: PhotoTarget, content: Mapping[str, Any]) -> None:
@@ -143,7 +157,8 @@ def _write_json(target: PhotoTarget, content: Mapping[str, Any]) -> None:
     write_text(target.file, json.dumps(content) + "\n", target.overwrite)
 
 
-_RESULTS = SharedLayout(_keep_rows, _join_rows)
+_COCO_RESULTS = SharedLayout(_keep_rows, _join_rows)
+_COCO_DATA_SET = SharedLayout(_keep_annotations, _join_data_set)
 
 FORMATS: Mapping[str, OutputFormat] = {
     entry.name: entry
@@ -153,9 +168,17 @@ FORMATS: Mapping[str, OutputFormat] = {
         OutputFormat("cutout", "transparent around the objects", "_cutout", ".png", _cutout),
         OutputFormat("rle", "COCO's run-length codes", "_rle", ".json", _run_lengths),
         OutputFormat("polygon", "outlines", "_polygon", ".json", _polygons, outlines=True),
-        OutputFormat("coco", "COCO results of all photos", "coco", ".json", layout=_RESULTS),
+        OutputFormat("coco", "COCO results of all photos", "coco", ".json", layout=_COCO_RESULTS),
         OutputFormat("yolo", "YOLO's rows", "", ".txt", _yolo, outlines=True, class_names=True),
         OutputFormat("labelme", "labelme's files", "", ".json", _labelme, outlines=True),
+        OutputFormat(
+            "coco-dataset",
+            "a COCO data set of all photos, as labellers read it",
+            "coco-dataset",
+            ".json",
+            layout=_COCO_DATA_SET,
+            outlines=True,
+        ),
     )
 }
 
