@@ -44,6 +44,35 @@ if TYPE_CHECKING:
 
 DATA = "Data"  # heading of the help
 
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="DIR|ZIP",
+        rich_help_panel=DATA,
+        help="The photos; else COCO val2017, as `nanosam download coco-val2017` leaves it.",
+    ),
+]
+AnnotationsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--annotations",
+        metavar="FILE",
+        rich_help_panel=DATA,
+        help="COCO instances, JSON; else what lies beside the photos. In a zip file: FILE.zip/annotations/x.json.",
+    ),
+]
+CategoryOption = Annotated[
+    list[str] | None,
+    typer.Option("--category", metavar="NAME|ID", rich_help_panel=DATA, help="Only objects of it. Repeatable."),
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, metavar="N", rich_help_panel=DATA, help="Only the first N photos.")
+]
+AllowMissingOption = Annotated[
+    bool, typer.Option("--allow-missing", rich_help_panel=DATA, help="Leave out photos that cannot be read.")
+]
+
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Evaluate a model on annotated data.")
 
 
@@ -101,31 +130,10 @@ def parse_shard(text: str) -> Shard:
 
 @app.command(cls=Command)
 def coco(
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            "--images",
-            metavar="DIR|ZIP",
-            rich_help_panel=DATA,
-            help="The photos; else COCO val2017, as `nanosam download coco-val2017` leaves it.",
-        ),
-    ] = None,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(
-            "--annotations",
-            metavar="FILE",
-            rich_help_panel=DATA,
-            help="COCO instances, JSON; else what lies beside the photos. In a zip file: FILE.zip/annotations/x.json.",
-        ),
-    ] = None,
-    category: Annotated[
-        list[str] | None,
-        typer.Option("--category", metavar="NAME|ID", rich_help_panel=DATA, help="Only objects of it. Repeatable."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", rich_help_panel=DATA, help="Only the first N photos.")
-    ] = None,
+    images: ImagesOption = None,
+    annotations: AnnotationsOption = None,
+    category: CategoryOption = None,
+    limit: LimitOption = None,
     shard: Annotated[
         Shard | None,
         typer.Option(
@@ -136,9 +144,7 @@ def coco(
             help="Only every N-th photo, from the I-th on; `nanosam metrics --merge` joins the parts.",
         ),
     ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", rich_help_panel=DATA, help="Leave out photos that cannot be read.")
-    ] = False,
+    allow_missing: AllowMissingOption = False,
     protocol: Annotated[
         ProtocolName,
         typer.Option("--protocol", help="Whose way to count: which objects, and which of the decoder's masks."),
@@ -233,34 +239,11 @@ def coco(
 
 @app.command(cls=Command)
 def clicks(
-    images: Annotated[
-        Path | None,
-        typer.Option(
-            "--images",
-            metavar="DIR|ZIP",
-            rich_help_panel=DATA,
-            help="The photos; else COCO val2017, as `nanosam download coco-val2017` leaves it.",
-        ),
-    ] = None,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(
-            "--annotations",
-            metavar="FILE",
-            rich_help_panel=DATA,
-            help="COCO instances, JSON; else what lies beside the photos.",
-        ),
-    ] = None,
-    category: Annotated[
-        list[str] | None,
-        typer.Option("--category", metavar="NAME|ID", rich_help_panel=DATA, help="Only objects of it. Repeatable."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", rich_help_panel=DATA, help="Only the first N photos.")
-    ] = None,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", rich_help_panel=DATA, help="Leave out photos that cannot be read.")
-    ] = False,
+    images: ImagesOption = None,
+    annotations: AnnotationsOption = None,
+    category: CategoryOption = None,
+    limit: LimitOption = None,
+    allow_missing: AllowMissingOption = False,
     start: Annotated[
         Start, typer.Option("--start", rich_help_panel=PROMPT, help="Begin with a click, or with the annotated box.")
     ] = Start.click,
