@@ -33,6 +33,6 @@ def _create_decoder(name: str) -> RegionDecoder | SamDecoder | None:
     """None where the teacher's decoder is taken as it is."""
     if name == TEACHERS_DECODER:
         return None
-    if name in ("region", LISTENING):
-        return RegionDecoder(listens=name == LISTENING)
-    return SamDecoder(dense_boxes=name == "sam")
+    if name == LISTENING:
+        return RegionDecoder(listens=True)
+    return RegionDecoder() if name == "region" else SamDecoder(dense_boxes=name == "sam")
