@@ -92,7 +92,11 @@ class RegionDecoder(nn.Module):
 
     def predict_windows(self, image_embeddings: Tensor, prompts: Prompts, focus: Tensor) -> WindowPrediction:
         """For training: P prompts over B photos' embeddings, on windows of the decoder's own choice (not `focus`)."""
-        maps = ImageMaps(*(part.index_select(0, prompts.owner) for part in self.prepare(image_embeddings)))
+        return self.predict_prepared(self.prepare(image_embeddings), prompts)
+
+    def predict_prepared(self, maps: ImageMaps, prompts: Prompts) -> WindowPrediction:
+        """The same from what `prepare` made of the B photos."""
+        maps = ImageMaps(*(part.index_select(0, prompts.owner) for part in maps))
         found = self.decode(maps, *prompts[1:])
         assert found.low_res is not None
         # losses see what users get, which is all that is left of a small object after the low-resolution masks

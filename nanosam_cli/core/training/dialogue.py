@@ -87,7 +87,8 @@ def next_clicks(
     both = torch.cat([torch.minimum(windows[:, :2], boxes[:, :2]), torch.maximum(windows[:, 2:], boxes[:, 2:])], dim=1)
     wanted = crop_windows(truth, both * (image_size / COORDINATE_SIZE), SIDE) > 0.5
     predicted = crop_windows(low_res, both / LOW_RES, SIDE) > 0
-    missing, surplus = (depths((one & ~other).float()) for one, other in ((wanted, predicted), (predicted, wanted)))
+    wrong = torch.cat([wanted & ~predicted, predicted & ~wanted])
+    missing, surplus = depths(wrong.float()).chunk(2)
     depth = torch.maximum(missing, surplus).flatten(1).cpu()  # (R, SIDE * SIDE)
     anywhere = torch.rand(len(depth), 1, generator=generator) >= DEEPEST
     noise = torch.rand(depth.shape, generator=generator)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nanosam_cli.core.modeling.resample import crop_windows, paste_windows
 
-EXACT = 0.15  # share of masks that are given as they are
+EXACT = 0.3  # share of masks that are given as they are
 SIDE = 64  # points of the window in which a mask is changed
 ROOM = 0.3  # of the box, around it
 MOVED, TURNED, SCALED, BENT = (

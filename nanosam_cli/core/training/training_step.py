@@ -13,6 +13,7 @@ from nanosam_cli.core.modeling.backbones import depthwise_kernels, fine_layers
 from nanosam_cli.core.modeling.design import LISTENING
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.modeling.prediction import Prompts, WindowPrediction
+from nanosam_cli.core.modeling.region_decoder import RegionDecoder
 from nanosam_cli.core.training.data.datasets import Batch
 from nanosam_cli.core.training.dialogue import corrected, draw_rounds, give_masks
 from nanosam_cli.core.training.losses import choose_masks, feature_loss
@@ -132,19 +133,21 @@ class TrainingStep(nn.Module):
     ) -> Learned:
         """Each prompt at a place of its own in a dialogue; what came before is not learned from, only its last mask."""
         decoder, image_size = self.model.decoder, self._recipe.model.image_size
-        assert decoder is not None
-        focus, truth = focus_windows(batch.boxes), batch.masks.float() / 255
-        generator = torch.Generator().manual_seed(number)
+        assert isinstance(decoder, RegionDecoder)
+        truth, generator = batch.masks.float() / 255, torch.Generator().manual_seed(number)
+        with torch.no_grad(), self._autocast(embeddings):
+            maps = decoder.prepare(embeddings)
 
         def predict(prompts: Prompts) -> WindowPrediction:
             with self._autocast(embeddings):
-                return decoder.predict_windows(embeddings, prompts, focus)
+                return decoder.predict_prepared(maps, prompts)
 
         prompts = give_masks(first_prompts(batch, image_size), truth, batch.boxes, section, generator)
         rounds = draw_rounds(len(batch.owner), section, generator)
         prompts = corrected(prompts, predict, truth, batch.boxes, batch.ambiguous, rounds, image_size, generator)
         batch = batch._replace(ambiguous=batch.ambiguous & (rounds == 0).to(truth.device))
-        prediction = predict(prompts)
+        with self._autocast(embeddings):
+            prediction = decoder.predict_windows(embeddings, prompts, focus_windows(batch.boxes))
         target, covered = window_targets(truth, prediction.windows, prediction.logits.shape[-1], image_size)
         per_prompt, ious = prompt_losses(prediction, target, covered, batch, weights)
         loss = per_prompt.mean()
