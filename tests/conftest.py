@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker has one core to itself: more threads of torch and BLAS wait for those of the others. It must stand before
+    # numpy comes in, and is inherited by what tests start. ONNX Runtime keeps its own number; its threads do not spin.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import platformdirs
 import pytest
@@ -14,6 +21,32 @@ from tests.fake_models import save_decoder, save_encoder
 
 # A shell starts what it puts in the background with SIGINT ignored, and children inherit it: Ctrl-C would do nothing.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _has_chromium() -> bool:
+    return any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+
+
+# marker -> whether its tests can run here, and why they do not
+NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
+    "data": (lambda: bool(os.environ.get("NANOSAM_TEST_DATA")), "NANOSAM_TEST_DATA does not say where photos are"),
+    "gpu": (_has_cuda, "needs a CUDA device"),
+    "browser": (_has_chromium, "needs Chromium"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for name, (is_here, reason) in NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(name)]
+        if marked and not is_here():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

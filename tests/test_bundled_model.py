@@ -106,7 +106,6 @@ def test_three_readings_of_a_click_differ(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.slow
 @pytest.mark.data
-@pytest.mark.skipif(not os.environ.get("NANOSAM_TEST_DATA"), reason="NANOSAM_TEST_DATA does not say where photos are")
 def test_it_is_clearly_better_than_the_ellipse() -> None:
     """0.634 is what the box's inscribed ellipse scores on these photos; a model near it has learned nothing."""
     from nanosam_cli.core.evaluation.loop import evaluate_boxes

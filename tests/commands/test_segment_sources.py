@@ -588,7 +588,6 @@ def test_boxes_that_cannot_be_used_are_counted(segment: Run) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not os.environ.get("NANOSAM_TEST_DATA"), reason="NANOSAM_TEST_DATA does not say where photos are")
 def test_coco_average_precision_of_the_model_in_the_box() -> None:
     """Boxes of COCO's annotations as if a perfect detector had found them, on ten photos."""
     folder = Path(os.environ["NANOSAM_TEST_DATA"]) / "coco-val"

@@ -81,7 +81,6 @@ def test_iou_is_pycocotools(photos: list[AnnotatedPhoto], own_files: Files, name
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not os.environ.get("NANOSAM_TEST_DATA"), reason="NANOSAM_TEST_DATA does not say where photos are")
 def test_baselines_score_what_they_are_known_to(own_files: Files) -> None:
     found = read_coco(Path(os.environ["NANOSAM_TEST_DATA"]) / "coco-val" / "instances.json")
     selected = select_objects(found, PROTOCOLS["edgesam"])

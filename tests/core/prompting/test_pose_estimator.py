@@ -58,7 +58,6 @@ def test_nobody(seen: SeenPeople) -> None:
 
 
 @pytest.mark.data
-@pytest.mark.skipif(not os.environ.get("NANOSAM_TEST_DATA"), reason="NANOSAM_TEST_DATA does not say where photos are")
 def test_several_people(seen: SeenPeople) -> None:
     """The largest first."""
     photo = Path(os.environ["NANOSAM_TEST_DATA"]) / "coco-val" / "images" / "000000269316.jpg"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from nanosam_cli.core.tracking.single_thread_blas import one_thread
 
@@ -10,8 +10,10 @@ def blas_threads() -> list[int]:
 
 
 def test_blas_has_one_thread_meanwhile() -> None:
-    before = blas_threads()
-    with one_thread():
-        assert blas_threads() == [1] * len(before)
-    assert one_thread()(blas_threads)() == [1] * len(before)
-    assert blas_threads() == before
+    with threadpool_limits(2, "blas"):
+        before = blas_threads()
+        assert 2 in before
+        with one_thread():
+            assert blas_threads() == [1] * len(before)
+        assert one_thread()(blas_threads)() == [1] * len(before)
+        assert blas_threads() == before
