@@ -12,6 +12,8 @@ from PIL import Image
 
 from nanosam_cli.core.datasets.annotated_mask import AnnotatedMask
 from nanosam_cli.core.datasets.coco import AnnotatedObject, AnnotatedPhoto, read_coco
+from nanosam_cli.core.evaluation.loop import evaluate_boxes
+from nanosam_cli.core.evaluation.metrics import mean_iou_by_size
 from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.loading.part_files import model_files
 from nanosam_cli.core.media.image import read_image
@@ -104,13 +106,16 @@ def test_three_readings_of_a_click_differ(tmp_path: Path, monkeypatch: pytest.Mo
     assert head < 0.8 * more
 
 
+def test_it_is_clearly_better_than_the_ellipse_on_the_examples() -> None:
+    """The ellipses have 0.718."""
+    with load_predictor() as predictor:
+        assert mean_iou_by_size(evaluate_boxes(predictor, PHOTOS))["all"] >= 0.85
+
+
 @pytest.mark.slow
 @pytest.mark.data
 def test_it_is_clearly_better_than_the_ellipse() -> None:
     """0.634 is what the box's inscribed ellipse scores on these photos; a model near it has learned nothing."""
-    from nanosam_cli.core.evaluation.loop import evaluate_boxes
-    from nanosam_cli.core.evaluation.metrics import mean_iou_by_size
-
     folder = Path(os.environ["NANOSAM_TEST_DATA"]) / "coco-val"
     with load_predictor() as predictor:
         results = evaluate_boxes(predictor, read_coco(folder / "instances.json"))

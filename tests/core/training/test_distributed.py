@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,10 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 import torch
 
 from nanosam_cli.core.errors import BackendError, RecipeError
+from nanosam_cli.core.training import distributed
 from nanosam_cli.core.training.distillation import train
 from nanosam_cli.core.training.distributed import Ranks, choose_device, is_first, join, was_restarted
-from nanosam_cli.core.training.run_log import read_evaluations, read_steps
+from nanosam_cli.core.training.run_log import Event, RunNote, read_evaluations, read_steps
 from tests.training_data import save_shapes, tiny_recipe
 
 # The worker that dies does so once, as by the system for want of memory, a step past the first checkpoint.
@@ -73,6 +76,44 @@ def test_two_processes_do_as_one_and_outlive_a_killed_worker(tmp_path: Path) -> 
     assert evaluated == pytest.approx(again, abs=1e-3)
     left, right = ({path.name for path in (tmp_path / name).glob("[!.]*")} for name in ("one", "two"))
     assert left == right
+
+
+SECOND = """
+import sys
+from pathlib import Path
+from nanosam_cli.core.training.distillation import train
+from nanosam_cli.core.training.recipe import load_recipe
+
+root, folder, *overrides = sys.argv[1:]
+train(load_recipe(Path(root) / "tiny.toml", overrides), Path(folder))
+"""
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is the first, in the environment that torchrun would give it."""
+    save_shapes(tmp_path / "shapes")
+    overrides = ["optimiser.batch=4", "optimiser.micro_batch=2", 'optimiser.freeze=["batchnorm"]']
+    recipe = tiny_recipe(tmp_path, steps=2, overrides=overrides)
+    train(recipe, tmp_path / "one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    for name, value in {**shared, "GLOO_SOCKET_IFNAME": "lo", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "PATIENCE", timedelta(minutes=5))
+    told: list[Event] = []
+    arguments = [str(tmp_path), str(tmp_path / "two"), *overrides]
+    second = {**os.environ, "RANK": "1", "LOCAL_RANK": "1"}
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", SECOND, *arguments], env=second) as process:
+        train(recipe, tmp_path / "two", report=told.append)
+        assert process.wait(300) == 0
+    notes = [event.text for event in told if isinstance(event, RunNote)]
+    assert notes[0].startswith("2 process(es) on cpu x 1 micro-batch(es) of 2: 4 crops a step")
+    one, two = (read_steps(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == len(two) == 2
+    for row, other in zip(one, two):
+        assert float(row["loss"]) == pytest.approx(float(other["loss"]), abs=1e-5)
 
 
 def test_alone_without_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
