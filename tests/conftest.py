@@ -72,6 +72,18 @@ def own_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a run of one step: to export, and to learn from."""
+    pytest.importorskip("torch", reason="training needs the extra `train`")
+    from nanosam_cli.core.training.distillation import train
+    from tests.training_data import save_shapes, tiny_recipe
+
+    folder = tmp_path_factory.mktemp("trained")
+    save_shapes(folder / "shapes")
+    return train(tiny_recipe(folder, steps=1), folder / "tiny")
+
+
+@pytest.fixture(scope="session")
 def nvidia_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Encoder and decoder as NVIDIA NanoSAM's: B and P fixed at 1, 1024 pixels, K = 4, no metadata."""
     folder = tmp_path_factory.mktemp("nvidia")

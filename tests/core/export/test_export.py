@@ -28,19 +28,10 @@ from nanosam_cli.core.modeling.region_decoder import RegionDecoder
 from nanosam_cli.core.modeling.sam_decoder import SamDecoder
 from nanosam_cli.core.paths import resource
 from nanosam_cli.core.precision.agreement import MaskAgreement
-from nanosam_cli.core.training.distillation import train
 from nanosam_cli.core.types import Prompt
 from tests.checkpoints import save_mobile_sam
 from tests.onnx_graphs import elem_types
 from tests.tiny_vit_model import shrunk_tiny_vit, small_tiny_vit
-from tests.training_data import save_shapes, tiny_recipe
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    save_shapes(folder / "shapes")
-    return train(tiny_recipe(folder, steps=1), folder / "tiny")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,9 +50,9 @@ def notes() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def files(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, notes: list[str]) -> list[Exported]:
+def files(trained: Path, tmp_path_factory: pytest.TempPathFactory, notes: list[str]) -> list[Exported]:
     """Encoder and decoder in float32."""
-    return export_model(checkpoint, tmp_path_factory.mktemp("files"), "all", note=notes.append)
+    return export_model(trained, tmp_path_factory.mktemp("files"), "all", note=notes.append)
 
 
 def metadata_of(path: Path) -> dict[str, str]:
@@ -108,8 +99,8 @@ def test_files_describe_themselves(files: list[Exported]) -> None:
     assert shape_of(files[0].path, "image") == ["B", 3, 512, 512]
 
 
-def test_half_precision(checkpoint: Path, files: list[Exported], tmp_path: Path) -> None:
-    half = export_model(checkpoint, tmp_path, "decoder", ExportOptions(precision="fp16"))
+def test_half_precision(trained: Path, files: list[Exported], tmp_path: Path) -> None:
+    half = export_model(trained, tmp_path, "decoder", ExportOptions(precision="fp16"))
     for before, after in zip(files[1:], half, strict=True):
         assert after.bytes < 0.6 * before.bytes
         model = onnx.load(after.path)
@@ -130,8 +121,8 @@ def test_half_precision(checkpoint: Path, files: list[Exported], tmp_path: Path)
         assert found[0].mask.any()
 
 
-def test_weights_in_half_leave_the_rest_as_it_is(checkpoint: Path, files: list[Exported], tmp_path: Path) -> None:
-    half = export_model(checkpoint, tmp_path, "all", ExportOptions(precision="fp16-weights"))
+def test_weights_in_half_leave_the_rest_as_it_is(trained: Path, files: list[Exported], tmp_path: Path) -> None:
+    half = export_model(trained, tmp_path, "all", ExportOptions(precision="fp16-weights"))
     image = read_image(resource("examples", "cat.jpg"))
     answers = []
     for encoder, decoder in (files, half):
@@ -147,8 +138,8 @@ def test_weights_in_half_leave_the_rest_as_it_is(checkpoint: Path, files: list[E
         assert "fp16-weights" in after.card.read_text()
 
 
-def test_one_file_does_what_the_two_do(checkpoint: Path, files: list[Exported], tmp_path: Path) -> None:
-    [whole] = export_model(checkpoint, tmp_path, "all", ExportOptions(single_file=True))
+def test_one_file_does_what_the_two_do(trained: Path, files: list[Exported], tmp_path: Path) -> None:
+    [whole] = export_model(trained, tmp_path, "all", ExportOptions(single_file=True))
     assert (whole.path.name, metadata_of(whole.path)["nanosam.part"]) == ("model.onnx", "model")
     encoder, decoder = files
     image = read_image(resource("examples", "rocket.jpg"))
@@ -182,9 +173,9 @@ def test_one_file_does_what_the_two_do(checkpoint: Path, files: list[Exported], 
     ids=str,
 )
 def test_shapes_and_opsets(
-    checkpoint: Path, tmp_path: Path, what: str, options: ExportOptions, tensor: str, shape: list[int | str]
+    trained: Path, tmp_path: Path, what: str, options: ExportOptions, tensor: str, shape: list[int | str]
 ) -> None:
-    [file] = export_model(checkpoint, tmp_path, what, options)
+    [file] = export_model(trained, tmp_path, what, options)
     assert file.path.name == f"{what}.onnx"
     assert shape_of(file.path, tensor) == shape
     assert onnx.load(file.path).opset_import[0].version == options.opset
@@ -204,26 +195,26 @@ def test_options_that_have_no_use(tmp_path: Path, what: str, options: ExportOpti
         export_model(tmp_path / "none.safetensors", tmp_path, what, options)
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(trained: Path, tmp_path: Path) -> None:
     told: list[str] = []
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"file is not a directory"):
-        export_model(checkpoint, tmp_path / "file" / "models", "all", note=told.append)
+        export_model(trained, tmp_path / "file" / "models", "all", note=told.append)
     assert told == []
 
 
-def test_files_are_not_overwritten_unasked(checkpoint: Path, tmp_path: Path) -> None:
+def test_files_are_not_overwritten_unasked(trained: Path, tmp_path: Path) -> None:
     told: list[str] = []
     for name in ("decoder.onnx", "decoder.md"):
         (tmp_path / name).write_text("mine")
         with pytest.raises(OutputError, match=r"decoder\.onnx exists already"):
-            export_model(checkpoint, tmp_path, "all", note=told.append)
+            export_model(trained, tmp_path, "all", note=told.append)
     (tmp_path / "decoder.onnx").unlink()
     with pytest.raises(OutputError, match=r"decoder\.md exists already"):
-        export_model(checkpoint, tmp_path, "all", note=told.append)
+        export_model(trained, tmp_path, "all", note=told.append)
     assert told == []  # known before any work is done
     assert {path.name for path in tmp_path.iterdir()} == {"decoder.md"}
-    [file] = export_model(checkpoint, tmp_path, "decoder", overwrite=True)
+    [file] = export_model(trained, tmp_path, "decoder", overwrite=True)
     assert file.card.read_text() != "mine"
 
 
@@ -291,29 +282,29 @@ class Liar(RegionDecoder):
 
 
 @pytest.fixture
-def lying(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def lying(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nanosam_cli.core.modeling import model
 
     monkeypatch.setattr(model, "RegionDecoder", lambda: Liar(1.0))
 
 
-def test_a_failed_proof_leaves_no_file(checkpoint: Path, tmp_path: Path, lying: None) -> None:
+def test_a_failed_proof_leaves_no_file(trained: Path, tmp_path: Path, lying: None) -> None:
     with pytest.raises(ModelError, match="low_res_masks is off by 1"):
-        export_model(checkpoint, tmp_path, "decoder")
+        export_model(trained, tmp_path, "decoder")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_masks_that_differ_leave_no_file(
-    checkpoint: Path, tmp_path: Path, lying: None, monkeypatch: pytest.MonkeyPatch
+    trained: Path, tmp_path: Path, lying: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(LIMITS, "fp32", replace(LIMITS["fp32"], output=10))  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=r"gives other masks than torch: mean IoU 0\.\d+, worst 0\.\d+"):
-        export_model(checkpoint, tmp_path, "decoder")
+        export_model(trained, tmp_path, "decoder")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_that_does_not_fit_into_half_is_refused(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ONNX Runtime's CPU computes its right masks, in float32: the proof does not rest on that."""
 
@@ -325,7 +316,7 @@ def test_a_model_that_does_not_fit_into_half_is_refused(
 
     monkeypatch.setattr(model, "RegionDecoder", Huge)
     with pytest.raises(ModelError, match=r"does not fit into fp16, which ends at 65504: .* reaches \d") as caught:
-        export_model(checkpoint, tmp_path / "fp16", "decoder", ExportOptions(precision="fp16"))
+        export_model(trained, tmp_path / "fp16", "decoder", ExportOptions(precision="fp16"))
     assert "--precision fp32" in (caught.value.hint or "")
     assert list((tmp_path / "fp16").iterdir()) == []
 

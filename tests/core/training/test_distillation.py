@@ -33,18 +33,25 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of four steps that nothing stopped, to compare with and to read."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train(tiny_recipe(root), folder)
+    return folder
+
+
 def _losses(folder: Path) -> list[str]:
     with (folder / "log.csv").open(newline="") as file:
         return [row["loss"] for row in csv.DictReader(file)]
 
 
-def test_other_runs_start_from_the_weights_alone(root: Path, tmp_path: Path) -> None:
-    train(tiny_recipe(root, steps=2), tmp_path / "first")
-    whole, alone = tmp_path / "first" / "last.safetensors", tmp_path / "first" / "weights.safetensors"
-    assert alone.stat().st_size < whole.stat().st_size / 4
+def test_other_runs_start_from_the_weights_alone(root: Path, whole: Path) -> None:
+    last, alone = whole / "last.safetensors", whole / "weights.safetensors"
+    assert alone.stat().st_size < last.stat().st_size / 4
     started = tiny_recipe(root, overrides=[f"init={{encoder = '{alone}', decoder = '{alone}'}}"])
     model = distillation.prepare(started, Ranks(torch.device("cpu")), None, fresh=True).model
-    for name, tensor in load_state(whole).part("ema.module.").items():
+    for name, tensor in load_state(last).part("ema.module.").items():
         torch.testing.assert_close(model.state_dict()[name].float(), tensor.float(), rtol=1e-3, atol=1e-6)
 
 
@@ -99,10 +106,12 @@ def test_a_killed_run_goes_on_with_the_same_losses(root: Path, tmp_path: Path, d
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_keeps_the_step_under_way(root: Path, tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_run_keeps_the_step_under_way(
+    root: Path, whole: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """A worker that makes crops does not change them."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the program has it: both interrupt
     recipe = tiny_recipe(root, workers=1)
-    train(recipe, tmp_path / "whole")
     told: list[str] = []
 
     def interrupt(event: Event) -> None:
@@ -119,7 +128,7 @@ def test_an_interrupted_run_keeps_the_step_under_way(root: Path, tmp_path: Path,
     assert distillation.steps_done(tmp_path / "cut") == 3  # a checkpoint is due every second step
     assert told[-1] == f"step 3 of 4 is kept in {tmp_path / 'cut'}: --resume goes on"
     train(recipe, tmp_path / "cut", resume=True)
-    assert _losses(tmp_path / "cut") == _losses(tmp_path / "whole")
+    assert _losses(tmp_path / "cut") == _losses(whole)
 
 
 def test_ctrl_c_twice_ends_a_run_at_once(root: Path, tmp_path: Path) -> None:
@@ -162,11 +171,10 @@ def test_an_ignored_signal_stays_ignored(root: Path, tmp_path: Path) -> None:
     assert distillation.steps_done(tmp_path) == 2
 
 
-def test_more_steps_need_a_restart(root: Path, tmp_path: Path) -> None:
-    train(tiny_recipe(root, steps=2), tmp_path)
+def test_more_steps_need_a_restart(root: Path, whole: Path) -> None:
     with pytest.raises(OutputError, match=r"other values of optimiser\.steps") as refused:
-        train(tiny_recipe(root, steps=6), tmp_path, resume=True)
-    assert "--set optimiser.restarts=[2] --set optimiser.restart_rate=RATE" in str(refused.value.hint)
+        train(tiny_recipe(root, steps=6), whole, resume=True)
+    assert "--set optimiser.restarts=[4] --set optimiser.restart_rate=RATE" in str(refused.value.hint)
 
 
 def test_workers_change_nothing(root: Path, tmp_path: Path) -> None:
@@ -195,16 +203,14 @@ def test_evaluation_is_reported_and_kept(root: Path, tmp_path: Path) -> None:
     assert '"step": 1' in (tmp_path / "evaluation.jsonl").read_text()
 
 
-def test_a_run_is_not_overwritten(root: Path, tmp_path: Path) -> None:
-    train(tiny_recipe(root, steps=1), tmp_path)
+def test_a_run_is_not_overwritten(root: Path, whole: Path) -> None:
     with pytest.raises(OutputError, match="holds a run already"):
-        train(tiny_recipe(root, steps=1), tmp_path)
+        train(tiny_recipe(root), whole)
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(root: Path, tmp_path: Path) -> None:
-    train(tiny_recipe(root, steps=1), tmp_path)
+def test_a_checkpoint_of_another_recipe_is_refused(root: Path, whole: Path) -> None:
     with pytest.raises(OutputError, match=r"another recipe, with other values of optimiser\.steps$"):
-        train(tiny_recipe(root, steps=2), tmp_path, resume=True)
+        train(tiny_recipe(root, steps=2), whole, resume=True)
 
 
 def test_a_run_that_ended_goes_on_where_a_longer_recipe_restarts(root: Path, tmp_path: Path) -> None:

@@ -13,21 +13,13 @@ from nanosam_cli.core.errors import InputError, ModelError, RecipeError, UsageEr
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.modeling.prediction import Prompts
 from nanosam_cli.core.system.files import file_sha256
-from nanosam_cli.core.training.distillation import train
 from nanosam_cli.core.training.recipe import TeacherSection
 from nanosam_cli.core.training.teaching import teacher as teachers
 from nanosam_cli.core.training.teaching.teacher import Teacher, load_weights, open_teacher
 from tests.fake_models import save, save_decoder, save_encoder
-from tests.training_data import save_shapes, tiny_recipe
+from tests.training_data import tiny_recipe
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("teacher")
-    save_shapes(root / "shapes")
-    return train(tiny_recipe(root, steps=1), root / "run")
 
 
 def _open(encoder: Path | str, decoder: Path | None = None) -> Teacher:
@@ -57,8 +49,8 @@ def test_weights_beside_an_encoder_are_part_of_who_teaches(tmp_path: Path) -> No
     assert _open(whole).sha256 == file_sha256(whole)
 
 
-def test_a_checkpoint_of_ours_is_a_teacher(checkpoint: Path) -> None:
-    teacher = _open(checkpoint)
+def test_a_checkpoint_of_ours_is_a_teacher(trained: Path) -> None:
+    teacher = _open(trained)
     assert teacher.image_size == 512
     assert teacher.embed(torch.randn(2, 3, 64, 64)).shape == (2, 256, 8, 8)
     assert teacher.has_decoder
@@ -79,11 +71,11 @@ def test_masks_of_several_photos_come_in_the_order_of_their_prompts(tmp_path: Pa
     assert heights.tolist() == [13, 18, 23, 28]
 
 
-def test_a_checkpoint_and_its_export_teach_the_same(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_and_its_export_teach_the_same(trained: Path, tmp_path: Path) -> None:
     from nanosam_cli.core.export.export import export_model
 
-    encoder, decoder = export_model(checkpoint, tmp_path, "all")
-    ours, files = _open(checkpoint), _open(encoder.path, decoder.path)
+    encoder, decoder = export_model(trained, tmp_path, "all")
+    ours, files = _open(trained), _open(encoder.path, decoder.path)
     images = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(0))
     embeddings = ours.embed(images)
     torch.testing.assert_close(files.embed(images), embeddings, atol=1e-4, rtol=1e-3)
@@ -95,7 +87,7 @@ def test_a_checkpoint_and_its_export_teach_the_same(checkpoint: Path, tmp_path: 
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
 
 
-def test_bad_teachers(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_teachers(tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NANOSAM_HOME", str(tmp_path / "home"))
     small = save(tmp_path / "small.onnx", [], {"image": (1, 3, 64, 64)}, {"image": (1, 3, 64, 64)})
     for name, words in (
@@ -111,27 +103,27 @@ def test_bad_teachers(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.Monk
         _open(save_encoder(tmp_path / "encoder.onnx")).open_decoder()
 
 
-def test_embeddings_of_another_shape(checkpoint: Path) -> None:
-    teacher = _open(checkpoint)
+def test_embeddings_of_another_shape(trained: Path) -> None:
+    teacher = _open(trained)
     teacher.image_size = 1024  # as if it said so of itself
     with pytest.raises(ModelError, match=r"gives embeddings \(1, 256, 8, 8\), a student \(1, 256, 4, 4\)"):
         teacher.embed(torch.zeros(1, 3, 64, 64))
 
 
-def test_weights_to_start_from(checkpoint: Path, tmp_path: Path) -> None:
+def test_weights_to_start_from(trained: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     model = PromptableModel(recipe.model)
-    load_weights(model.encoder, "encoder", str(checkpoint))
-    source = teachers.load_source(checkpoint)
+    load_weights(model.encoder, "encoder", str(trained))
+    source = teachers.load_source(trained)
     assert all(
         torch.equal(model.encoder.state_dict()[name], value) for name, value in source.encoder.state_dict().items()
     )
 
     other = PromptableModel(tiny_recipe(tmp_path, decoder="sam", overrides=["model.neck_width=24"]).model)
     with pytest.raises(RecipeError, match=r"of another shape: .*neck\.smooth\.0\.weight \(16, 16, 3, 3\)"):
-        load_weights(other.encoder, "encoder", str(checkpoint))
+        load_weights(other.encoder, "encoder", str(trained))
     assert other.decoder is not None
     with pytest.raises(RecipeError, match=r"missing: .*mask_decoder.*extra: .*attend"):
-        load_weights(other.decoder, "decoder", str(checkpoint))
+        load_weights(other.decoder, "decoder", str(trained))
     with pytest.raises(RecipeError, match="holds no weights to start from"):
         load_weights(other.decoder, "decoder", "decoder.onnx")
