@@ -11,8 +11,8 @@ PYTHON ?= python3
 VENV ?= .venv
 POSE_VENV ?= .venv-pose
 BIN := $(VENV)/bin
-# as many tests at once as there are cores; `make test PARALLEL=` runs one after the other
-PARALLEL := -n auto --dist worksteal
+# as many tests at once as there are cores, and 8 at most: each may take 1.5 GB; `make test PARALLEL=` runs them in turn
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 # the raccoon's box in examples/instances.json, as corners
 RACCOON := 0,0,588,417
 
