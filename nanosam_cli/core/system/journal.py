@@ -87,6 +87,15 @@ class Journal:
                     return
                 yield record
 
+    def clear(self) -> None:
+        """Forget the records: what they held is safe elsewhere."""
+        try:
+            with self.path.open("rb") as file:
+                first = len(file.readline())
+            self._file.truncate(first)
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
     def remove(self) -> None:
         """Close and delete the file: what it held is safe elsewhere."""
         self.path.unlink(missing_ok=True)
