@@ -230,6 +230,13 @@ def png_bytes(array: NDArray[Any], palette: NDArray[np.uint8] | None = None) -> 
     return file.getvalue()
 
 
+def jpeg_bytes(array: NDArray[np.uint8]) -> bytes:
+    """A JPEG of (H, W, 3) uint8 RGB, to be looked at."""
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, format="JPEG", quality=95)
+    return file.getvalue()
+
+
 def _picture(array: NDArray[Any], palette: NDArray[np.uint8] | None) -> Image.Image:
     """What `write_png` writes. UsageError where the array has another shape or type than it says."""
     allowed = {(): ("bool", "uint8", "uint16"), (3,): ("uint8",), (4,): ("uint8",)}

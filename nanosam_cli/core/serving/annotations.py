@@ -86,6 +86,11 @@ class AnnotationStore:
         with self._lock:
             return [PhotoState(name, self._file.count(name), self._file.is_listed(name)) for name in self.names]
 
+    def is_done(self, name: str) -> bool:
+        """Whether the file has the photo, be it with no object."""
+        with self._lock:
+            return self._file.is_listed(name)
+
     def photo(self, name: str, original_hw: tuple[int, int]) -> LabelledPhoto:
         """A photo's objects. NotFoundError where it was not opened; see `LabelFile.photo`."""
         with self._lock:

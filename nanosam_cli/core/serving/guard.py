@@ -71,7 +71,7 @@ class Access:
 
 
 class Guard:
-    """The ASGI middleware that asks `Access`, bounds bodies by `RequestLimits`, and adds the headers of a careful server."""
+    """The ASGI middleware that asks `Access`, bounds bodies, and adds the headers of a careful server."""
 
     def __init__(self, app: ASGIApp, access: Access, limits: RequestLimits) -> None:
         self.app = app

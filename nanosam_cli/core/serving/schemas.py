@@ -19,20 +19,20 @@ Click = Annotated[
 ]
 
 
-class _Body(BaseModel):
+class RequestBody(BaseModel):
     """Anything unknown is a spelling mistake, and NaN is no number."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class RunLengths(_Body):
+class RunLengths(RequestBody):
     """COCO's run-length code of a mask."""
 
     size: Annotated[tuple[int, int], Field(description="Height and width.")]
     counts: str | list[int]
 
 
-class ObjectBody(_Body):
+class ObjectBody(RequestBody):
     """One object: a box, clicks, a mask, or several of them."""
 
     box: Corners | None = None
@@ -51,7 +51,7 @@ class ObjectBody(_Body):
         return ObjectPrompt(self.box, self.points, mask)
 
 
-class SegmentBody(_Body):
+class SegmentBody(RequestBody):
     """Which objects to segment, and how the masks are to come."""
 
     handle: Handle
@@ -65,7 +65,7 @@ class SegmentBody(_Body):
     simplify: Annotated[float, Field(ge=0, description="Pixels that a polygon may be off; 0 is exact.")] = 0.0
 
 
-class EncodedPhoto(_Body):
+class EncodedPhoto(RequestBody):
     """A photo that prompts can be sent for."""
 
     handle: Handle
@@ -74,7 +74,7 @@ class EncodedPhoto(_Body):
     timings_ms: dict[str, float]
 
 
-class MaskAnswer(_Body):
+class MaskAnswer(RequestBody):
     """One mask."""
 
     object: Annotated[int, Field(description="Which of the objects, from 0.")]
@@ -85,7 +85,7 @@ class MaskAnswer(_Body):
     index: Annotated[int, Field(description="Which of the decoder's masks it is.")]
 
 
-class SegmentAnswer(_Body):
+class SegmentAnswer(RequestBody):
     """The masks, in the order of the objects."""
 
     width: int
@@ -100,7 +100,7 @@ class FoundMask(MaskAnswer):
     click: Annotated[tuple[float, float], Field(description="x y of the click that found it.")]
 
 
-class EverythingAnswer(_Body):
+class EverythingAnswer(RequestBody):
     """Everything that was found, the best first."""
 
     width: int
@@ -108,13 +108,13 @@ class EverythingAnswer(_Body):
     masks: list[FoundMask]
 
 
-class CacheState(_Body):
+class CacheState(RequestBody):
     embeddings: int
     bytes: int
     max_bytes: int
 
 
-class ModelInformation(_Body):
+class ModelInformation(RequestBody):
     """What runs here."""
 
     name: str
@@ -127,7 +127,7 @@ class ModelInformation(_Body):
     limits: dict[str, float]
 
 
-class Trouble(_Body):
+class Trouble(RequestBody):
     """Why a request was not answered."""
 
     error: str

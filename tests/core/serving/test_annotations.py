@@ -203,7 +203,7 @@ def test_an_unknown_photo_is_refused(store: AnnotationStore) -> None:
 
 def test_a_photo_of_another_size_than_annotated_is_refused(store: AnnotationStore) -> None:
     save_square(store)
-    with pytest.raises(InputError, match="a.jpg is 8x10 pixels, annotated as 10x8"):
+    with pytest.raises(InputError, match=r"a\.jpg is 8x10 pixels, annotated as 10x8"):
         store.photo("a.jpg", (10, 8))
 
 
