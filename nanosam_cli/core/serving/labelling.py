@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nanosam_cli.core.media.image import IMAGE_FORMATS, image_hw, image_orientation, jpeg_bytes, read_image
+from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.class_names import read_class_names
 from nanosam_cli.core.prompting.detection_files import read_detections
 from nanosam_cli.core.prompting.detections import BoxFilter, DetectionFile, PhotoDetections
@@ -69,6 +70,15 @@ class Labelling:
     store: AnnotationStore
     limits: RequestLimits
     findings: Findings | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the file of detections has and is not used, for people."""
+        if self.findings is None:
+            return []
+        file, keys = self.findings.file, self.findings.keys
+        unknown = file.unmatched(keys)
+        return [*file.notes, *([f"in {file.path}, but not among the photos: {some(unknown)}"] if unknown else [])]
 
     def original_hw(self, name: str) -> tuple[int, int]:
         """Of a photo as it is shown. NotFoundError, InputError where it cannot be opened."""

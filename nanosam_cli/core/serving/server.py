@@ -60,9 +60,15 @@ def listen(host: str, port: int) -> Listener:
 
 def run_server(app: ASGIApp, listener: Listener, ready: Callable[[], object]) -> None:
     """Serve until a signal ends it, which then goes on to who was there before. `ready` is called once it answers."""
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=30, server_header=False)
-    with listener.socket:
-        _Server(config, ready).run(sockets=[listener.socket])
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=3,
+        server_header=False,
+    )
+    _Server(config, ready).run(sockets=[listener.socket])
 
 
 class _Server(uvicorn.Server):
