@@ -25,6 +25,7 @@ export class Desk {
     this.handle = null; // of the embedding
     this.encoding = null;
     this.asked = 0; // requests for the hand's mask that are on their way
+    this.eager = null; // a hand that was accepted before its mask was here
     this.saved = objects;
     this.saving = null;
     this.fault = null; // why the last save was refused
@@ -103,7 +104,10 @@ export class Desk {
   accept() {
     const { hand, objects } = this.scene;
     if (!hand) return this.takeAll();
-    if (this.asked) return this.said("The mask is on its way.");
+    if (this.asked) {
+      this.eager = hand; // accepted when its mask is here
+      return;
+    }
     if (!hand.mask || !bitmapOf(hand.mask).area) return this.said("There is no mask to accept.");
     const made = { id: hand.of?.id ?? null, category: hand.category, rle: hand.mask };
     const others = objects.includes(hand.of) ? objects.map((one) => (one === hand.of ? made : one)) : [...objects, made];
@@ -182,10 +186,12 @@ export class Desk {
       this.said(`${found.area.toLocaleString("en")} pixels, predicted IoU ${found.predicted_iou.toFixed(2)}`);
     } catch (error) {
       hand.late = error instanceof Gone; // asked for again when the server is back
+      this.eager = null;
       this.tell(error);
     } finally {
       this.asked--;
       this.changed();
+      if (!this.asked && this.eager && this.eager === this.hand && hand.mask) this.accept();
     }
   }
 

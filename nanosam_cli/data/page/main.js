@@ -114,8 +114,12 @@ async function go(place) {
   find("title").textContent = name;
   find("empty").hidden = true;
   list.show(page.photos, place);
+  refresh();
   try {
-    const [about, image] = await Promise.all([askJson("GET", "/label/photo", { name }), picture(name)]);
+    const shown = picture(name);
+    shown.catch(() => {}); // what is wrong with the photo, the next line says in better words
+    const about = await askJson("GET", "/label/photo", { name });
+    const image = await shown;
     if (page.place !== place) return image.close(); // somebody was faster
     if (image.width !== about.width || image.height !== about.height) {
       throw new Error(`the browser shows ${name} as ${image.width}x${image.height}, not ${about.width}x${about.height}`);
@@ -161,8 +165,9 @@ async function begin(desk) {
     const masks = await desk.segment(found.map(({ prompt }) => (prompt.box ? { box: prompt.box, points: prompt.points } : { points: prompt.points })));
     desk.offer(masks.map((one) => ({ category: found[one.object].category_id, rle: one.segmentation })));
   }
+  const offers = desk.scene.offers.length;
   if (page.desk === desk && !desk.hand) {
-    say(found.length ? `${found.length} on offer: click on one to take it, Enter takes all.` : "Click on an object, or drag a box around it.");
+    say(offers ? `${offers} on offer: click on one to take it, Enter takes all.` : "Click on an object, or drag a box around it.");
   }
   refresh();
 }
@@ -368,6 +373,14 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   act(does, event);
 });
+
+// a button that was pressed by mouse or finger gives the keys back to the photo
+document.querySelector("main").addEventListener("click", (event) => event.detail && giveBack(event));
+document.querySelector("header").addEventListener("click", (event) => event.detail && giveBack(event));
+
+function giveBack(event) {
+  if (event.target.closest("button") && !event.target.closest("form") && !find("help").open) view.canvas.focus();
+}
 
 for (const button of document.querySelectorAll("[data-does]")) {
   button.addEventListener("click", (event) => act(button.dataset.does, event));
