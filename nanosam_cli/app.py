@@ -18,8 +18,10 @@ from nanosam_cli.commands import (
     download,
     eval,
     export,
+    label,
     metrics,
     segment,
+    serve,
     track,
 )
 from nanosam_cli.core.errors import NanosamError, machine_error
@@ -36,6 +38,8 @@ EXAMPLES = {
     "--part": "--pose auto --part shirt",
     "--pose": "--pose auto --part shirt",
     "segment": "nanosam segment photo.jpg --box 10,20,300,400",
+    "label": "nanosam label photos/ --classes cat,dog",
+    "serve": "nanosam serve photos/ --port 8765",
     "track": "nanosam track video.mp4 --box 10,20,300,400",
     "eval": "nanosam eval coco --limit 100",
     "metrics": "nanosam metrics results.json --size small",
@@ -54,7 +58,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": spelling},
 )
 for command in (
-    *(segment.segment, track.track, metrics.metrics, benchmark.benchmark),
+    *(segment.segment, track.track, label.label, serve.serve, metrics.metrics, benchmark.benchmark),
     *(distill.distill, export.export, build_engine.build_engine, download.download, doctor.doctor),
 ):
     app.command(cls=Command)(command)

@@ -117,6 +117,13 @@ def text(line: str) -> None:
         sys.stdout.write(_printable(line) + "\n")
 
 
+def text_now(line: str) -> None:
+    """One line of the result, out at once: what waits for it reads a pipe, and more may not come for hours."""
+    text(line)
+    with _above_bar():
+        sys.stdout.flush()
+
+
 def json_line(record: Mapping[str, object]) -> None:
     """One JSON object on one line of stdout, out at once so that a reader of the pipe sees it."""
     with _above_bar():

@@ -48,6 +48,10 @@ HOMES = {
     "requests": ("core.zoo.transport",),
     "urllib3": ("core.zoo.transport",),
     "filelock": ("core.system",),
+    "fastapi": ("core.serving",),
+    "starlette": ("core.serving",),
+    "uvicorn": ("core.serving",),
+    "pydantic": ("core.serving",),
     "rich": ("console",),
     "typer": ("app", "options", "prompt_options", "commands"),
 }
@@ -73,7 +77,7 @@ FLOORS = (
     ("export", "segmentation", "tracking"),
     ("loading",),
     ("doctor", "engine", "evaluation"),
-    ("benchmark", "training"),
+    ("benchmark", "training", "serving"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FULLEST = 20  # Python files in a folder of core
@@ -176,7 +180,7 @@ def test_only_the_console_prints(path: Path) -> None:
             "try: main()\n"
             "except SystemExit as exit: assert exit.code == 0\n",
             {"torch", "onnxruntime", "onnx", "pycocotools", "PIL", "numpy", "polygraphy", "tensorrt", "transformers"}
-            | {"requests", "urllib3", "filelock", "av", "tkinter", "shapely"},
+            | {"requests", "urllib3", "filelock", "av", "tkinter", "shapely", "fastapi", "starlette", "uvicorn"},
         ),
         ("import nanosam_cli\n", {"typer", "rich", "numpy", "PIL", "onnxruntime"}),
         (

@@ -57,6 +57,12 @@ LEFT_OUT = {
         "nanosam build-engine --fp16",
         "nanosam build-engine --int8 --backend onnxruntime --calibrate examples",
     ),
+    "runs until Ctrl-C; tests/commands/test_serve_page.py and tests/commands/test_label.py start such servers": (
+        "nanosam label examples --classes cat,dog,person",
+        "nanosam label examples -o cats.json --detections examples/instances.json --no-browser",
+        "nanosam serve examples --port 8765",
+        "nanosam serve examples --host 0.0.0.0 --port 8765",
+    ),
     "measures for half a minute; the README's measures less": ("nanosam benchmark --markdown",),
     "needs ONNX files of the reader's own, and TensorRT-RTX": (
         "nanosam build-engine encoder.onnx decoder.onnx --fp16 --backend tensorrt-rtx -o engines",

@@ -88,7 +88,7 @@ def read_annotations(annotations: Path, images: Path | None = None) -> Annotatio
         layout = read_layout(annotations, json.loads(data))
         found: dict[int, list[AnnotatedObject]] = {identity: [] for identity in layout.images}
         for entry in layout.annotations:
-            rle = _segmentation(entry, *_declared(entry.image))
+            rle = annotation_rle(entry, *_declared(entry.image))
             if rle is None:
                 missing += 1
             else:
@@ -116,8 +116,11 @@ def _declared(image: ListedImage) -> tuple[int, int]:
     return image.size
 
 
-def _segmentation(entry: ListedAnnotation, height: int, width: int) -> dict[str, Any] | None:
-    """The annotation's mask as a compressed run-length code of the photo's size; None where there is none."""
+def annotation_rle(entry: ListedAnnotation, height: int, width: int) -> dict[str, Any] | None:
+    """The annotation's mask as a compressed run-length code of the photo's size; None where there is none.
+
+    InputError where it cannot be read, or has another size.
+    """
     segmentation = entry.content.get("segmentation")
     if isinstance(segmentation, list):  # a polygon of fewer than three points has no area
         segmentation = [ring for ring in segmentation if len(ring) >= 6]

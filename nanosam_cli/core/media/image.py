@@ -27,6 +27,7 @@ _ORIENTATION = 0x0112  # EXIF's tag
 # tags of TIFF 6.0, and values of theirs
 _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES = 258, 259, 262, 284
 _UNCOMPRESSED, _WHITE_IS_ZERO, _SEPARATE = 1, 0, 2
+_TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses: 0.5 GiB as RGB
 
 # What a suffix promises. Formats that run programs (EPS) or have no signature (TGA) are left out on purpose.
@@ -137,6 +138,13 @@ def image_area(source: Path | str | bytes | BinaryIO) -> int:
         return image.width * image.height
 
 
+def image_hw(source: Path | bytes) -> tuple[int, int]:
+    """Height and width of a photo as it is shown, upright, by its header. Raises InputError as `read_image` does."""
+    with _opened(source) as (image, _):
+        width, height = image.size
+    return (width, height) if image_orientation(source) in _TURNED else (height, width)
+
+
 def image_orientation(source: Path | bytes) -> int:
     """EXIF's orientation of a photo by its header, 1 to 8; 1 (upright) where it has none or cannot be looked into."""
     if isinstance(source, Path) and not source.is_file():
@@ -207,17 +215,37 @@ def write_png(
         UsageError: the array has another shape or type.
         OutputError: see `atomic_write`.
     """
+    image = _picture(array, palette)
+    about = PngInfo()
+    for key, value in (text or {}).items():
+        about.add_itxt(key, value)  # of any alphabet
+    with atomic_write(path, overwrite) as temporary:
+        image.save(temporary, format="PNG", pnginfo=about)
+
+
+def png_bytes(array: NDArray[Any], palette: NDArray[np.uint8] | None = None) -> bytes:
+    """The PNG that `write_png` would write, for those who send it on. UsageError as there."""
+    file = io.BytesIO()
+    _picture(array, palette).save(file, format="PNG")
+    return file.getvalue()
+
+
+def jpeg_bytes(array: NDArray[np.uint8]) -> bytes:
+    """A JPEG of (H, W, 3) uint8 RGB, to be looked at."""
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, format="JPEG", quality=95)
+    return file.getvalue()
+
+
+def _picture(array: NDArray[Any], palette: NDArray[np.uint8] | None) -> Image.Image:
+    """What `write_png` writes. UsageError where the array has another shape or type than it says."""
     allowed = {(): ("bool", "uint8", "uint16"), (3,): ("uint8",), (4,): ("uint8",)}
     if array.ndim < 2 or array.size == 0 or array.dtype.name not in allowed.get(array.shape[2:], ()):
         raise UsageError(f"cannot make a PNG of an array of shape {array.shape} and type {array.dtype}")
     image = Image.fromarray(np.ascontiguousarray(array * np.uint8(255) if array.dtype == bool else array))
     if palette is not None and image.mode == "L":
         image.putpalette(palette.tobytes())
-    about = PngInfo()
-    for key, value in (text or {}).items():
-        about.add_itxt(key, value)  # of any alphabet
-    with atomic_write(path, overwrite) as temporary:
-        image.save(temporary, format="PNG", pnginfo=about)
+    return image
 
 
 @contextmanager

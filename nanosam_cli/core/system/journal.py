@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from itertools import islice
+from os import SEEK_END
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,7 +38,7 @@ class Journal:
             try:
                 _refuse_foreign(path)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = path.open("ab")
+                self._file = path.open("ab", buffering=0)
                 opened.callback(self._close_file)
                 whole = self._whole(settings) if resume else 0
                 self._file.truncate(whole)
@@ -65,11 +66,16 @@ class Journal:
         return whole
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Add one record. Once this returns, killing the process cannot undo it."""
+        """Add one record. Once this returns, killing the process cannot undo it; a record that fails leaves nothing."""
+        line = memoryview(json.dumps(record).encode() + b"\n")
         try:
-            self._file.write(json.dumps(record).encode() + b"\n")
+            whole = self._file.seek(0, SEEK_END)
+            while line:
+                line = line[self._file.write(line) :]  # a disk that fills up takes a part first
             self._file.flush()
         except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(whole)
             raise output_error(self.path, error) from error
 
     def records(self) -> Iterator[Record]:
@@ -80,6 +86,15 @@ class Journal:
                 if record is None:
                     return
                 yield record
+
+    def clear(self) -> None:
+        """Forget the records: what they held is safe elsewhere."""
+        try:
+            with self.path.open("rb") as file:
+                first = len(file.readline())
+            self._file.truncate(first)
+        except OSError as error:
+            raise output_error(self.path, error) from error
 
     def remove(self) -> None:
         """Close and delete the file: what it held is safe elsewhere."""

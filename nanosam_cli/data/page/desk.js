@@ -1,0 +1,244 @@
+// One photo on the desk: its objects, the object in hand, what is on offer, and every step that can be undone.
+//
+// A scene {objects, hand, offers} is never changed; a step puts another in its place. An object is
+// {id, category, rle}; the hand is {of, category, box, points, base, mask}: `of` is the object that was opened again,
+// `base` the mask that is given to the model as a prompt. Only what comes from the server later (the hand's mask, an
+// object's id) is filled in where it belongs.
+
+import { encode, hasPlace, bitmapOf, stroke, wholeOf } from "./masks.js";
+import { askJson, Gone, Refusal } from "./server.js";
+
+const EMPTY = { objects: [], hand: null, offers: [] };
+
+export class Desk {
+  /** `about` is the server's answer to /label/photo; `changed` is told after every step, `said` gets words. */
+  constructor(about, changed, said) {
+    Object.assign(this, { name: about.name, width: about.width, height: about.height, changed, said });
+    this.revision = about.revision;
+    const objects = about.objects.map(({ id, category_id, segmentation }) => (
+      { id, category: category_id, rle: segmentation }
+    ));
+    this.scene = { ...EMPTY, objects };
+    this.found = about.found;
+    this.past = [];
+    this.future = [];
+    this.handle = null; // of the embedding
+    this.encoding = null;
+    this.asked = 0; // requests for the hand's mask that are on their way
+    this.eager = null; // a hand that was accepted before its mask was here
+    this.saved = objects;
+    this.saving = null;
+    this.fault = null; // why the last save was refused
+  }
+
+  get hand() {
+    return this.scene.hand;
+  }
+
+  get unsaved() {
+    return this.saved !== this.scene.objects;
+  }
+
+  /** What a photo that is left must be kept for. */
+  get inHand() {
+    return this.hand !== null || this.unsaved;
+  }
+
+  step(change) {
+    this.past.push(this.scene);
+    this.future = [];
+    this.put({ ...this.scene, ...change });
+  }
+
+  put(scene) {
+    this.scene = scene;
+    this.changed();
+    if (this.unsaved) this.save();
+  }
+
+  undo() {
+    if (!this.past.length) return;
+    this.future.push(this.scene);
+    this.put(this.past.pop());
+  }
+
+  redo() {
+    if (!this.future.length) return;
+    this.past.push(this.scene);
+    this.put(this.future.pop());
+  }
+
+  // the object in hand
+
+  click(place, label, category) {
+    const hand = this.hand ?? { of: null, category, box: null, points: [], base: null, mask: null };
+    if (!label && !hand.mask && !hand.points.length) return this.said("Click on the object first, then take away.");
+    this.ask({ ...hand, points: [...hand.points, [...place, label]] });
+  }
+
+  frame(box, category) {
+    const hand = this.hand ?? { of: null, category, points: [], base: null, mask: null };
+    const kept = hand.points.filter(([x, y]) => x >= box[0] && x <= box[2] && y >= box[1] && y <= box[3]);
+    this.ask({ ...hand, box, points: hand.box ? kept : hand.points });
+  }
+
+  /** Open an accepted object again; its mask is the first prompt. */
+  open(object) {
+    const { category, rle } = object;
+    this.step({ hand: { of: object, category, box: null, points: [], base: rle, mask: rle } });
+  }
+
+  /** Draw (or with `value` 0 rub out) along places. */
+  draw(places, radius, value, category) {
+    const hand = this.hand ?? { of: null, category, box: null, points: [], base: null, mask: null };
+    const data = wholeOf(hand.mask, this.width, this.height);
+    stroke(data, this.width, this.height, places, radius, value);
+    const mask = encode(data, this.width, this.height);
+    this.step({ hand: { ...hand, box: null, points: [], base: mask, mask } });
+  }
+
+  classify(category) {
+    if (this.hand) this.step({ hand: { ...this.hand, category } });
+  }
+
+  accept() {
+    const { hand, objects } = this.scene;
+    if (!hand) return this.takeAll();
+    if (this.asked) {
+      this.eager = hand; // accepted when its mask is here
+      return;
+    }
+    if (!hand.mask || !bitmapOf(hand.mask).area) return this.said("There is no mask to accept.");
+    const made = { id: hand.of?.id ?? null, category: hand.category, rle: hand.mask };
+    const others = objects.includes(hand.of) ? objects.map((one) => (one === hand.of ? made : one)) : [...objects, made];
+    this.step({ objects: others, hand: null });
+  }
+
+  /** Drop the hand, else the offers. */
+  drop() {
+    if (this.hand) this.step({ hand: null });
+    else if (this.scene.offers.length) this.step({ offers: [] });
+  }
+
+  remove(object = this.hand?.of) {
+    if (object) this.step({ objects: this.scene.objects.filter((one) => one !== object), hand: null });
+    else if (this.hand) this.step({ hand: null });
+  }
+
+  // what is on offer
+
+  offer(offers) {
+    this.step({ offers: [...this.scene.offers, ...offers] });
+  }
+
+  take(offer) {
+    const { category, rle } = offer;
+    const objects = [...this.scene.objects, { id: null, category, rle }];
+    this.step({ objects, offers: this.scene.offers.filter((one) => one !== offer) });
+  }
+
+  takeAll() {
+    const { objects, offers } = this.scene;
+    const made = offers.map(({ category, rle }) => ({ id: null, category, rle }));
+    if (made.length) this.step({ objects: [...objects, ...made], offers: [] });
+  }
+
+  /** The smallest of some objects that has a place. */
+  at(objects, [x, y]) {
+    const there = objects.filter((one) => one !== this.hand?.of && hasPlace(one.rle, x, y));
+    return there.sort((one, other) => bitmapOf(one.rle).area - bitmapOf(other.rle).area)[0];
+  }
+
+  // the server
+
+  /** The embedding's handle, made where there is none yet. */
+  async encoded() {
+    this.encoding ??= askJson("POST", "/api/v1/encode", { path: this.name }).finally(() => (this.encoding = null));
+    this.handle ??= (await this.encoding).handle;
+    return this.handle;
+  }
+
+  /** The masks of some prompts {box, points, mask}; an embedding that fell out is made again. */
+  async segment(objects, again = true) {
+    const handle = await this.encoded();
+    try {
+      const answer = await askJson("POST", "/api/v1/segment", {}, { handle, objects });
+      return answer.masks;
+    } catch (error) {
+      if (!again || !(error instanceof Refusal) || ![404, 410].includes(error.status)) throw error;
+      this.handle = null;
+      return this.segment(objects, false);
+    }
+  }
+
+  /** Take a hand with other prompts, and fill in its mask when it comes. */
+  ask(hand) {
+    this.step({ hand });
+    return this.fill(hand);
+  }
+
+  async fill(hand) {
+    this.asked++;
+    this.changed();
+    try {
+      const [found] = await this.segment([promptOf(hand)]);
+      Object.assign(hand, { mask: found.segmentation, late: false });
+      this.said(`${found.area.toLocaleString("en")} pixels, predicted IoU ${found.predicted_iou.toFixed(2)}`);
+    } catch (error) {
+      hand.late = error instanceof Gone; // asked for again when the server is back
+      this.eager = null;
+      this.tell(error);
+    } finally {
+      this.asked--;
+      this.changed();
+      if (!this.asked && this.eager && this.eager === this.hand && hand.mask) this.accept();
+    }
+  }
+
+  /** Ask again for the mask that the server was gone for. */
+  resume() {
+    if (this.hand?.late) this.fill(this.hand);
+    if (this.unsaved) this.save();
+  }
+
+  /** Keep the objects; one save at a time, and the last state wins. */
+  async save() {
+    if (this.saving) return this.saving;
+    this.saving = this.saveAll().finally(() => {
+      this.saving = null;
+      this.changed();
+    });
+    return this.saving;
+  }
+
+  async saveAll() {
+    while (this.unsaved) {
+      const objects = this.scene.objects;
+      const body = objects.map(({ id, category, rle }) => ({ id, category_id: category, segmentation: rle }));
+      try {
+        const kept = await askJson("PUT", "/label/photo", { name: this.name }, { revision: this.revision, objects: body });
+        objects.forEach((one, place) => (one.id = kept.ids[place]));
+        this.revision = kept.revision;
+        this.saved = objects;
+        this.fault = null;
+      } catch (error) {
+        this.fault = error instanceof Gone ? null : error;
+        this.tell(error);
+        return;
+      }
+    }
+  }
+
+  tell(error) {
+    if (error instanceof Gone) return; // the banner says so
+    this.said(error.hint ? `${error.message} (${error.hint})` : error.message, true);
+  }
+}
+
+function promptOf({ box, points, base }) {
+  const prompt = {};
+  if (box) prompt.box = box;
+  if (points.length) prompt.points = points;
+  if (base) prompt.mask = base;
+  return prompt;
+}

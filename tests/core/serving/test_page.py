@@ -1,0 +1,412 @@
+"""The labelling page in a real browser, with the model in the box."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from nanosam_cli.core.media.mask_codes import rle_to_mask
+from tests.command_line import ENVIRONMENT
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+CHROMIUM = os.environ.get("NANOSAM_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+READY = "#canvas[aria-busy=false]"
+ON_THE_CAT, BESIDE_IT = (150, 170), (430, 40)  # x y of examples/cat.jpg, 451x300
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH, and NANOSAM_CHROMIUM names none"),
+]
+
+
+class Server:
+    """`nanosam label` in a process of its own."""
+
+    def __init__(self, folder: Path, *arguments: str, port: str = "0") -> None:
+        program = "from nanosam_cli.app import main; main()"
+        command = ["label", "photos", "--no-browser", "--port", port, "--threads", "1", *arguments]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program, *command],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env={**os.environ, **ENVIRONMENT},
+        )
+        assert self.process.stdout is not None
+        self.address = self.process.stdout.readline().strip()
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.communicate(timeout=30)
+
+
+class Page:
+    """The page as a person uses it: places are pixels of the photo."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+
+    def open(self, address: str) -> None:
+        self.page.goto(address)
+        self.ready()
+
+    def ready(self) -> None:
+        self.page.wait_for_selector(READY)
+
+    def shows(self, name: str) -> None:
+        """Wait until a photo is on the screen."""
+        self.page.wait_for_selector(f"#title:text-is('{name}')")
+        self.ready()
+
+    def photo(self, name: str) -> None:
+        self.page.click(f"button.photo[title='{name}']")
+        self.shows(name)
+
+    def at(self, place: tuple[float, float], size: tuple[int, int] = (451, 300)) -> tuple[float, float]:
+        """Of the window, where the whole photo of a size is shown."""
+        edge = self.page.locator("#canvas").bounding_box()
+        scale = min((edge["width"] - 16) / size[0], (edge["height"] - 16) / size[1], 8)
+        left = edge["x"] + (edge["width"] - size[0] * scale) / 2
+        top = edge["y"] + (edge["height"] - size[1] * scale) / 2
+        return left + place[0] * scale, top + place[1] * scale
+
+    def click(self, place: tuple[float, float], button: str = "left") -> None:
+        self.page.mouse.click(*self.at(place), button=button)
+        self.ready()
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        self.page.mouse.move(*self.at(start))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.at(end), steps=6)
+        self.page.mouse.up()
+        self.ready()
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+        self.page.wait_for_timeout(50)
+        self.ready()
+
+    def pixel(self, place: tuple[float, float]) -> list[int]:
+        """RGB that the screen shows there."""
+        x, y = self.at(place)
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        colour: list[int] = self.page.evaluate(
+            "([x, y]) => { const canvas = document.getElementById('canvas'), edge = canvas.getBoundingClientRect();"
+            " const ratio = canvas.width / edge.width;"
+            " return [...canvas.getContext('2d').getImageData((x - edge.left) * ratio, (y - edge.top) * ratio, 1, 1)"
+            ".data].slice(0, 3); }",
+            [x, y],
+        )
+        return colour
+
+    @property
+    def objects(self) -> int:
+        return int(self.page.text_content("#object-count"))
+
+    def saved(self) -> None:
+        self.page.wait_for_selector("#saved:has-text('saved in')")
+
+    def says(self, words: str) -> None:
+        self.page.wait_for_selector(f"#status:has-text('{words}')")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Page]:
+    opened = browser.new_page(viewport={"width": 1280, "height": 720})
+    faults: list[str] = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    yield Page(opened)
+    opened.close()
+    assert not faults
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for name in ("cat.jpg", "raccoon.jpg"):
+        shutil.copy(EXAMPLES / name, tmp_path / "photos" / name)
+    return tmp_path
+
+
+@pytest.fixture
+def serve(folder: Path) -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def begin(*arguments: str, port: str = "0") -> Server:
+        servers.append(Server(folder, *arguments, port=port))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        server.end()
+
+
+def kept(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "annotations.json").read_text())
+    return content
+
+
+def photo_digests(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "photos").iterdir()}
+
+
+def test_a_person_labels_and_loses_nothing(page: Page, serve: Callable[..., Server], folder: Path) -> None:
+    """Open, click, see the mask, correct it, accept, next, reload, kill -9, go on, and read the file elsewhere."""
+    before = photo_digests(folder)
+    server = serve("--classes", "cat,raccoon")
+    page.open(server.address)
+    page.photo("cat.jpg")
+    bare = page.pixel(ON_THE_CAT)
+    page.page.mouse.move(*page.at(ON_THE_CAT))  # the mask is shown before the click
+    page.page.wait_for_timeout(1000)
+    assert page.pixel((ON_THE_CAT[0] + 8, ON_THE_CAT[1] + 8)) != bare
+    page.click((180, 150))
+    assert page.pixel(ON_THE_CAT) != bare
+    first = page.page.text_content("#status")
+    page.click(BESIDE_IT, button="right")
+    page.press("Control+z")
+    page.press("Control+Shift+z")
+    page.drag((2, 2), (399, 298))
+    assert page.page.text_content("#status") != first
+    page.press("Enter")
+    page.saved()
+    assert page.objects == 1
+    page.press("PageDown")
+    page.shows("raccoon.jpg")
+    page.press("2")
+    page.page.reload()
+    page.ready()
+    page.photo("cat.jpg")
+    assert page.objects == 1
+    assert page.pixel(ON_THE_CAT) != bare
+
+    page.press("2")
+    page.drag((400, 200), (450, 299))  # in hand when the server dies
+    port = server.address.rstrip("/").rpartition(":")[2]
+    server.end(signal.SIGKILL)
+    page.page.keyboard.press("Enter")
+    page.page.wait_for_selector("#gone:not([hidden])")
+    assert page.objects == 2
+    assert "not saved" in page.page.get_attribute("button.photo[aria-current=true]", "aria-label")
+    again = serve(port=port)
+    page.page.wait_for_selector("#gone", state="hidden")
+    page.saved()
+    page.page.reload()
+    page.ready()
+    assert page.objects == 2
+    again.end()
+
+    assert photo_digests(folder) == before
+    coco = COCO(str(folder / "annotations.json"))
+    assert [one["name"] for one in coco.loadCats(coco.getCatIds())] == ["cat", "raccoon"]
+    cat, other = coco.loadAnns(coco.getAnnIds())
+    assert (cat["category_id"], other["category_id"]) == (1, 2)
+    assert coco_mask.area(coco.annToRLE(cat)) == cat["area"] > 30_000
+    assert rle_to_mask(cat["segmentation"])[ON_THE_CAT[1], ON_THE_CAT[0]]
+
+
+def test_masks_are_mended_by_brush_and_eraser_and_opened_again(
+    page: Page, serve: Callable[..., Server], folder: Path
+) -> None:
+    server = serve("--classes", "cat,dog")
+    page.open(server.address)
+    page.photo("cat.jpg")
+    page.press("b")
+    page.drag((50, 50), (150, 50))
+    page.press("e")
+    page.drag((100, 20), (100, 80))
+    page.press("Enter")
+    page.saved()
+    page.press("v")
+    page.click((60, 50))  # on the accepted object: it is in hand again
+    page.press("2", "Enter")
+    page.saved()
+    page.press("n")
+    page.page.keyboard.type("bird")
+    page.page.keyboard.press("Enter")
+    page.page.wait_for_selector(".category >> nth=2")
+    page.drag((300, 200), (440, 290))
+    page.press("Enter")
+    page.saved()
+    assert page.objects == 2
+    page.page.click("button.remove >> nth=1")
+    page.saved()
+    page.press("Control+z")
+    page.saved()
+    server.end()
+    content = kept(folder)
+    assert [one["category_id"] for one in content["annotations"]] == [2, 3]
+    mask = rle_to_mask(content["annotations"][0]["segmentation"])
+    assert (mask[50, 60], mask[50, 100], mask[50, 140], mask[150, 60]) == (True, False, True, False)
+
+
+def test_all_can_be_done_by_keys(page: Page, serve: Callable[..., Server], folder: Path) -> None:
+    server = serve()
+    page.open(server.address)
+    page.press("]")
+    page.shows("raccoon.jpg")
+    page.page.focus("#canvas")
+    page.press("ArrowLeft", "Shift+ArrowUp", "c", "Enter")
+    page.saved()
+    assert page.objects == 1
+    page.press("?")
+    assert page.page.is_visible("#help")
+    page.page.keyboard.press("Escape")
+    assert not page.page.is_visible("#help")
+    reached = set()
+    for _ in range(40):
+        page.page.keyboard.press("Tab")
+        reached.add(page.page.evaluate("document.activeElement.dataset.does ?? document.activeElement.id"))
+    assert {"canvas", "next", "brush", "undo", "opacity", "help", "propose", "category-name"} <= reached
+
+
+def test_zoomed_in_a_click_is_where_it_is_seen(page: Page, serve: Callable[..., Server], folder: Path) -> None:
+    server = serve()
+    page.open(server.address)
+    page.photo("cat.jpg")
+    page.page.mouse.move(*page.at((60, 60)))
+    page.page.mouse.wheel(0, -600)  # the place under the pointer stays
+    page.page.keyboard.down("Space")
+    page.page.mouse.down()
+    page.page.mouse.move(*page.at((80, 60)), steps=4)  # and moves with it
+    page.page.mouse.up()
+    page.page.keyboard.up("Space")
+    page.press("b")
+    page.page.mouse.click(*page.at((80, 60)))
+    page.ready()
+    page.press("Enter")
+    page.saved()
+    server.end()
+    (one,) = kept(folder)["annotations"]
+    x, y, width, height = one["bbox"]
+    assert abs(x + width / 2 - 60) < 1.5
+    assert abs(y + height / 2 - 60) < 1.5
+    assert width < 14
+
+
+def test_boxes_of_another_model_are_taken_or_left(page: Page, serve: Callable[..., Server], folder: Path) -> None:
+    found = {
+        "images": [{"id": 1, "file_name": "cat.jpg", "height": 300, "width": 451}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 399, 300]},
+            {"id": 2, "image_id": 1, "category_id": 2, "bbox": [400, 200, 50, 90]},
+        ],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "sofa"}],
+    }
+    (folder / "found.json").write_text(json.dumps(found))
+    server = serve("--detections", "found.json")
+    page.open(server.address)
+    page.photo("cat.jpg")
+    page.says("2 on offer")
+    assert page.objects == 0
+    page.click((150, 150))
+    assert page.objects == 1
+    page.press("Enter")
+    page.saved()
+    server.end()
+    content = kept(folder)
+    names = {one["id"]: one["name"] for one in content["categories"]}
+    assert [names[one["category_id"]] for one in content["annotations"]] == ["cat", "sofa"]
+
+
+def test_a_photo_without_objects_is_done_and_the_page_goes_on(
+    page: Page, serve: Callable[..., Server], folder: Path
+) -> None:
+    server = serve()
+    page.open(server.address)
+    page.page.keyboard.press("d")
+    page.shows("raccoon.jpg")
+    assert page.page.text_content("#progress") == "1 of 2 done"
+    server.end()
+    assert [one["file_name"] for one in kept(folder)["images"]] == ["cat.jpg"]
+
+
+def test_a_photo_that_cannot_be_read_is_told_and_others_go_on(
+    page: Page, serve: Callable[..., Server], folder: Path
+) -> None:
+    (folder / "photos" / "broken.jpg").write_bytes(b"no photo")
+    server = serve()
+    page.page.goto(server.address)
+    page.page.wait_for_selector("#empty:not([hidden])")
+    assert "is not an image" in page.page.text_content("#empty")
+    page.photo("cat.jpg")
+    page.click(ON_THE_CAT)
+    page.press("Enter")
+    page.saved()
+
+
+def test_nothing_is_asked_of_another_server(page: Page, serve: Callable[..., Server]) -> None:
+    server = serve()
+    asked: list[str] = []
+    page.page.on("request", lambda request: asked.append(request.url))
+    page.open(server.address)
+    page.page.goto(f"{server.address}docs")
+    page.page.wait_for_selector("h2")
+    assert len(asked) > 8
+    assert not [url for url in asked if not url.startswith((server.address, "blob:"))]
+
+
+def test_masks_of_the_page_are_those_of_pycocotools(page: Page, serve: Callable[..., Server]) -> None:
+    """Codes that the page writes and reads, of masks as ragged as they come."""
+    page.open(serve().address)
+    draws = np.random.default_rng(0)
+    masks = [
+        draws.random((height, width)) < share for height, width, share in ((1, 1, 1.1), (7, 5, 0.5), (60, 90, 0.1))
+    ]
+    masks += [np.zeros((4, 6), bool), np.ones((300, 200), bool)]
+    for mask in masks:
+        mine = page.page.evaluate(
+            "async ([data, width, height]) => { const masks = await import('/page/masks.js');"
+            " const code = masks.encode(Uint8Array.from(data), width, height);"
+            " return [code, [...masks.wholeOf(code, width, height)], masks.bitmapOf(code).area]; }",
+            [mask.astype(int).ravel().tolist(), mask.shape[1], mask.shape[0]],
+        )
+        assert (rle_to_mask(mine[0]) == mask).all()
+        assert mine[1] == mask.astype(int).ravel().tolist()
+        assert mine[2] == mask.sum()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_fits_on_a_small_screen(page: Page, serve: Callable[..., Server], scheme: str, tmp_path: Path) -> None:
+    page.page.emulate_media(color_scheme=scheme)
+    page.open(serve("--classes", "a,b,c").address)
+    for name in ("accept", "drop", "propose", "done", "help", "undo"):
+        box = page.page.locator(f"[data-does={name}]").first.bounding_box()
+        assert box["x"] + box["width"] <= 1280
+        assert box["y"] + box["height"] <= 720
+    picture = tmp_path / "page.png"
+    page.page.screenshot(path=picture)
+    ground = Image.open(picture).convert("L").getpixel((100, 600))
+    assert isinstance(ground, int)
+    assert (ground > 128) == (scheme == "light")
+    assert re.fullmatch(r"\d+ of 2 done", page.page.text_content("#progress"))
