@@ -18,7 +18,8 @@ const page = {
   desk: null,
   desks: new Map(), // by photo
   tool: "clicks",
-  takes: false, // whether a plain click takes away
+  takes: false, // whether a plain click takes away, as with Alt
+  more: false, // whether clicks and boxes are of one more object, as with Shift
   cross: null,
   pointerAt: null,
   preview: null,
@@ -160,16 +161,19 @@ async function begin(desk) {
   say("Reading the photo ...");
   await desk.encoded();
   const { found } = desk;
+  if (found.length) await desk.offerLater(() => offersOf(desk, found));
   desk.found = [];
-  if (found.length) {
-    const masks = await desk.segment(found.map(({ prompt }) => (prompt.box ? { box: prompt.box, points: prompt.points } : { points: prompt.points })));
-    desk.offer(masks.map((one) => ({ category: found[one.object].category_id, rle: one.segmentation })));
-  }
   const offers = desk.scene.offers.length;
   if (page.desk === desk && !desk.hand) {
     say(offers ? `${offers} on offer: click on one to take it, Enter takes all.` : "Click on an object, or drag a box around it.");
   }
   refresh();
+}
+
+async function offersOf(desk, found) {
+  const prompts = found.map(({ prompt: { box, points } }) => (box ? { box, points } : { points }));
+  const masks = await desk.segment(prompts);
+  return masks.map((one) => ({ category: found[one.object].category_id, rle: one.segmentation }));
 }
 
 async function encodeNext(place) {
@@ -218,10 +222,12 @@ async function propose() {
   const { desk } = page;
   if (!desk) return;
   say("Looking for everything, which takes some seconds ...");
-  const answer = await askJson("POST", "/api/v1/everything", { path: desk.name });
   const { category } = page;
-  desk.offer(answer.masks.map((one) => ({ category, rle: one.segmentation })));
-  say(`${answer.masks.length} on offer: click on one to take it, Enter takes all, Esc drops them.`);
+  const found = await desk.offerLater(async () => {
+    const answer = await askJson("POST", "/api/v1/everything", { path: desk.name });
+    return answer.masks.map((one) => ({ category, rle: one.segmentation }));
+  });
+  say(`${found.length} on offer: click on one to take it, Enter takes all, Esc drops them.`);
 }
 
 async function done() {
@@ -257,10 +263,8 @@ const DOES = {
   clicks: () => useTool("clicks"),
   brush: () => useTool("brush"),
   eraser: () => useTool("eraser"),
-  takeMode: () => {
-    page.takes = !page.takes;
-    find("take-mode").setAttribute("aria-pressed", String(page.takes));
-  },
+  takeMode: () => press("take-mode", (page.takes = !page.takes)),
+  moreMode: () => press("more-mode", (page.more = !page.more)),
   smaller: () => resizeBrush(-4),
   larger: () => resizeBrush(4),
   zoomIn: () => view.zoom(1.25),
@@ -268,7 +272,7 @@ const DOES = {
   fit: () => view.fit(),
   outline: () => {
     view.filled = !view.filled;
-    find("outline").setAttribute("aria-pressed", String(!view.filled));
+    press("outline", !view.filled);
     view.draw();
   },
   hide: () => {
@@ -283,6 +287,10 @@ const DOES = {
   addHere: () => page.cross && clickAt(page.cross, 1),
   takeHere: () => page.cross && clickAt(page.cross, 0),
 };
+
+function press(id, down) {
+  find(id).setAttribute("aria-pressed", String(down));
+}
 
 function resizeBrush(by) {
   find("radius").value = Number(find("radius").value) + by;
@@ -338,9 +346,9 @@ const pointer = new Pointer(view, {
     hover(place);
     if (page.tool !== "clicks") view.draw();
   },
-  click: (place, label, event) => clickAt(place, page.takes ? 0 : label, event.shiftKey),
+  click: (place, label, event) => clickAt(place, page.takes ? 0 : label, event.shiftKey || page.more),
   box: (box, event) => {
-    if (event.shiftKey) act("offerBox", box);
+    if (event.shiftKey || page.more) act("offerBox", box);
     else page.desk?.frame(box, page.category);
   },
   stroke: (places) => page.desk?.draw(places, radius(), page.tool === "brush" ? 1 : 0, page.category),
@@ -348,8 +356,10 @@ const pointer = new Pointer(view, {
 
 DOES.offerBox = async (box) => {
   const { desk, category } = page;
-  const [found] = await desk.segment([{ box }]);
-  desk.offer([{ category, rle: found.segmentation }]);
+  await desk?.offerLater(async () => {
+    const [found] = await desk.segment([{ box }]);
+    return [{ category, rle: found.segmentation }];
+  });
 };
 
 // keys, buttons, and the server's coming and going
