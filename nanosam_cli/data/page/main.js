@@ -1,6 +1,7 @@
 // The labelling page: puts the parts together, and is the one place that knows all of them.
 
 import { Desk } from "./desk.js";
+import { exportAsked } from "./export.js";
 import { actionOf } from "./keys.js";
 import { element, fillHelp, PhotoList, showCategories, showObjects } from "./panels.js";
 import { Pointer } from "./pointer.js";
@@ -245,6 +246,12 @@ async function done() {
   else say("All photos are done.");
 }
 
+async function exportDone() {
+  const words = await exportAsked();
+  view.canvas.focus();
+  if (words) say(words);
+}
+
 const DOES = {
   accept: () => page.desk?.accept(),
   drop: () => page.desk?.drop(),
@@ -280,6 +287,7 @@ const DOES = {
     view.draw();
   },
   help: () => find("help").showModal(),
+  export: exportDone,
   left: (event) => moveCross(event, -1, 0),
   right: (event) => moveCross(event, 1, 0),
   up: (event) => moveCross(event, 0, -1),
@@ -366,7 +374,7 @@ DOES.offerBox = async (box) => {
 
 document.addEventListener("keydown", (event) => {
   const { target } = event;
-  const typing = target.matches("input:not([type='range'])") || find("help").open;
+  const typing = target.matches("input:not([type='range'])") || document.querySelector("dialog[open]");
   if (typing) {
     if (event.key === "Escape" && target.matches("input")) view.canvas.focus();
     return;
@@ -389,7 +397,7 @@ document.querySelector("main").addEventListener("click", (event) => event.detail
 document.querySelector("header").addEventListener("click", (event) => event.detail && giveBack(event));
 
 function giveBack(event) {
-  if (event.target.closest("button") && !event.target.closest("form") && !find("help").open) view.canvas.focus();
+  if (event.target.closest("button") && !event.target.closest("form") && !document.querySelector("dialog[open]")) view.canvas.focus();
 }
 
 for (const button of document.querySelectorAll("[data-does]")) {

@@ -250,3 +250,22 @@ def test_all_fits_on_a_small_screen(page: Page, serve: Callable[..., Server], sc
     assert isinstance(ground, int)
     assert (ground > 128) == (scheme == "light")
     assert re.fullmatch(r"\d+ of 2 done", page.page.text_content("#progress"))
+
+
+def test_what_is_done_is_exported_from_the_page(page: Page, serve: Callable[..., Server], folder: Path) -> None:
+    server = serve("--classes", "cat,dog")
+    page.open(server.address)
+    page.photo("cat.jpg")
+    page.drag((2, 2), (399, 298))
+    page.press("Enter")
+    page.page.click("[data-does=export]")
+    page.page.check("#export [value=labelme]")
+    page.press("p")  # a key of the page that a dialog keeps
+    page.page.click("#export button.main")
+    page.says("1 photos with 1 objects are in annotations_labelme")
+    content = json.loads((folder / "annotations_labelme" / "cat.json").read_text())
+    assert content["imagePath"] == "../photos/cat.jpg"
+    page.page.click("[data-does=export]")
+    page.page.keyboard.press("Escape")
+    page.drag((300, 200), (440, 290))
+    assert [path.name for path in folder.glob("annotations_*")] == ["annotations_labelme"]
