@@ -13,7 +13,7 @@ from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.class_names import read_class_names
 from nanosam_cli.core.prompting.detection_files import read_detections
 from nanosam_cli.core.prompting.detections import BoxFilter, DetectionFile, PhotoDetections
-from nanosam_cli.core.segmentation.label_formats import UNNAMED
+from nanosam_cli.core.prompting.labels import UNNAMED
 from nanosam_cli.core.serving.annotations import AnnotationStore
 from nanosam_cli.core.serving.limits import RequestLimits
 from nanosam_cli.core.serving.photos import OpenedPhotos
