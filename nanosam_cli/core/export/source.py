@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
+from nanosam_cli.core.export.read_back import PLACES, read_back
 from nanosam_cli.core.messages import Note, did_you_mean
 from nanosam_cli.core.modeling.checkpoint import load_state
 from nanosam_cli.core.modeling.design import ModelSection
@@ -74,6 +75,8 @@ def load_source(checkpoint: Path) -> ExportSource:
         name, size, licence = _MOBILE_SAM.name, sam.encoder.image_size, _MOBILE_SAM.licence
         return ExportSource(name, sam.encoder, sam.decoder, size, checkpoint, file_sha256(checkpoint), licence)
     state = load_state(checkpoint)
+    if PLACES in state.metadata:
+        state = read_back(state, checkpoint)
     try:
         section = ModelSection(**state.metadata["recipe"]["model"])
     except (KeyError, TypeError) as error:
