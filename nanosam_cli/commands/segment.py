@@ -34,6 +34,7 @@ from nanosam_cli.options import (
     ResumeOption,
     ThreadsOption,
     VerboseOption,
+    ZoomOption,
     chosen_model,
     parse_number,
     parse_positive,
@@ -131,6 +132,7 @@ def segment(
             "--multimask", rich_help_panel=PROMPT, help="Give every reading of a prompt, such as part and whole."
         ),
     ] = False,
+    zoom: ZoomOption = False,
     threshold: Annotated[
         float,
         typer.Option(
@@ -197,6 +199,8 @@ def segment(
 
         nanosam segment photos/ --detections detections.json --min-score 0.5 --format coco
 
+        nanosam segment large.jpg --detections detections.json --zoom --format yolo
+
         nanosam segment photo.jpg --text "a tree" --format overlay
 
         nanosam segment photo.jpg --pose auto --part shirt
@@ -240,7 +244,7 @@ def segment(
     job = make_job(find_photos(images), asked)
     for note in left_out(images):
         console.warn(note, "save them as JPEG or PNG")
-    reading = MaskOptions(multimask, threshold, exclusive)
+    reading = MaskOptions(multimask, threshold, exclusive, zoom)
     check_mask_options(job, reading)
     _report_unmatched(job)
     photos = list(job.sources)
@@ -330,6 +334,8 @@ def _closing_line(tally: Tally) -> Iterator[None]:
 
 def _report(result: PhotoResult, json: bool, brief: bool) -> None:
     files = ", ".join(str(file) for file in result.files)
+    if result.zoomed is not None:
+        (console.detail if brief else console.info)(f"{result.photo}: {result.zoomed}")
     if json:
         console.json_line(result.record())
     elif brief or not result.found:
