@@ -44,8 +44,8 @@ def folder(tmp_path: Path) -> Path:
 def serve(folder: Path) -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
 
-    def begin(*arguments: str, port: str = "0") -> Server:
-        servers.append(Server(folder, *arguments, port=port))
+    def begin(*arguments: str, **how: str) -> Server:
+        servers.append(Server(folder, *arguments, **how))
         return servers[-1]
 
     yield begin
