@@ -108,8 +108,8 @@ def _write_shapes(target: PhotoTarget, result: PhotoResult, encode: Callable[[An
 
     objects = [{**record, "segmentation": encode(mask)} for record, mask in zip(result.objects(), result.masks)]
     size = list(result.image.shape[:2])
-    shapes = {"schema_version": SCHEMA_VERSION, "image": result.photo.name, "size": size, "objects": objects}
-    _write_json(target, shapes)
+    about = {"schema_version": SCHEMA_VERSION, "image": result.photo.name, "size": size}
+    _write_json(target, {**about, "objects": objects, "notes": list(result.request.notes)})
 
 
 def _yolo(target: PhotoTarget, result: PhotoResult) -> None:

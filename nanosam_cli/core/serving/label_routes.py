@@ -8,8 +8,9 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from nanosam_cli.core.media.render import object_colour
+from nanosam_cli.core.prompting.labels import LONGEST_NAME
 from nanosam_cli.core.serving.export import export_annotations
-from nanosam_cli.core.serving.label_file import LONGEST_NAME, LabelledObject
+from nanosam_cli.core.serving.label_file import LabelledObject
 from nanosam_cli.core.serving.labelling import Labelling
 from nanosam_cli.core.serving.schemas import RequestBody, RunLengths
 from nanosam_cli.core.serving.service import SegmentService
