@@ -9,11 +9,14 @@ from pathlib import Path
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.doctor.check import Check
-from nanosam_cli.core.errors import NanosamError
+from nanosam_cli.core.errors import ModelError, NanosamError
 from nanosam_cli.core.inference.session import open_session
+from nanosam_cli.core.inference.sidecar import check_engine, read_sidecar
 from nanosam_cli.core.system.files import file_sha256
 from nanosam_cli.core.zoo.models import CHECKPOINT, MODELS, ModelSpec, file_path
+from nanosam_cli.core.zoo.partial_file import PartFile
 
+_ENGINES = (".engine", ".rtx", ".onnx")
 _SAID = ("model", "part", "image_size", "precision", "exporter")  # of a file's metadata
 
 
@@ -40,6 +43,11 @@ def cache_checks() -> Iterator[Check]:
         yield Check("cache", entry.name, "ok", _content(entry))
     for recorded in sorted(home.rglob("*.sha256")):
         yield _recorded(home, recorded)
+    for engine in sorted(path for path in (home / "engines").rglob("*") if path.suffix in _ENGINES):
+        if not engine.name.startswith("."):
+            yield _engine(home, engine)
+    for about in sorted(home.rglob("*.part.json")):
+        yield _unfinished(home, about)
 
 
 def _part(spec: ModelSpec, part: str) -> Check:
@@ -75,6 +83,28 @@ def _recorded(home: Path, recorded: Path) -> Check:
         detail = f"its sha256 is not the one in {recorded.name}"
         return Check("cache", name, "broken", detail, f"delete {path}, and download or build it again")
     return Check("cache", name, "ok", f"sha256 as in {recorded.name}")
+
+
+def _engine(home: Path, engine: Path) -> Check:
+    """An engine against its side-car: whether it is the file that was built and proved, not whether it runs here."""
+    name = str(engine.relative_to(home))
+    try:
+        sidecar = read_sidecar(engine)
+        check_engine(engine, sidecar)
+    except ModelError as error:
+        return Check("cache", name, "broken", str(error), error.hint)
+    return Check("cache", name, "ok", f"{sidecar.target.backend}, {sidecar.precision_built}, {sidecar.status}")
+
+
+def _unfinished(home: Path, about: Path) -> Check:
+    """A download that broke off; without knowing where its bytes came from, it begins anew."""
+    target = about.with_name(about.name.removesuffix(".part.json"))
+    part = PartFile(target)
+    name = str(part.path.relative_to(home))
+    if part.size and part.origin() is None:
+        detail = f"{about.name} does not say what the {part.size} bytes are of, so the download begins anew"
+        return Check("cache", name, "broken", detail, f"delete {part.path} and {about}")
+    return Check("cache", name, "ok", f"{part.size / 1e6:.1f} MB of a download that broke off")
 
 
 def _content(path: Path) -> str:

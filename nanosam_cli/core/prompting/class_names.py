@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from nanosam_cli.core.datasets.coco_layout import category_names
 from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.ids import read_id, whole_number
+from nanosam_cli.core.system.documents import parse_json
 from nanosam_cli.core.system.files import read_input_text
 
 _KINDS = "give a name a line, a COCO file with categories, or a data.yaml with names"
@@ -36,8 +36,8 @@ def read_class_names(file: Path) -> dict[int, str]:
 
 def _of_coco(file: Path, text: str) -> dict[int, str]:
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise InputError(f"{file} is not JSON: {error}", _KINDS) from error
     try:
         if isinstance(content, list) and content and all(isinstance(name, str) for name in content):

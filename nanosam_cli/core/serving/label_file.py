@@ -22,6 +22,7 @@ from nanosam_cli.core.ids import read_id, whole_number
 from nanosam_cli.core.masks import mask_window
 from nanosam_cli.core.media.mask_codes import coco_image, mask_to_rle, rle_to_mask
 from nanosam_cli.core.serving.answers import NotFoundError
+from nanosam_cli.core.system.documents import parse_json
 from nanosam_cli.version import __version__
 
 Entry = Mapping[str, Any]
@@ -172,8 +173,8 @@ _OWN = ("images", "annotations", "categories")
 def parse_content(path: Path, data: bytes) -> Mapping[str, Any]:
     """The object of a JSON file. InputError where it is none."""
     try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(data)
+    except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}", _EXPECTED) from error
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise InputError(f"{path} is not a COCO data set: it has no images and annotations", _EXPECTED)
