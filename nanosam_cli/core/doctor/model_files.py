@@ -9,14 +9,15 @@ from pathlib import Path
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.doctor.check import Check
-from nanosam_cli.core.errors import ModelError, NanosamError
+from nanosam_cli.core.errors import BackendError, ModelError, NanosamError
 from nanosam_cli.core.inference.session import open_session
-from nanosam_cli.core.inference.sidecar import check_engine, read_sidecar
+from nanosam_cli.core.inference.sidecar import Flavour, check_engine, read_sidecar, sidecar_path
+from nanosam_cli.core.loading.engines import FLAVOURS, check, engine_folder, engine_name
 from nanosam_cli.core.system.files import file_sha256
+from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.core.zoo.models import CHECKPOINT, MODELS, ModelSpec, file_path
 from nanosam_cli.core.zoo.partial_file import PartFile
 
-_ENGINES = (".engine", ".rtx", ".onnx")
 _SAID = ("model", "part", "image_size", "precision", "exporter")  # of a file's metadata
 
 
@@ -28,7 +29,7 @@ def model_checks() -> Iterator[Check]:
 
 
 def cache_checks() -> Iterator[Check]:
-    """The cache directory, what it holds, and files with a recorded hash, `FILE.sha256`, beside them."""
+    """The cache directory, what it holds, engines, and files with a recorded hash, `FILE.sha256`, beside them."""
     home = paths.home()
     nearest = next(parent for parent in (home, *home.parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
@@ -41,11 +42,12 @@ def cache_checks() -> Iterator[Check]:
     yield Check("cache", "directory", "ok", f"{home}, {_content(home)}")
     for entry in sorted(home.iterdir()):
         yield Check("cache", entry.name, "ok", _content(entry))
+    for spec in MODELS.values():
+        for flavour in FLAVOURS:
+            for part in (ENCODER, DECODER):
+                yield from _engine(spec, part, flavour)
     for recorded in sorted(home.rglob("*.sha256")):
         yield _recorded(home, recorded)
-    for engine in sorted(path for path in (home / "engines").rglob("*") if path.suffix in _ENGINES):
-        if not engine.name.startswith("."):
-            yield _engine(home, engine)
     for about in sorted(home.rglob("*.part.json")):
         yield _unfinished(home, about)
 
@@ -72,6 +74,24 @@ def _part(spec: ModelSpec, part: str) -> Check:
     return Check("models", name, "ok", detail)
 
 
+def _engine(spec: ModelSpec, part: str, flavour: Flavour) -> Iterator[Check]:
+    """An engine against its side-car, its original and this machine; nothing where there is neither of the two."""
+    engine = engine_folder(spec, flavour) / engine_name(part, flavour)
+    if not (engine.exists() or sidecar_path(engine).exists()):
+        return
+    name = f"{spec.name} {part}, {flavour}"
+    try:
+        sidecar = read_sidecar(engine)
+        check_engine(engine, sidecar)
+        check(engine, flavour, file_path(spec, part))
+    except ModelError as error:
+        yield Check("engines", name, "broken", f"{error}; commands pass it over", error.hint)
+    except BackendError as error:
+        yield Check("engines", name, "ok", f"whole, but not for here: {error}")
+    else:
+        yield Check("engines", name, "ok", f"{sidecar.precision_built}, {sidecar.status}")
+
+
 def _recorded(home: Path, recorded: Path) -> Check:
     """A file against the hash that was written when it was made: `HEX` or `HEX  NAME`, as sha256sum writes."""
     path = recorded.with_suffix("")
@@ -83,17 +103,6 @@ def _recorded(home: Path, recorded: Path) -> Check:
         detail = f"its sha256 is not the one in {recorded.name}"
         return Check("cache", name, "broken", detail, f"delete {path}, and download or build it again")
     return Check("cache", name, "ok", f"sha256 as in {recorded.name}")
-
-
-def _engine(home: Path, engine: Path) -> Check:
-    """An engine against its side-car: whether it is the file that was built and proved, not whether it runs here."""
-    name = str(engine.relative_to(home))
-    try:
-        sidecar = read_sidecar(engine)
-        check_engine(engine, sidecar)
-    except ModelError as error:
-        return Check("cache", name, "broken", str(error), error.hint)
-    return Check("cache", name, "ok", f"{sidecar.target.backend}, {sidecar.precision_built}, {sidecar.status}")
 
 
 def _unfinished(home: Path, about: Path) -> Check:
