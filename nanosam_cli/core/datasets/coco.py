@@ -97,7 +97,7 @@ def read_annotations(annotations: Path, images: Path | None = None) -> Annotatio
             AnnotatedPhoto(image.id, folder / image.name, _declared(image), tuple(found[image.id]))
             for image in layout.images.values()
         )
-        names = category_names(layout.categories)
+        names = category_names(annotations, layout.categories)
         digest = sha256(data).hexdigest()
         return Annotations(annotations, digest, photos, names, missing, layout.notes)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.messages import did_you_mean
+from nanosam_cli.core.names import class_name
 from nanosam_cli.core.paths import resource
 from nanosam_cli.core.system.documents import parse_toml, read_toml
 
@@ -71,6 +72,10 @@ def _faults(name: str, entry: Any) -> list[str]:
     """What is wrong with one entry of the table, each with the nearest word that would be right."""
     if not isinstance(entry, dict):
         return [f"{name} is no table"]
+    try:
+        class_name(name)  # of what is found
+    except ValueError as error:
+        return [str(error)]
     faults = [f"{name} has an unknown key {key}" for key in entry if key not in (*_POINTS, "margin")]
     for key in _POINTS:
         known = (*KEYPOINTS, CROWN) if key == "box" else KEYPOINTS

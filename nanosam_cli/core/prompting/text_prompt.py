@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nanosam_cli.core.errors import DownloadError, MissingExtraError, ModelError, UsageError
 from nanosam_cli.core.paths import OFFLINE
 from nanosam_cli.core.prompting.detections import BoxFilter, Detection, boxes_request
+from nanosam_cli.core.prompting.labels import check_class_name
 from nanosam_cli.core.prompting.request import Request
 
 DEFAULT_DETECTOR = "google/owlv2-base-patch16-ensemble"
@@ -55,6 +56,7 @@ class TextPrompt:
         self.about = f"{self.detector}, {f'licence {licence}' if licence else 'no licence stated'}"
         self._processor, self._model = _load(self.detector, folder)
         self._check_lengths()
+        self.phrases = [check_class_name(phrase) for phrase in self.phrases]  # which are the classes of what is found
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from nanosam_cli.core.media.render import object_colour
-from nanosam_cli.core.prompting.labels import LONGEST_NAME
+from nanosam_cli.core.names import LONGEST_NAME
 from nanosam_cli.core.serving.export import export_annotations
 from nanosam_cli.core.serving.label_file import LabelledObject
 from nanosam_cli.core.serving.labelling import Labelling
