@@ -266,7 +266,7 @@ def segment(
         console.info(counted_categories(job.classes))
     with (
         open_predictor(chosen_model(model, encoder, decoder, device, backend, threads), console.info) as predictor,
-        outputs.opened(partial(run_settings, predictor, asked, reading)),
+        outputs.opened(partial(run_settings, predictor, asked, job, reading)),
     ):
         if outputs.are_there:
             console.info("the results are there already, and no run that was cut off: nothing is done")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,39 +16,40 @@ from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.modeling.checkpoint import AVERAGE, TrainingState
 from nanosam_cli.core.system.files import file_sha256
 
-PLACES = "places"  # of the metadata: what is read from which file
 FEWEST = 256  # numbers of a tensor that is worth looking for
-TRANSPOSED, FOLDED = "transposed", "folded"
 PREFIX = f"{AVERAGE}module."
 
 Values = NDArray[np.float32]
 
 
-def read_back(state: TrainingState, checkpoint: Path) -> TrainingState:
-    """The whole of what `save_trainable` left at `checkpoint`. InputError where a file is missing, or another one."""
-    files = state.metadata["files"]
-    for name, sha256 in files.items():
-        path = checkpoint.parent / name
-        if not path.is_file() or file_sha256(path) != sha256:
+def read_back(state: TrainingState) -> TrainingState:
+    """The whole of what `save_trainable` left. InputError where a file is missing, or another one."""
+    beside = state.path.parent
+    for name, sha256 in state.about.files.items():
+        path = beside / name
+        if Path(name).name != name or not path.is_file() or file_sha256(path) != sha256:
             raise InputError(
-                f"{checkpoint} goes with another {name} than the one beside it, or none is there",
+                f"{state.path} goes with another {name} than the one beside it, or none is there",
                 "keep them in one folder",
             )
-    arrays = {name: graph_tensors(checkpoint.parent / name) for name in files}
+    arrays = {name: graph_tensors(beside / name) for name in state.about.files}
     tensors = dict(state.tensors)
-    for name, place in state.metadata[PLACES].items():
-        values = torch.from_numpy(arrays[place["file"]][place["tensor"]])
-        if place["how"] == TRANSPOSED:
-            values = values.T.contiguous()
-        if place["how"] == FOLDED:
-            part = name.split(".")[0]
-            values = _unfolded(values, tensors, f"{PREFIX}{part}.{place['norm']}", place["eps"])
-        tensors[f"{PREFIX}{name}"] = values
-    return TrainingState(tensors, state.metadata)
+    try:
+        for name, place in state.about.places.items():
+            values = torch.from_numpy(arrays[place.file][place.tensor])
+            if place.how == "transposed":
+                values = values.T.contiguous()
+            if place.how == "folded":
+                norm = f"{PREFIX}{name.split('.')[0]}.{place.norm}"
+                values = _unfolded(values, tensors[f"{norm}.weight"], tensors[f"{norm}.running_var"] + place.eps)
+            tensors[f"{PREFIX}{name}"] = values
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"{state.path} says wrongly where its weights are: {error}", "export them again") from error
+    return replace(state, tensors=tensors)
 
 
-def _unfolded(values: Tensor, tensors: Mapping[str, Tensor], norm: str, eps: float) -> Tensor:
-    scale = tensors[f"{norm}.weight"] / (tensors[f"{norm}.running_var"] + eps).sqrt()
+def _unfolded(values: Tensor, weight: Tensor, variance: Tensor) -> Tensor:
+    scale = weight / variance.sqrt()
     dead = scale == 0  # such a channel gives a constant whatever its weights are
     scale = torch.where(dead, 1, scale).reshape(-1, *[1] * (values.ndim - 1))
     return torch.where(dead.reshape(scale.shape), 0, values / scale)

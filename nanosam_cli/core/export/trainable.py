@@ -8,21 +8,18 @@ its value, as it is, transposed, or times its norm's scale, and the place is wri
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.export.read_back import FEWEST, FOLDED, PLACES, PREFIX, TRANSPOSED, Values, graph_tensors
+from nanosam_cli.core.export.read_back import FEWEST, PREFIX, Values, graph_tensors
 from nanosam_cli.core.export.source import ExportSource
-from nanosam_cli.core.modeling.checkpoint import load_state, save_tensors
+from nanosam_cli.core.modeling.checkpoint import Place, load_state, save_tensors
 from nanosam_cli.core.system.files import file_sha256
 from nanosam_cli.core.types import DECODER, ENCODER
-
-SAME = "same"
 
 
 @dataclass(frozen=True)
@@ -41,29 +38,30 @@ def save_trainable(path: Path, source: ExportSource, files: Mapping[str, Path]) 
     """
     if source.checkpoint.suffix != ".safetensors":
         raise InputError(f"{source.checkpoint} is no checkpoint of `nanosam distill`", "leave out --trainable")
-    places: dict[str, dict[str, Any]] = {}
+    places: dict[str, Place] = {}
     rest: dict[str, Tensor] = {}
     for part, module in ((ENCODER, source.encoder), (DECODER, source.decoder)):
         if module is None:
             continue
-        found = dict(_places(module, graph_tensors(files[part])))
-        places |= {f"{part}.{name}": {**place, "file": files[part].name} for name, place in found.items()}
+        found = dict(_places(module, files[part].name, graph_tensors(files[part])))
+        places |= {f"{part}.{name}": place for name, place in found.items()}
         left = {name: tensor for name, tensor in module.state_dict().items() if name not in found}
         rest |= {f"{PREFIX}{part}.{name}": tensor for name, tensor in left.items()}
     state = load_state(source.checkpoint)
     hashes = {file.name: file_sha256(file) for file in files.values()}
     kept = {key: state.metadata[key] for key in ("recipe", "step")}
-    save_tensors(path, rest, {**kept, "source_sha256": source.sha256, "files": hashes, PLACES: places})
+    written = {name: asdict(place) for name, place in places.items()}
+    save_tensors(path, rest, {**kept, "source_sha256": source.sha256, "files": hashes, "places": written})
 
 
-def _places(module: nn.Module, arrays: Mapping[str, Values]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _places(module: nn.Module, file: str, arrays: Mapping[str, Values]) -> Iterator[tuple[str, Place]]:
     """Where the tensors of a module are in its file, those that are there."""
     norms = [_norm(name, part) for name, part in module.named_modules() if isinstance(part, nn.BatchNorm2d)]
     for name, tensor in module.state_dict().items():
         if tensor.numel() < FEWEST or not tensor.is_floating_point():
             continue
         values = tensor.detach().float().numpy()
-        place = _find(values, arrays, norms)
+        place = _find(values, file, arrays, norms)
         if place is not None:
             yield name, place
 
@@ -74,12 +72,12 @@ def _norm(name: str, norm: nn.BatchNorm2d) -> _Norm:
     return _Norm(name, norm.eps, scale.numpy())
 
 
-def _find(values: Values, arrays: Mapping[str, Values], norms: list[_Norm]) -> dict[str, Any] | None:
+def _find(values: Values, file: str, arrays: Mapping[str, Values], norms: list[_Norm]) -> Place | None:
     for tensor, array in arrays.items():
         if _alike(values, array):
-            return {"tensor": tensor, "how": SAME}
+            return Place(file, tensor)
         if values.ndim == 2 and _alike(values.T, array):
-            return {"tensor": tensor, "how": TRANSPOSED}
+            return Place(file, tensor, "transposed")
     if values.ndim != 4:
         return None
     candidates = {tensor: array for tensor, array in arrays.items() if array.shape == values.shape}
@@ -89,7 +87,7 @@ def _find(values: Values, arrays: Mapping[str, Values], norms: list[_Norm]) -> d
         folded = values * norm.scale[:, None, None, None]
         for tensor, array in candidates.items():
             if _alike(folded, array):
-                return {"tensor": tensor, "how": FOLDED, "norm": norm.name, "eps": norm.eps}
+                return Place(file, tensor, "folded", norm.name, norm.eps)
     return None
 
 

@@ -71,6 +71,12 @@ def check_mask_options(job: Job, reading: MaskOptions) -> None:
         raise UsageError("--multimask gives readings that overlap by their nature, so it takes no --exclusive")
 
 
-def run_settings(predictor: Predictor, asked: PromptOptions, reading: MaskOptions) -> dict[str, Any]:
+def run_settings(predictor: Predictor, asked: PromptOptions, job: Job, reading: MaskOptions) -> dict[str, Any]:
     """What decides a run's masks: it goes on only where all this is the same."""
-    return {"nanosam": __version__, "model": predictor.describe(), **asked.settings(), **asdict(reading)}
+    return {
+        "nanosam": __version__,
+        "model": predictor.describe(),
+        **asked.settings(),
+        **job.settings(),
+        **asdict(reading),
+    }

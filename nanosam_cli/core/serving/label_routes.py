@@ -9,7 +9,7 @@ from pydantic import Field
 
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.media.render import object_colour
-from nanosam_cli.core.prompting.labels import LONGEST_NAME
+from nanosam_cli.core.names import LONGEST_NAME
 from nanosam_cli.core.serving.label.carry import CarryOn
 from nanosam_cli.core.serving.label.export import export_annotations
 from nanosam_cli.core.serving.label_file import LabelledObject

@@ -16,7 +16,7 @@ from nanosam_cli.core.export.export import TRAINABLE, export_part
 from nanosam_cli.core.export.parts import ExportOptions, make_part
 from nanosam_cli.core.export.source import ExportSource, load_source
 from nanosam_cli.core.export.trainable import save_trainable
-from nanosam_cli.core.modeling.checkpoint import load_state
+from nanosam_cli.core.modeling.checkpoint import load_state, save_tensors
 from nanosam_cli.core.types import DECODER, ENCODER
 
 
@@ -89,3 +89,14 @@ def test_a_file_that_is_there_is_left(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exists already"):
         export_model(trained, tmp_path, "all", ExportOptions(trainable=True))
     assert [path.name for path in tmp_path.iterdir()] == [TRAINABLE]
+
+
+@pytest.mark.parametrize("place", [{"file": "other.onnx"}, {"tensor": "none"}, {"norm": "none", "how": "folded"}])
+def test_places_that_are_not_there_are_refused(folder: Path, tmp_path: Path, place: dict[str, str]) -> None:
+    shutil.copytree(folder, tmp_path / "moved")
+    state = load_state(folder / TRAINABLE)
+    name = next(iter(state.metadata["places"]))
+    state.metadata["places"][name] |= place
+    save_tensors(tmp_path / "moved" / TRAINABLE, state.tensors, state.metadata)
+    with pytest.raises(InputError, match="says wrongly where its weights are"):
+        load_source(tmp_path / "moved" / TRAINABLE)

@@ -15,9 +15,10 @@ from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.media.declared_size import SizeFit
 from nanosam_cli.core.media.image import image_hw
 from nanosam_cli.core.media.mask_codes import coco_image, rle_to_mask
-from nanosam_cli.core.prompting.detection_files import read_detections, read_json
+from nanosam_cli.core.prompting.detection_files import read_detections
 from nanosam_cli.core.prompting.detections import Detection
 from nanosam_cli.core.serving.photos import OpenedPhotos
+from nanosam_cli.core.system.documents import read_json
 
 _MEND = "correct the file, or give what is in it by --detections, as boxes"
 
@@ -31,7 +32,7 @@ def imported_content(path: Path, photos: OpenedPhotos) -> tuple[Mapping[str, Any
     InputError where it is of no known format, knows none of the photos, or was drawn on photos of another size.
     """
     if path.suffix.lower() == ".json" and path.is_file():
-        content = read_json(path)
+        content = read_json(path, _MEND)
         if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
             return content, []
     file = read_detections(path)
