@@ -21,6 +21,7 @@ from nanosam_cli.options import (
     EachPointOption,
     EncoderOption,
     ForceOption,
+    GreyOption,
     JsonOption,
     MaskOption,
     ModelOption,
@@ -118,6 +119,7 @@ def track(
             "--masks", metavar="DIR", rich_help_panel=OUTPUT, help="Also a label PNG a frame: object k has the value k."
         ),
     ] = None,
+    grey: GreyOption = False,
     show: Annotated[
         bool,
         typer.Option(
@@ -189,7 +191,7 @@ def track(
         request = make_request(box or [], point or [], each_point=each_point, masks=mask)
         requests.insert(0, TimedRequest(frames.start, request))
     check_asked(requests, later=show or people is not None)
-    plan = plan_track(video, output, masks, video=not no_video, force=force)
+    plan = plan_track(video, output, masks, video=not no_video, force=force, grey=grey)
     with ExitStack() as opened:
         source = opened.enter_context(open_video(video, None if fps is None else Fraction(fps)))
         requests, early = split_early(requests, frames.start, source.rate)

@@ -33,6 +33,7 @@ class TrackPlan:
     video: Path | None
     masks: Path | None
     force: bool = False
+    grey: bool = False  # masks without colours, which DAVIS's tools want
 
     @property
     def places(self) -> str:
@@ -40,7 +41,13 @@ class TrackPlan:
 
 
 def plan_track(
-    source: str, output: str | None, masks: Path | None, *, video: bool = True, force: bool = False
+    source: str,
+    output: str | None,
+    masks: Path | None,
+    *,
+    video: bool = True,
+    force: bool = False,
+    grey: bool = False,
 ) -> TrackPlan:
     """Decide where results go and check it, so that no work is lost to a name.
 
@@ -48,10 +55,12 @@ def plan_track(
     kept unless it is asked for.
 
     Raises:
-        UsageError: the video would overwrite its source, or no such videos are written.
+        UsageError: the video would overwrite its source, no such videos are written, or `grey` has no masks.
         OutputError: something is there already and `force` is false, or the place cannot be written.
     """
     path = _video_path(source, output, video)
+    if grey and masks is None:
+        raise UsageError("--grey is for the label PNGs of --masks, which was not given", "--masks DIR")
     if path is not None:
         find_encoder(path.resolve())  # of a link, what it points at: the file there keeps its name
         if path.exists() and Path(source).exists() and path.samefile(source):
@@ -71,7 +80,7 @@ def plan_track(
                 f"{masks} has masks already", "add `--force` to overwrite them, or give another directory"
             )
         check_writable(masks, "give another directory for the masks")
-    return TrackPlan(path, masks, force)
+    return TrackPlan(path, masks, force, grey)
 
 
 def _video_path(source: str, output: str | None, video: bool) -> Path | None:
@@ -108,7 +117,8 @@ class TrackOutputs:
             self._open(plan.video).write(draw(tracked), tracked.frame.time - self._first)
         if plan.masks is not None:
             labels = label_map(tracked.masks, tracked.image.shape[:2])
-            write_png(plan.masks / f"{tracked.frame.name}.png", labels, PALETTE, overwrite=plan.force)
+            palette = None if plan.grey else PALETTE
+            write_png(plan.masks / f"{tracked.frame.name}.png", labels, palette, overwrite=plan.force)
 
     def _open(self, path: Path) -> VideoWriter:
         if self._writer is None:
