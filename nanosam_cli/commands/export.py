@@ -13,7 +13,7 @@ from nanosam_cli.core.errors import MissingExtraError, UsageError
 from nanosam_cli.options import ForceOption, JsonOption, QuietOption, VerboseOption, complete_models
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.export.export import Exported
+    from nanosam_cli.core.export.finished import Exported
 
 SHAPES = "Shapes and precision"  # heading of the help
 TEACHER = "mobile-sam"
