@@ -24,6 +24,7 @@ from nanosam_cli.options import (
     EachPointOption,
     EncoderOption,
     ForceOption,
+    GreyOption,
     JsonOption,
     LabelOption,
     MaskOption,
@@ -172,6 +173,7 @@ def segment(
         bool,
         typer.Option("--exclusive", rich_help_panel=OUTPUT, help="Where masks overlap, leave each pixel to the best."),
     ] = False,
+    grey: GreyOption = False,
     output: OutputOption = None,
     force: ForceOption = False,
     resume: ResumeOption = False,
@@ -259,6 +261,7 @@ def segment(
         resume,
         read=asked.files(),
         image_ids=job.image_ids,
+        grey=grey,
     )
     if outputs.format.shared and outputs.ids_counted:
         console.info(COUNTED)
@@ -276,7 +279,9 @@ def segment(
         with job:
             if job.about:
                 console.info(job.about)
-            tally = _segment_photos(partial(segment_photo, predictor, job), outputs, photos, reading, json)
+            tally = _segment_photos(
+                partial(segment_photo, predictor, job, check_count=outputs.check_count), outputs, photos, reading, json
+            )
     if failed := [*job.missing, *tally.failed]:
         raise InputError(f"no result for {some(failed)}", "--resume tries them again, once they are mended")
 
