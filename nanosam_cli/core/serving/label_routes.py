@@ -66,6 +66,10 @@ def label_routes(service: SegmentService, labelling: Labelling, model: str) -> A
             "photos": [{"name": one.name, "objects": one.objects, "done": one.done} for one in store.photos()],
         }
 
+    @routes.get("/file", summary="Where the annotations are, and why they could not be written lately")
+    def file() -> dict[str, Any]:
+        return {"file": str(store.path), "trouble": store.trouble}
+
     @routes.get("/photo", summary="A photo's size, objects, and what another model found in it")
     async def photo(name: PhotoName) -> dict[str, Any]:
         def work() -> dict[str, Any]:

@@ -29,6 +29,7 @@ export class Desk {
     this.saved = objects;
     this.saving = null;
     this.fault = null; // why the last save was refused
+    this.trouble = null; // why the file could not be written lately, though the journal has everything
   }
 
   get hand() {
@@ -287,12 +288,29 @@ export class Desk {
         objects.forEach((one, place) => (one.id = kept.ids[place]));
         this.revision = kept.revision;
         this.saved = objects;
+        this.heed(kept.trouble);
         this.fault = null;
       } catch (error) {
         this.fault = error instanceof Gone ? null : error;
         this.tell(error);
         return;
       }
+    }
+  }
+
+  /** The server tries to write the file again and again, so what it says of it is asked for until all is well. */
+  heed(trouble) {
+    const fresh = trouble !== null && this.trouble === null;
+    this.trouble = trouble;
+    this.changed();
+    if (fresh) this.watchTrouble();
+  }
+
+  async watchTrouble() {
+    while (this.trouble !== null) {
+      await new Promise((done) => setTimeout(done, 1000));
+      const { trouble } = await askJson("GET", "/label/file").catch(() => this);
+      this.heed(trouble);
     }
   }
 

@@ -96,9 +96,13 @@ function refresh() {
   })) {
     document.querySelector(`[data-does="${does}"]`).disabled = !can;
   }
-  const unsaved = desk.fault ? "not saved" : "saving";
-  find("saved").textContent = desk.unsaved ? unsaved : `saved in ${page.file}`;
-  find("saved").classList.toggle("wrong", desk.unsaved && desk.fault !== null);
+  find("saved").textContent = savedWords(desk);
+  find("saved").classList.toggle("wrong", (desk.unsaved && desk.fault !== null) || desk.trouble !== null);
+}
+
+function savedWords({ unsaved, fault, trouble }) {
+  if (unsaved) return fault ? "not saved" : "saving";
+  return trouble ? `kept in the journal: ${trouble}` : `saved in ${page.file}`;
 }
 
 // photos

@@ -26,7 +26,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any) -> Iterator[Page]:
     opened = browser.new_page(viewport={"width": 1280, "height": 720})
     faults: list[str] = []
-    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("pageerror", lambda error: faults.append(f"{error} {error.stack}"))
     yield Page(opened)
     opened.close()
     assert not faults

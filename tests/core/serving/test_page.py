@@ -274,6 +274,18 @@ def test_a_photo_that_cannot_be_read_is_told_and_others_go_on(
     page.saved()
 
 
+def test_a_photo_is_encoded_once(page: Page, serve: Callable[..., Server]) -> None:
+    asked: list[str] = []
+    page.page.on("request", lambda request: asked.append(request.url))
+    page.open(serve().address)
+    page.shows("cat.jpg")
+    for place in ((100, 100), (150, 170), (300, 200)):
+        page.click(place)
+    encoded = [url for url in asked if "encode" in url]
+    assert len(encoded) == len(set(encoded)) == 2  # this photo, and the next one ahead
+    assert len([url for url in asked if "segment" in url]) >= 3
+
+
 def test_nothing_is_asked_of_another_server(page: Page, serve: Callable[..., Server]) -> None:
     server = serve()
     asked: list[str] = []
