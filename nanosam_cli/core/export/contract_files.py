@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,21 +60,25 @@ def convert_files(
         OutputError: a file exists already, or cannot be written.
     """
     places = {part: folder / f"{part}.onnx" for part in original.wanted}
-    check_writable(folder)
-    for path in places.values():
-        for one in (path, path.with_suffix(".md")):
-            if one.exists() and not overwrite:
-                raise OutputError(f"{one} exists already", "add `--force` to overwrite it, or give another folder")
+    check_free(folder, [one for path in places.values() for one in (path, path.with_suffix(".md"))], overwrite)
     with ExitStack() as opened:
         proof = ContractProver(original, opened)
         return [_convert(part, path, contract, proof, overwrite, note) for part, path in places.items()]
+
+
+def check_free(folder: Path, paths: Iterable[Path], overwrite: bool) -> None:
+    """OutputError, before any work is done, where a file exists already or the folder cannot be written."""
+    check_writable(folder)
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists already", "add `--force` to overwrite it, or give another folder")
 
 
 def _convert(
     part: str, path: Path, contract: ContractName, prover: ContractProver, overwrite: bool, note: Note
 ) -> Converted:
     source = prover.original.files[part]
-    model = _read(source)
+    model = read_model(source)
     image_size = _image_size(model, prover, part)
     note(f"{source.name} in the contract {contract}")
     if part == DECODER:
@@ -134,7 +138,8 @@ _OWN_FACTS: Mapping[tuple[str, str], Mapping[str, str]] = {
 }
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def read_model(path: Path) -> onnx.ModelProto:
+    """An ONNX file. ModelError where it is none."""
     try:
         return onnx.load(path)
     except (DecodeError, OSError) as error:
@@ -143,8 +148,8 @@ def _read(path: Path) -> onnx.ModelProto:
 
 def _image_size(model: onnx.ModelProto, prover: ContractProver, part: str) -> int:
     """S: of the encoder, which a decoder needs to know how photos were rounded."""
-    if prover.encoder is not None:
-        return encoder_image_size(prover.encoder)
+    if ENCODER in prover.sessions:
+        return encoder_image_size(prover.sessions[ENCODER])
     text = metadata_of(model).get("nanosam.image_size")
     if text is None or not text.isdigit():
         raise ModelError(

@@ -55,17 +55,17 @@ class ContractProver:
 
     def __init__(self, original: Original, opened: ExitStack) -> None:
         self.original = original
-        self._sessions = {
+        self.sessions = {
             part: opened.enter_context(closing(open_file(path, "cpu", None))) for part, path in original.files.items()
         }
-        for part, session in self._sessions.items():
+        for part, session in self.sessions.items():
             check_part(part, session)
             _check_frame(session)
-        self._photos = example_object_photos() if len(self._sessions) == 2 else []
+        self._photos = example_object_photos() if len(self.sessions) == 2 else []
 
-    @property
-    def encoder(self) -> Session | None:
-        return self._sessions.get(ENCODER)
+    def predictor(self) -> Predictor:
+        """The originals together."""
+        return Predictor(self.sessions[ENCODER], self.sessions[DECODER], self.original.mean, self.original.std)
 
     def prove(self, part: str, session: Session, contract: ContractName, image_size: int) -> ContractProof:
         """ModelError where the converted file does not do what the original does."""
@@ -76,7 +76,7 @@ class ContractProver:
         return ContractProof(differences, self._agreement(part, session) if self._photos else None)
 
     def _encoder_differences(self, session: Session, contract: ContractName, image_size: int) -> dict[str, float]:
-        original, found = self._sessions[ENCODER], 0.0
+        original, found = self.sessions[ENCODER], 0.0
         for number, original_hw in enumerate(_ODD_SIZES):
             frame_hw = Frame(original_hw, COORDINATE_SIZE).input_hw
             pixels = _noise(number).integers(0, 256, (*frame_hw, 3)).astype(np.float32)
@@ -89,7 +89,7 @@ class ContractProver:
         return {"image_embeddings": found}
 
     def _decoder_differences(self, session: Session, image_size: int) -> dict[str, float]:
-        original = self._sessions[DECODER]
+        original = self.sessions[DECODER]
         found = dict.fromkeys(("masks", "iou_predictions", "low_res_masks"), 0.0)
         for feeds, original_hw in zip(_made_up_prompts(original), _ODD_SIZES):
             wanted = {name: host(array) for name, array in original.run(feeds).items()}
@@ -102,8 +102,8 @@ class ContractProver:
     def _agreement(self, part: str, session: Session) -> MaskAgreement:
         """Masks of boxes on the example photos, with the converted file in the place of the original."""
         mean, std = self.original.mean, self.original.std
-        sessions = self._sessions
-        plain = Predictor(sessions[ENCODER], sessions[DECODER], mean, std)
+        sessions = self.sessions
+        plain = self.predictor()
         embeddings = [plain.encode_image(photo.image) for photo in self._photos]
         wanted = [
             segmentation.mask
@@ -139,7 +139,7 @@ def _photo_masks(decoder: Session, embedding: ImageEmbedding, prompts: Prompt) -
     size = np.array(embedding.original_hw, np.float32)
     found = []
     for row in range(len(prompts)):
-        feeds = _no_mask(embedding.numpy(), coords[row : row + 1], labels[row : row + 1])
+        feeds = no_mask_feeds(embedding.numpy(), coords[row : row + 1], labels[row : row + 1])
         found.append(np.asarray(host(decoder.run({**feeds, "orig_im_size": size})["masks"])[0, 0] > 0))
     return found
 
@@ -153,10 +153,11 @@ def _made_up_prompts(decoder: Session) -> Iterator[dict[str, Tensor]]:
         labels = np.array([(marks + [-1] * count)[:count]], np.float32)
         coords = random.uniform(100, 300, (1, count, 2)).astype(np.float32)
         coords[:, 1] += 200
-        yield _no_mask(random.standard_normal((1, 256, 64, 64), np.float32), coords, labels)
+        yield no_mask_feeds(random.standard_normal((1, 256, 64, 64), np.float32), coords, labels)
 
 
-def _no_mask(embedding: Array, coords: Array, labels: Array) -> dict[str, Tensor]:
+def no_mask_feeds(embedding: Array, coords: Array, labels: Array) -> dict[str, Tensor]:
+    """The decoder's inputs for one prompt without a mask: (1, ., 64, 64), (1, N, 2) and (1, N)."""
     return {
         "image_embeddings": embedding,
         "point_coords": coords,

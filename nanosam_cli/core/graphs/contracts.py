@@ -29,7 +29,8 @@ behind (float[P, K, 256, 256] low_res_masks, float[2] orig_im_size) => (float[P,
     to_frame_rounded = Add (to_frame, input_side)
     covered = Div (to_frame_rounded, twice_input_side)
     covered_some = Max (covered, one_pixel)
-    low_shape = Shape <start = 0, end = 2> (low_res_masks)
+    low_sides = Shape (low_res_masks)
+    low_shape = Slice (low_sides, first_side, third_side)
     square_shape = Concat <axis = 0> (low_shape, frame_sides)
     square = Resize <mode = "linear"> (low_res_masks, , , square_shape)
     within = Slice (square, corner, covered_some, mask_axes)
@@ -48,6 +49,8 @@ def sam_decoder(decoder: ModelProto, image_size: int) -> ModelProto:
         "twice_input_side": np.array([2 * image_size], np.int64),
         "one_pixel": np.array([1], np.int64),
         "frame_sides": np.array([COORDINATE_SIZE, COORDINATE_SIZE], np.int64),
+        "first_side": np.array([0], np.int64),
+        "third_side": np.array([2], np.int64),
         "corner": np.array([0, 0], np.int64),
         "mask_axes": np.array([2, 3], np.int64),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnx
 from numpy.typing import NDArray
@@ -11,16 +11,14 @@ from onnx import ModelProto, compose, numpy_helper, parser
 
 from nanosam_cli.core.errors import ModelError
 
-_PREFIX = "contract/"
+Constants: TypeAlias = Mapping[str, NDArray[Any]]
 
 
-def put_before(
-    model: ModelProto, text: str, renamed: Mapping[str, str], constants: Mapping[str, NDArray[Any]]
-) -> ModelProto:
+def put_before(model: ModelProto, text: str, renamed: Mapping[str, str], constants: Constants) -> ModelProto:
     """A copy of the model behind the graph in `text`, whose inputs take the place of the model's.
 
     `renamed` maps inputs of the model to the outputs of the text that they come from; an input that is not in it stays
-    beside those of the text. Opset and metadata are the model's.
+    behind those of the text. Opset and metadata are the model's.
     """
     merged, added = _parsed(model, text, constants)
     kept = [value for value in merged.graph.input if value.name not in renamed]
@@ -33,15 +31,14 @@ def put_before(
     return _checked(merged)
 
 
-def put_behind(
-    model: ModelProto, text: str, outputs: Sequence[str], constants: Mapping[str, NDArray[Any]]
-) -> ModelProto:
+def put_behind(model: ModelProto, text: str, outputs: Sequence[str], constants: Constants) -> ModelProto:
     """A copy of the model with the graph in `text` behind it; the inputs of the text that it lacks become its own.
 
     `outputs` are those of the result in their order, each one of the model's or one of the text's.
     """
     merged, added = _parsed(model, text, constants)
-    has = {value.name for value in merged.graph.output}
+    has = {name for node in merged.graph.node for name in node.output}
+    has.update(value.name for value in merged.graph.input)
     merged.graph.input.extend(value for value in added.input if value.name not in has)
     merged.graph.node.extend(added.node)
     values = {value.name: value for value in (*merged.graph.output, *added.output)}
@@ -51,13 +48,13 @@ def put_behind(
     return _checked(merged)
 
 
-def _parsed(model: ModelProto, text: str, constants: Mapping[str, NDArray[Any]]) -> tuple[ModelProto, onnx.GraphProto]:
+def _parsed(model: ModelProto, text: str, constants: Constants) -> tuple[ModelProto, onnx.GraphProto]:
     """A copy of the model, and the graph in `text`, whose inner names cannot be the model's."""
     merged = ModelProto()
     merged.CopyFrom(model)
     added = parser.parse_graph(text)
     added.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
-    compose.add_prefix_graph(added, _PREFIX, rename_inputs=False, rename_outputs=False, inplace=True)
+    compose.add_prefix_graph(added, f"contract/{added.name}/", rename_inputs=False, rename_outputs=False, inplace=True)
     merged.graph.initializer.extend(added.initializer)
     return merged, added
 

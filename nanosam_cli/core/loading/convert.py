@@ -37,12 +37,12 @@ def convert_model(
         UsageError: an option has no use here.
     """
     options.names(what)
-    with _original(source, what, options, note) as original:
+    with open_original(source, what, options, note) as original:
         return convert_files(original, folder, options.contract, overwrite=overwrite, note=note)
 
 
 @contextmanager
-def _original(source: str, what: str, options: ExportOptions, note: Note) -> Iterator[Original]:
+def open_original(source: str, what: str, options: ExportOptions, note: Note) -> Iterator[Original]:
     """The files to convert; those that are exported for it are gone afterwards."""
     wanted = (ENCODER, DECODER) if what == ALL else (what,)
     if Path(source).suffix == ".onnx":
