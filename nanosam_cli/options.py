@@ -239,6 +239,16 @@ MaskOption = Annotated[
     ),
 ]
 
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="NAME",
+        rich_help_panel=PROMPT,
+        help="Class of what is drawn: once for all objects, or once for each in their order.",
+    ),
+]
+
 ModelOption = Annotated[
     str | None,
     typer.Option(

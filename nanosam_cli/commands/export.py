@@ -15,7 +15,8 @@ from nanosam_cli.options import ForceOption, JsonOption, QuietOption, VerboseOpt
 
 if TYPE_CHECKING:
     from nanosam_cli.core.export.contract_files import Converted
-    from nanosam_cli.core.export.export import Exported
+    from nanosam_cli.core.export.finished import Exported
+    from nanosam_cli.core.export.options import ExportOptions
 
 SHAPES = "Shapes and precision"  # heading of the help
 TEACHER = "mobile-sam"
@@ -26,6 +27,8 @@ class What(str, Enum):
     decoder = "decoder"
     teacher = "teacher"
     all = "all"
+    anylabeling = "anylabeling"
+    browser = "browser"
 
 
 class ExportPrecision(str, Enum):
@@ -42,7 +45,11 @@ class ContractOption(str, Enum):
 
 def export(
     what: Annotated[
-        What, typer.Argument(help="Which part of the model; teacher is the image encoder that others learn from.")
+        What,
+        typer.Argument(
+            help="Which part of the model; teacher is the image encoder that others learn from. Or what it is for: "
+            "anylabeling is a model for AnyLabeling and X-AnyLabeling, browser a page that needs no server.",
+        ),
     ],
     source: Annotated[
         str | None,
@@ -110,9 +117,15 @@ def export(
         nanosam export all mobile-sam --single-file --precision fp16
 
         nanosam export all nanosam-lite2 --contract samexporter -o DIR
+
+        nanosam export anylabeling -o DIR
     """
     from nanosam_cli.core.export.options import ExportOptions
 
+    if what is What.anylabeling:
+        options = ExportOptions(precision.value, opset, batch, max_points, single_file, contract.value)
+        _for_anylabeling(source, output, options, force, json)
+        return
     if source is None and what is not What.teacher:
         raise UsageError("no checkpoint given", f"nanosam export {what.value} runs/nanosam-lite2/last.safetensors")
     options = ExportOptions(precision.value, opset, batch, max_points, single_file, contract.value)
@@ -131,6 +144,20 @@ def export(
     checkpoint = find_checkpoint(source or TEACHER)
     files = export_model(checkpoint, output, what.value, options, overwrite=force, note=console.info)
     _report(files, "max |torch - ONNX Runtime|", "torch", json)
+
+
+def _for_anylabeling(source: str | None, output: Path, options: ExportOptions, force: bool, json: bool) -> None:
+    from nanosam_cli.core.loading.convert import convert_for_anylabeling
+
+    written = convert_for_anylabeling(source, output, options, overwrite=force, note=console.info)
+    if json:
+        console.json_line({"schema_version": 1, **written.record()})
+        return
+    console.text(
+        f"{written.config}: load it in AnyLabeling or X-AnyLabeling as a custom model; keep the files beside it"
+    )
+    agreement = written.mask_iou
+    console.text(f"{agreement.title} with `nanosam segment`: {agreement.figures}; {written.bytes / 1e6:.1f} MB")
 
 
 def _report(files: Sequence[Exported | Converted], difference: str, original: str, json: bool) -> None:

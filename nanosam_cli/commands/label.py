@@ -50,6 +50,15 @@ def label(
             help="Boxes to begin with: COCO, YOLO or labelme, as `nanosam segment` reads them.",
         ),
     ] = None,
+    begin_with: Annotated[
+        Path | None,
+        typer.Option(
+            "--import",
+            metavar="FILE|DIR",
+            rich_help_panel=PROMPT,
+            help="Annotations to go on with in a new file: COCO, YOLO's outlines, labelme's polygons.",
+        ),
+    ] = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8765,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, and open nothing.")] = False,
@@ -70,6 +79,8 @@ def label(
         nanosam label photos/ --classes cat,dog
 
         nanosam label photos/ -o cats.json --detections detections.json
+
+        nanosam label photos/ --import labelme/
     """
     from nanosam_cli.core.media.find_photos import left_out
 
@@ -86,7 +97,7 @@ def label(
             console.warn("there is no browser to open the page in", "open the address yourself")
         console.info("Ctrl-C ends it")
 
-    labelling = open_labelling(photos, output, parse_classes(classes or ""), detections)
+    labelling = open_labelling(photos, output, parse_classes(classes or ""), detections, begin_with=begin_with)
     with labelling.store:
         for note in [*left_out(photos), *labelling.notes]:
             console.warn(note)

@@ -25,6 +25,7 @@ from nanosam_cli.options import (
     EncoderOption,
     ForceOption,
     JsonOption,
+    LabelOption,
     MaskOption,
     ModelOption,
     OutputOption,
@@ -94,13 +95,15 @@ def segment(
     point: PointOption = None,
     each_point: EachPointOption = False,
     mask: MaskOption = None,
+    label: LabelOption = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
             "--prompts",
             metavar="FILE",
             rich_help_panel=PROMPT,
-            help=r'Prompts by photo: {"a.jpg": {"boxes": [\[x0, y0, x1, y1]], "points": [\[x, y, label]]}}',
+            help=r'Prompts by photo: {"a.jpg": {"boxes": [\[x0, y0, x1, y1]], "points": [\[x, y, label]], "labels": '
+            '["cat"]}}',
         ),
     ] = None,
     detections: DetectionsOption = None,
@@ -212,6 +215,7 @@ def segment(
         points=point or [],
         each_point=each_point,
         mask=mask,
+        labels=label or [],
         prompts=prompts,
         detections=detections,
         class_names=class_names,

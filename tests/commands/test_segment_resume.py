@@ -456,3 +456,14 @@ def test_what_cannot_be_gone_on_with(segment: Run, more: list[str], words: str) 
     ran = segment("--resume", *more)
     assert (ran.code, ran.out) == (2, "")
     assert words in ran.words
+
+
+def test_a_file_that_a_power_cut_emptied_is_made_again(segment: Run) -> None:
+    """The record may reach the disk before the picture does."""
+    assert segment("-o", "whole/").code == 0
+    assert segment("-o", "cut/").code == 0
+    Path("cut/2_mask.png").write_bytes(b"")
+    ran = segment("-o", "cut/", "--resume")
+    assert ran.code == 0, ran.err
+    assert [line.split(":")[0] for line in ran.out.splitlines()] == ["photos/2.png"]
+    assert contents("cut") == contents("whole")

@@ -9,9 +9,12 @@ from pathlib import Path
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.doctor.check import Check
-from nanosam_cli.core.errors import NanosamError
+from nanosam_cli.core.errors import BackendError, ModelError, NanosamError
 from nanosam_cli.core.inference.session import open_session
+from nanosam_cli.core.inference.sidecar import Flavour, check_engine, read_sidecar, sidecar_path
+from nanosam_cli.core.loading.engines import FLAVOURS, check, engine_folder, engine_name
 from nanosam_cli.core.system.files import file_sha256
+from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.core.zoo.models import CHECKPOINT, MODELS, ModelSpec, file_path
 
 _SAID = ("model", "part", "image_size", "precision", "exporter")  # of a file's metadata
@@ -25,7 +28,7 @@ def model_checks() -> Iterator[Check]:
 
 
 def cache_checks() -> Iterator[Check]:
-    """The cache directory, what it holds, and files with a recorded hash, `FILE.sha256`, beside them."""
+    """The cache directory, what it holds, engines, and files with a recorded hash, `FILE.sha256`, beside them."""
     home = paths.home()
     nearest = next(parent for parent in (home, *home.parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
@@ -38,6 +41,10 @@ def cache_checks() -> Iterator[Check]:
     yield Check("cache", "directory", "ok", f"{home}, {_content(home)}")
     for entry in sorted(home.iterdir()):
         yield Check("cache", entry.name, "ok", _content(entry))
+    for spec in MODELS.values():
+        for flavour in FLAVOURS:
+            for part in (ENCODER, DECODER):
+                yield from _engine(spec, part, flavour)
     for recorded in sorted(home.rglob("*.sha256")):
         yield _recorded(home, recorded)
 
@@ -62,6 +69,24 @@ def _part(spec: ModelSpec, part: str) -> Check:
     facts = [f"{key} {said[f'nanosam.{key}']}" for key in _SAID if f"nanosam.{key}" in said]
     detail = ", ".join([f"{path.stat().st_size / 1e6:.1f} MB", f"sha256 {origin}", *facts])
     return Check("models", name, "ok", detail)
+
+
+def _engine(spec: ModelSpec, part: str, flavour: Flavour) -> Iterator[Check]:
+    """An engine against its side-car, its original and this machine; nothing where there is neither of the two."""
+    engine = engine_folder(spec, flavour) / engine_name(part, flavour)
+    if not (engine.exists() or sidecar_path(engine).exists()):
+        return
+    name = f"{spec.name} {part}, {flavour}"
+    try:
+        sidecar = read_sidecar(engine)
+        check_engine(engine, sidecar)
+        check(engine, flavour, file_path(spec, part))
+    except ModelError as error:
+        yield Check("engines", name, "broken", f"{error}; commands pass it over", error.hint)
+    except BackendError as error:
+        yield Check("engines", name, "ok", f"whole, but not for here: {error}")
+    else:
+        yield Check("engines", name, "ok", f"{sidecar.precision_built}, {sidecar.status}")
 
 
 def _recorded(home: Path, recorded: Path) -> Check:

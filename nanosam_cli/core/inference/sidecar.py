@@ -64,6 +64,7 @@ class SideCar:
     outputs: tuple[TensorInfo, ...]
     metadata: Mapping[str, str]  # the contract's facts, and what the original says of itself
     rebuild: str  # the command that made it
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the build and the proof: what else decided it
     onnx_data: Mapping[str, str] = field(default_factory=dict)  # hashes of files that hold its weights, by name
     fp32_nodes: tuple[str, ...] = ()  # that could have been in the precision asked for
     layers: Mapping[str, int] = field(default_factory=dict)  # how many give numbers of each type

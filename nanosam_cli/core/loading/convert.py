@@ -8,13 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nanosam_cli.core.errors import InputError, MissingExtraError, UsageError
+from nanosam_cli.core.export.anylabeling import ForAnyLabeling, export_anylabeling
 from nanosam_cli.core.export.contract_files import Converted, convert_files
 from nanosam_cli.core.export.contract_proof import Original
 from nanosam_cli.core.export.options import ALL, ExportOptions
 from nanosam_cli.core.loading.part_files import model_files
 from nanosam_cli.core.messages import Note
 from nanosam_cli.core.types import DECODER, ENCODER
-from nanosam_cli.core.zoo.models import MODELS
+from nanosam_cli.core.zoo.models import DEFAULT_MODEL, MODELS
 
 
 def convert_model(
@@ -39,6 +40,28 @@ def convert_model(
     options.names(what)
     with open_original(source, what, options, note) as original:
         return convert_files(original, folder, options.contract, overwrite=overwrite, note=note)
+
+
+def convert_for_anylabeling(
+    source: str | None,
+    folder: Path,
+    options: ExportOptions,
+    *,
+    overwrite: bool = False,
+    note: Note = lambda _: None,
+) -> ForAnyLabeling:
+    """Write a model, the default one without a name, as AnyLabeling and X-AnyLabeling load it; see `convert_model`."""
+    refuse_shapes(options, "anylabeling")
+    with open_original(source or DEFAULT_MODEL, ALL, options, note) as original:
+        return export_anylabeling(original, folder, overwrite=overwrite, note=note)
+
+
+def refuse_shapes(options: ExportOptions, what: str) -> None:
+    """UsageError where something is asked of files whose shape a tool gives."""
+    if options.single_file or options.batch or options.max_points or options.contract != "nanosam":
+        raise UsageError(
+            f"{what} says what its files are like", "leave --contract, --batch, --max-points and --single-file out"
+        )
 
 
 @contextmanager

@@ -73,6 +73,11 @@ class ByPhoto(Generic[T]):
         used = {*keys.values()}
         return [key for key in self.photos if key not in used]
 
+    def left_out(self, keys: Mapping[Path, str]) -> list[str]:
+        """What it has and is not used for the photos that were matched, for people."""
+        unknown = self.unmatched(keys)
+        return [*self.notes, *([f"in {self.path}, but not among the photos: {some(unknown)}"] if unknown else [])]
+
     def _pairs(self, photos: Sequence[Path]) -> dict[Path, str]:
         """Each photo with its key, where both are the best for each other."""
         chosen: dict[str, list[tuple[_Rank, Path]]] = defaultdict(list)

@@ -32,6 +32,7 @@ class Detection:
     score: float | None = None  # None where it was drawn by a person
     relative: bool = False  # whether the box is in shares, as YOLO writes them
     clicks: Sequence[tuple[float, float, float]] = ()  # x y label: 1 on the object, 0 beside it
+    rings: Sequence[Sequence[float]] = ()  # outlines x y x y ..., in the units of the box, where they were drawn
 
     def corners(self, original_hw: tuple[int, int]) -> tuple[float, float, float, float]:
         """x0 y0 x1 y1 in pixels of a photo; NaN where there is no box."""

@@ -34,13 +34,16 @@ class _Object:
     score: float | None
     boxes: list[Box] = field(default_factory=list)
     clicks: list[Click] = field(default_factory=list)
+    rings: list[list[float]] = field(default_factory=list)
+    outlined: bool = True  # whether all its shapes are outlines
 
     def detection(self, ids: Mapping[str, int]) -> Detection:
         box = None
         if self.boxes:
             x0, y0, x1, y1 = zip(*self.boxes)
             box = min(x0), min(y0), max(x1), max(y1)
-        return Detection(box, ids[self.label], self.label, self.score, clicks=self.clicks)
+        rings = self.rings if self.outlined else ()
+        return Detection(box, ids[self.label], self.label, self.score, clicks=self.clicks, rings=rings)
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,10 @@ def _page(file: Path, content: Mapping[str, Any]) -> _Page:
 
 def _add_shape(one: _Object, kind: str, shape: Mapping[str, Any]) -> None:
     points = [_point(point) for point in shape["points"]]
+    if kind == "polygon" and len(points) > 2:
+        one.rings.append([side for point in points for side in point])
+    else:
+        one.outlined = False
     if kind == "circle" and len(points) == 2:  # its centre and a point on it
         (x, y), edge = points
         radius = math.dist((x, y), edge)

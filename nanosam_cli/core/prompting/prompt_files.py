@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.prompting.labels import labelled, numbered
 from nanosam_cli.core.prompting.request import Request, drawn_request
 from nanosam_cli.core.system.files import read_input
 
@@ -22,13 +23,30 @@ def read_prompts(path: Path) -> dict[str, Request]:
     """Requests by photo name from a JSON file such as `{"photo.jpg": {"boxes": [[x0, y0, x1, y1]], "points": ...}}`.
 
     `points` is `[[x, y, label], ...]` for one object (the label may be left out), or a list of such lists: one for each
-    box, or without boxes one for each object.
+    box, or without boxes one for each object. `labels` is a list of class names, one for each object; they are numbered
+    over the whole file, see `numbered`.
 
     Raises:
         InputError: the file cannot be read or is laid out in another way; the message names the photo.
     """
     content = read_entries(path, "photos", _LAYOUT)
-    return {name: parse_request(entry, f"{path}, {name}") for name, entry in content.items()}
+    return numbered({name: _labelled_request(entry, f"{path}, {name}") for name, entry in content.items()})
+
+
+def _labelled_request(entry: Any, where: str) -> Request:
+    """An entry of a prompt file, which may name the classes of its objects."""
+    if not isinstance(entry, dict) or "labels" not in entry:
+        return parse_request(entry, where)
+    request = parse_request({key: value for key, value in entry.items() if key != "labels"}, where)
+    names = _list(entry["labels"], f"{where}: labels")
+    try:
+        if len(names) != request.count:
+            raise UsageError(f"{len(names)} for {request.count} objects")
+        return labelled(request, names)
+    except UsageError as error:
+        raise InputError(
+            f"{where}: labels: {error}", 'give a name for each object: "labels": ["cat", "dog"]'
+        ) from error
 
 
 def read_entries(path: Path, what: str, layout: str) -> dict[str, Any]:

@@ -93,10 +93,9 @@ class _Reading:
         sides = self.body(row)
         score = row.sides[len(sides)] if "score" in self.tail else None
         if self.points or len(sides) == 4:
-            box = _box(sides[:4])
-        else:
-            box = min(sides[::2]), min(sides[1::2]), max(sides[::2]), max(sides[1::2])
-        return Detection(box, row.category, None, score, relative=True)
+            return Detection(_box(sides[:4]), row.category, None, score, relative=True)
+        box = min(sides[::2]), min(sides[1::2]), max(sides[::2]), max(sides[1::2])
+        return Detection(box, row.category, None, score, relative=True, rings=[sides])
 
 
 _READINGS = [_Reading(tail, points) for points in (0, 3, 2) for tail in _TAILS]

@@ -108,14 +108,15 @@ def _write_shapes(target: PhotoTarget, result: PhotoResult, encode: Callable[[An
 
     objects = [{**record, "segmentation": encode(mask)} for record, mask in zip(result.objects(), result.masks)]
     size = list(result.image.shape[:2])
-    shapes = {"schema_version": SCHEMA_VERSION, "image": result.photo.name, "size": size, "objects": objects}
-    _write_json(target, shapes)
+    about = {"schema_version": SCHEMA_VERSION, "image": result.photo.name, "size": size}
+    _write_json(target, {**about, "objects": objects, "notes": list(result.request.notes)})
 
 
 def _yolo(target: PhotoTarget, result: PhotoResult) -> None:
     from nanosam_cli.core.segmentation.label_formats import yolo_segments
     from nanosam_cli.core.system.files import write_text
 
+    # durable, because an empty file may be right, and would not be noticed
     write_text(target.file, yolo_segments(result, target.classes or {}, target.simplify), target.overwrite)
 
 
@@ -154,7 +155,7 @@ def _join_data_set(kept: Sequence[tuple[Path, int, Any]], classes: Mapping[int, 
 def _write_json(target: PhotoTarget, content: Mapping[str, Any]) -> None:
     from nanosam_cli.core.system.files import write_text
 
-    write_text(target.file, json.dumps(content) + "\n", target.overwrite)
+    write_text(target.file, json.dumps(content) + "\n", target.overwrite, durable=False)
 
 
 _COCO_RESULTS = SharedLayout(_keep_rows, _join_rows)

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from nanosam_cli.core.media.mask_codes import mask_to_polygons
+from nanosam_cli.core.prompting.labels import UNNAMED
 from nanosam_cli.core.segmentation.result import PhotoResult
-
-UNNAMED = "object"  # for what no other model gave a class
 
 _LABELME_VERSION = "5.5.0"  # whose layout is written
 
@@ -70,6 +69,7 @@ def labelme(result: PhotoResult, photo: str, simplify: float = 0.0) -> dict[str,
         "imageData": None,
         "imageHeight": height,
         "imageWidth": width,
+        **({"notes": list(result.request.notes)} if result.request.notes else {}),
     }
 
 

@@ -72,13 +72,18 @@ class Outputs:
             is_finished = first.exists() and not journal_path(first).exists()
             return {*self.targets} if is_finished and record.covers(first, self.targets) else set()
         there = {photo: file for photo, file in self.targets.items() if self._is_whole(file)}
-        done = {photo for photo, file in there.items() if record.covers(self._entry(file), [photo])}
+        whole = {photo: file for photo, file in there.items() if not self._is_lost(file)}
+        done = {photo for photo, file in whole.items() if record.covers(self._entry(file), [photo])}
         self._left = {file for photo, file in there.items() if photo not in done}
         return done
 
     def _is_whole(self, file: Path) -> bool:
         """Whether a photo's results are all there: of `separate` ones, the first is written last."""
         return any(one.exists() for one in ([_numbered(file, name) for name in _FIRST] if self.separate else [file]))
+
+    def _is_lost(self, file: Path) -> bool:
+        """Whether a power cut left the name alone. Of YOLO's files, which may be empty, it does not; see `_yolo`."""
+        return not self.format.class_names and file.exists() and not file.stat().st_size
 
     def _entry(self, file: Path) -> Path:
         """What the record calls a photo's results."""

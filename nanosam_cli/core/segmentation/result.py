@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.request import Request
 from nanosam_cli.core.timing import Stopwatch
 from nanosam_cli.core.types import Image, Segmentation, no_boxes
 
 SCHEMA_VERSION = 1
+EMPTY = "the mask is empty"
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,14 @@ def without_overlap(found: Sequence[Found], request: Request) -> list[Found]:
         kept[place] = replace(kept[place], segmentation=replace(segmentation, mask=segmentation.mask & ~taken))
         taken |= segmentation.mask
     return kept
+
+
+def empty_note(found: Sequence[Found]) -> list[str]:
+    """Says which masks have no pixel; nothing where none is so."""
+    names = [one.name for one in found if not one.segmentation.area]
+    if not names:
+        return []
+    return [f"{EMPTY}: object{'s' * (len(names) > 1)} {some(names)}"]
 
 
 def score(found: Found, request: Request) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,7 +12,7 @@ from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.prompting.options import PromptOptions
 from nanosam_cli.core.segmentation.everything import segment_everything
 from nanosam_cli.core.segmentation.job import Job
-from nanosam_cli.core.segmentation.result import PhotoResult, found_masks, without_overlap
+from nanosam_cli.core.segmentation.result import PhotoResult, empty_note, found_masks, without_overlap
 from nanosam_cli.core.timing import Stopwatch
 from nanosam_cli.version import __version__
 
@@ -47,6 +47,7 @@ def segment_photo(
             found = found_masks(predict(embedding, request.prompt(embedding.frame), threshold=reading.threshold))
     if reading.exclusive:
         found = without_overlap(found, request)
+    request = replace(request, notes=[*request.notes, *empty_note(found)])
     return PhotoResult(photo, image, request, found, watch)
 
 

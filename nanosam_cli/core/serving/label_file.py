@@ -21,13 +21,13 @@ from nanosam_cli.core.errors import InputError, UsageError, fault
 from nanosam_cli.core.ids import read_id, whole_number
 from nanosam_cli.core.masks import mask_window
 from nanosam_cli.core.media.mask_codes import coco_image, mask_to_rle, rle_to_mask
+from nanosam_cli.core.prompting.labels import check_class_name
 from nanosam_cli.core.serving.answers import NotFoundError
 from nanosam_cli.version import __version__
 
 Entry = Mapping[str, Any]
 
 _EXPECTED = "give a COCO data set with images, annotations and categories, or another place with -o"
-LONGEST_NAME = 200  # characters of a class
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,7 @@ class LabelFile:
 
     def with_category(self, name: str) -> dict[str, Any]:
         """The record that adds a class. UsageError where it has no name, a long one, or one that is there."""
-        name = name.strip()
-        if not name or len(name) > LONGEST_NAME or not name.isprintable():
-            raise UsageError(f"a class needs a name of 1 to {LONGEST_NAME} printable characters")
+        name = check_class_name(name)
         if name in self.categories.values():
             raise UsageError(f"there is a class {name} already", "choose it from the list")
         entry = {"id": max(self.categories, default=0) + 1, "name": name}

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from nanosam_cli.core.media.render import object_colour
-from nanosam_cli.core.serving.label_file import LONGEST_NAME, LabelledObject
+from nanosam_cli.core.prompting.labels import LONGEST_NAME
+from nanosam_cli.core.serving.export import export_annotations
+from nanosam_cli.core.serving.label_file import LabelledObject
 from nanosam_cli.core.serving.labelling import Labelling
 from nanosam_cli.core.serving.schemas import RequestBody, RunLengths
 from nanosam_cli.core.serving.service import SegmentService
 
 MOST_LABELS = 10_000  # objects of one photo
 
+ExportKind = Annotated[Literal["yolo", "labelme", "png"], Query(description="Which tool's files.")]
 PhotoName = Annotated[str, Query(max_length=4096, description="A photo that was opened.")]
 
 
@@ -96,6 +99,13 @@ def label_routes(service: SegmentService, labelling: Labelling, model: str) -> A
             return {"revision": held.revision, "ids": [one.id for one in held.objects], "trouble": store.trouble}
 
         return await service.decode(work)
+
+    @routes.post("/export", summary="Every photo that is done as files of other tools")
+    async def export(kind: ExportKind) -> dict[str, Any]:
+        """They are in a new folder beside the annotation file; `notes` say which photos were left out, and why."""
+        made = await service.decode(lambda: export_annotations(labelling, kind))
+        counts = {"photos": made.photos, "objects": made.objects, "notes": made.notes}
+        return {"folder": str(store.path.with_name(made.folder.name)), **counts}
 
     @routes.post("/categories", summary="A new class")
     async def add_category(body: CategoryBody) -> list[dict[str, Any]]:

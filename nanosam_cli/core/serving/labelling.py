@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from nanosam_cli.core.media.image import IMAGE_FORMATS, image_hw, image_orientation, jpeg_bytes, read_image
-from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.class_names import read_class_names
 from nanosam_cli.core.prompting.detection_files import read_detections
 from nanosam_cli.core.prompting.detections import BoxFilter, DetectionFile, PhotoDetections
-from nanosam_cli.core.segmentation.label_formats import UNNAMED
+from nanosam_cli.core.prompting.labels import UNNAMED
 from nanosam_cli.core.serving.annotations import AnnotationStore
+from nanosam_cli.core.serving.imported import imported_content
+from nanosam_cli.core.serving.label_file import LabelFile
 from nanosam_cli.core.serving.limits import RequestLimits
 from nanosam_cli.core.serving.photos import OpenedPhotos
 from nanosam_cli.core.serving.service import ObjectPrompt
+from nanosam_cli.core.system.files import write_text
+from nanosam_cli.core.system.journal import journal_path
 from nanosam_cli.core.types import PADDING, no_boxes
 
 # what every browser shows as this package reads it, and as which kind it is sent
@@ -70,15 +74,14 @@ class Labelling:
     store: AnnotationStore
     limits: RequestLimits
     findings: Findings | None = None
+    imported: Sequence[str] = ()  # notes of what was imported
 
     @property
     def notes(self) -> list[str]:
-        """What the file of detections has and is not used, for people."""
+        """What files that were given have and is not used, for people."""
         if self.findings is None:
-            return []
-        file, keys = self.findings.file, self.findings.keys
-        unknown = file.unmatched(keys)
-        return [*file.notes, *([f"in {file.path}, but not among the photos: {some(unknown)}"] if unknown else [])]
+            return [*self.imported]
+        return [*self.imported, *self.findings.file.left_out(self.findings.keys)]
 
     def original_hw(self, name: str) -> tuple[int, int]:
         """Of a photo as it is shown. NotFoundError, InputError where it cannot be opened."""
@@ -116,8 +119,11 @@ def open_labelling(
     classes: Sequence[str] = (),
     detections: Path | None = None,
     limits: RequestLimits | None = None,
+    begin_with: Path | None = None,
 ) -> Labelling:
     """Open photos and their annotation file, to be closed with `store.close`.
+
+    A file that is not there yet begins with the annotations of `begin_with`; see `imported_content`.
 
     Raises:
         InputError: there are no photos, or a file cannot be used.
@@ -129,7 +135,18 @@ def open_labelling(
         file = read_detections(detections)
         findings = Findings(file, file.match(photos.paths))
         classes = [*classes, *file.classes.values()]
+    imported = [] if begin_with is None else _import(begin_with, output, photos)
     store = AnnotationStore(output, photos.names, list(dict.fromkeys(classes)))
     if not store.categories:
         store.add_category(UNNAMED)
-    return Labelling(photos, store, limits or RequestLimits(), findings)
+    return Labelling(photos, store, limits or RequestLimits(), findings, imported)
+
+
+def _import(path: Path, output: Path, photos: OpenedPhotos) -> list[str]:
+    """Write the file that is begun with, unless it is there; notes for people."""
+    if output.exists() or journal_path(output).exists():
+        return [f"{output} is gone on with; {path} is not read again"]
+    content, notes = imported_content(path, photos)
+    LabelFile(path, content, photos.names)  # before it is written: whether it can be worked on
+    write_text(output, json.dumps(content) + "\n")
+    return notes

@@ -8,6 +8,7 @@
 import { encode, hasPlace, bitmapOf, stroke, wholeOf } from "./masks.js";
 import { askJson, Gone, Refusal } from "./server.js";
 
+const OFFERS = Symbol("offers");
 const EMPTY = { objects: [], hand: null, offers: [] };
 
 export class Desk {
@@ -24,8 +25,8 @@ export class Desk {
     this.future = [];
     this.handle = null; // of the embedding
     this.encoding = null;
-    this.asked = 0; // requests for the hand's mask that are on their way
-    this.eager = null; // a hand that was accepted before its mask was here
+    this.asked = 0; // requests for masks that are on their way
+    this.eager = null; // the scene's hand, or OFFERS, accepted before the masks were here
     this.saved = objects;
     this.saving = null;
     this.fault = null; // why the last save was refused
@@ -103,11 +104,11 @@ export class Desk {
 
   accept() {
     const { hand, objects } = this.scene;
-    if (!hand) return this.takeAll();
     if (this.asked) {
-      this.eager = hand; // accepted when its mask is here
+      this.eager = hand ?? OFFERS;
       return;
     }
+    if (!hand) return this.takeAll();
     if (!hand.mask || !bitmapOf(hand.mask).area) return this.said("There is no mask to accept.");
     const made = { id: hand.of?.id ?? null, category: hand.category, rle: hand.mask };
     const others = objects.includes(hand.of) ? objects.map((one) => (one === hand.of ? made : one)) : [...objects, made];
@@ -178,8 +179,7 @@ export class Desk {
   }
 
   async fill(hand) {
-    this.asked++;
-    this.changed();
+    this.begin();
     try {
       const [found] = await this.segment([promptOf(hand)]);
       Object.assign(hand, { mask: found.segmentation, late: false });
@@ -189,10 +189,38 @@ export class Desk {
       this.eager = null;
       this.tell(error);
     } finally {
-      this.asked--;
-      this.changed();
-      if (!this.asked && this.eager && this.eager === this.hand && hand.mask) this.accept();
+      this.end();
     }
+  }
+
+  /** Put on offer what `find` finds: a promise of {category, rle} objects. */
+  async offerLater(find) {
+    this.begin();
+    try {
+      const found = await find();
+      this.offer(found);
+      return found;
+    } catch (error) {
+      this.eager = null;
+      throw error;
+    } finally {
+      this.end();
+    }
+  }
+
+  begin() {
+    this.asked++;
+    this.changed();
+  }
+
+  /** What was accepted too early is accepted once nothing is on its way. */
+  end() {
+    this.asked--;
+    this.changed();
+    const { eager, hand } = this;
+    if (this.asked || !eager) return;
+    this.eager = null;
+    if (eager === OFFERS ? !hand : eager === hand && hand.mask) this.accept();
   }
 
   /** Ask again for the mask that the server was gone for. */

@@ -42,13 +42,13 @@ export const KEYS = [
 ];
 
 export const POINTER = [
-  ["Left click", "On the object; on an accepted one: open it again"],
-  ["Right or Alt click", "Not on the object"],
+  ["Click, tap", "On the object; on an accepted one: open it again"],
+  ["Right or Alt click", "Not on the object (the button −)"],
   ["Drag", "A box around an object"],
-  ["Shift + drag", "A box of one more object, on offer"],
+  ["Shift + drag", "A box of one more object, on offer (the button +)"],
   ["Shift + click", "A new object, even on an accepted one"],
   ["Wheel, two fingers", "Zoom"],
-  ["Space + drag", "Move the photo"],
+  ["Space + drag, two fingers", "Move the photo"],
 ];
 
 const BY_KEY = new Map(KEYS.flatMap(([, rows]) => rows.flatMap((row) => row.keys.map((key) => [key.toLowerCase(), row]))));

@@ -1,6 +1,7 @@
 // The labelling page: puts the parts together, and is the one place that knows all of them.
 
 import { Desk } from "./desk.js";
+import { exportAsked } from "./export.js";
 import { actionOf } from "./keys.js";
 import { element, fillHelp, PhotoList, showCategories, showObjects } from "./panels.js";
 import { Pointer } from "./pointer.js";
@@ -18,7 +19,8 @@ const page = {
   desk: null,
   desks: new Map(), // by photo
   tool: "clicks",
-  takes: false, // whether a plain click takes away
+  takes: false, // whether a plain click takes away, as with Alt
+  more: false, // whether clicks and boxes are of one more object, as with Shift
   cross: null,
   pointerAt: null,
   preview: null,
@@ -160,16 +162,19 @@ async function begin(desk) {
   say("Reading the photo ...");
   await desk.encoded();
   const { found } = desk;
+  if (found.length) await desk.offerLater(() => offersOf(desk, found));
   desk.found = [];
-  if (found.length) {
-    const masks = await desk.segment(found.map(({ prompt }) => (prompt.box ? { box: prompt.box, points: prompt.points } : { points: prompt.points })));
-    desk.offer(masks.map((one) => ({ category: found[one.object].category_id, rle: one.segmentation })));
-  }
   const offers = desk.scene.offers.length;
   if (page.desk === desk && !desk.hand) {
     say(offers ? `${offers} on offer: click on one to take it, Enter takes all.` : "Click on an object, or drag a box around it.");
   }
   refresh();
+}
+
+async function offersOf(desk, found) {
+  const prompts = found.map(({ prompt: { box, points } }) => (box ? { box, points } : { points }));
+  const masks = await desk.segment(prompts);
+  return masks.map((one) => ({ category: found[one.object].category_id, rle: one.segmentation }));
 }
 
 async function encodeNext(place) {
@@ -218,10 +223,12 @@ async function propose() {
   const { desk } = page;
   if (!desk) return;
   say("Looking for everything, which takes some seconds ...");
-  const answer = await askJson("POST", "/api/v1/everything", { path: desk.name });
   const { category } = page;
-  desk.offer(answer.masks.map((one) => ({ category, rle: one.segmentation })));
-  say(`${answer.masks.length} on offer: click on one to take it, Enter takes all, Esc drops them.`);
+  const found = await desk.offerLater(async () => {
+    const answer = await askJson("POST", "/api/v1/everything", { path: desk.name });
+    return answer.masks.map((one) => ({ category, rle: one.segmentation }));
+  });
+  say(`${found.length} on offer: click on one to take it, Enter takes all, Esc drops them.`);
 }
 
 async function done() {
@@ -237,6 +244,12 @@ async function done() {
   refresh();
   if (next >= 0) go(next);
   else say("All photos are done.");
+}
+
+async function exportDone() {
+  const words = await exportAsked();
+  view.canvas.focus();
+  if (words) say(words);
 }
 
 const DOES = {
@@ -257,10 +270,8 @@ const DOES = {
   clicks: () => useTool("clicks"),
   brush: () => useTool("brush"),
   eraser: () => useTool("eraser"),
-  takeMode: () => {
-    page.takes = !page.takes;
-    find("take-mode").setAttribute("aria-pressed", String(page.takes));
-  },
+  takeMode: () => press("take-mode", (page.takes = !page.takes)),
+  moreMode: () => press("more-mode", (page.more = !page.more)),
   smaller: () => resizeBrush(-4),
   larger: () => resizeBrush(4),
   zoomIn: () => view.zoom(1.25),
@@ -268,7 +279,7 @@ const DOES = {
   fit: () => view.fit(),
   outline: () => {
     view.filled = !view.filled;
-    find("outline").setAttribute("aria-pressed", String(!view.filled));
+    press("outline", !view.filled);
     view.draw();
   },
   hide: () => {
@@ -276,6 +287,7 @@ const DOES = {
     view.draw();
   },
   help: () => find("help").showModal(),
+  export: exportDone,
   left: (event) => moveCross(event, -1, 0),
   right: (event) => moveCross(event, 1, 0),
   up: (event) => moveCross(event, 0, -1),
@@ -283,6 +295,10 @@ const DOES = {
   addHere: () => page.cross && clickAt(page.cross, 1),
   takeHere: () => page.cross && clickAt(page.cross, 0),
 };
+
+function press(id, down) {
+  find(id).setAttribute("aria-pressed", String(down));
+}
 
 function resizeBrush(by) {
   find("radius").value = Number(find("radius").value) + by;
@@ -338,9 +354,9 @@ const pointer = new Pointer(view, {
     hover(place);
     if (page.tool !== "clicks") view.draw();
   },
-  click: (place, label, event) => clickAt(place, page.takes ? 0 : label, event.shiftKey),
+  click: (place, label, event) => clickAt(place, page.takes ? 0 : label, event.shiftKey || page.more),
   box: (box, event) => {
-    if (event.shiftKey) act("offerBox", box);
+    if (event.shiftKey || page.more) act("offerBox", box);
     else page.desk?.frame(box, page.category);
   },
   stroke: (places) => page.desk?.draw(places, radius(), page.tool === "brush" ? 1 : 0, page.category),
@@ -348,15 +364,17 @@ const pointer = new Pointer(view, {
 
 DOES.offerBox = async (box) => {
   const { desk, category } = page;
-  const [found] = await desk.segment([{ box }]);
-  desk.offer([{ category, rle: found.segmentation }]);
+  await desk?.offerLater(async () => {
+    const [found] = await desk.segment([{ box }]);
+    return [{ category, rle: found.segmentation }];
+  });
 };
 
 // keys, buttons, and the server's coming and going
 
 document.addEventListener("keydown", (event) => {
   const { target } = event;
-  const typing = target.matches("input:not([type='range'])") || find("help").open;
+  const typing = target.matches("input:not([type='range'])") || document.querySelector("dialog[open]");
   if (typing) {
     if (event.key === "Escape" && target.matches("input")) view.canvas.focus();
     return;
@@ -379,7 +397,7 @@ document.querySelector("main").addEventListener("click", (event) => event.detail
 document.querySelector("header").addEventListener("click", (event) => event.detail && giveBack(event));
 
 function giveBack(event) {
-  if (event.target.closest("button") && !event.target.closest("form") && !find("help").open) view.canvas.focus();
+  if (event.target.closest("button") && !event.target.closest("form") && !document.querySelector("dialog[open]")) view.canvas.focus();
 }
 
 for (const button of document.querySelectorAll("[data-does]")) {

@@ -23,7 +23,7 @@ export class PhotoList {
     this.choose = choose;
     this.photos = [];
     this.current = -1;
-    this.height = 30;
+    this.height = matchMedia("(pointer: coarse)").matches ? 42 : 30; // CSS pixels of a row
     this.root.addEventListener("scroll", () => this.draw());
     new ResizeObserver(() => this.draw()).observe(this.root);
   }
@@ -62,7 +62,7 @@ export class PhotoList {
       element("span", { class: "name" }, photo.name),
       element("span", { class: "count" }, photo.objects ? String(photo.objects) : ""),
     );
-    made.style.top = `${place * this.height}px`;
+    Object.assign(made.style, { top: `${place * this.height}px`, height: `${this.height}px` });
     return made;
   }
 }

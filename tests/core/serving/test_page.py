@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,164 +15,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from nanosam_cli.core.media.mask_codes import rle_to_mask
-from tests.command_line import ENVIRONMENT
+from tests.browser import BESIDE_IT, IN_A_BROWSER, ON_THE_CAT, Page, Server, kept, photo_digests
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
-CHROMIUM = os.environ.get("NANOSAM_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
-READY = "#canvas[aria-busy=false]"
-ON_THE_CAT, BESIDE_IT = (150, 170), (430, 40)  # x y of examples/cat.jpg, 451x300
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH, and NANOSAM_CHROMIUM names none"),
-]
-
-
-class Server:
-    """`nanosam label` in a process of its own."""
-
-    def __init__(self, folder: Path, *arguments: str, port: str = "0") -> None:
-        program = "from nanosam_cli.app import main; main()"
-        command = ["label", "photos", "--no-browser", "--port", port, "--threads", "1", *arguments]
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program, *command],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-            env={**os.environ, **ENVIRONMENT},
-        )
-        assert self.process.stdout is not None
-        self.address = self.process.stdout.readline().strip()
-
-    def end(self, number: int = signal.SIGTERM) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-            self.process.communicate(timeout=30)
-
-
-class Page:
-    """The page as a person uses it: places are pixels of the photo."""
-
-    def __init__(self, page: Any) -> None:
-        self.page = page
-
-    def open(self, address: str) -> None:
-        self.page.goto(address)
-        self.ready()
-
-    def ready(self) -> None:
-        self.page.wait_for_selector(READY)
-
-    def shows(self, name: str) -> None:
-        """Wait until a photo is on the screen."""
-        self.page.wait_for_selector(f"#title:text-is('{name}')")
-        self.ready()
-
-    def photo(self, name: str) -> None:
-        self.page.click(f"button.photo[title='{name}']")
-        self.shows(name)
-
-    def at(self, place: tuple[float, float], size: tuple[int, int] = (451, 300)) -> tuple[float, float]:
-        """Of the window, where the whole photo of a size is shown."""
-        edge = self.page.locator("#canvas").bounding_box()
-        scale = min((edge["width"] - 16) / size[0], (edge["height"] - 16) / size[1], 8)
-        left = edge["x"] + (edge["width"] - size[0] * scale) / 2
-        top = edge["y"] + (edge["height"] - size[1] * scale) / 2
-        return left + place[0] * scale, top + place[1] * scale
-
-    def click(self, place: tuple[float, float], button: str = "left") -> None:
-        self.page.mouse.click(*self.at(place), button=button)
-        self.ready()
-
-    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        self.page.mouse.move(*self.at(start))
-        self.page.mouse.down()
-        self.page.mouse.move(*self.at(end), steps=6)
-        self.page.mouse.up()
-        self.ready()
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-        self.page.wait_for_timeout(50)
-        self.ready()
-
-    def pixel(self, place: tuple[float, float]) -> list[int]:
-        """RGB that the screen shows there."""
-        x, y = self.at(place)
-        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        colour: list[int] = self.page.evaluate(
-            "([x, y]) => { const canvas = document.getElementById('canvas'), edge = canvas.getBoundingClientRect();"
-            " const ratio = canvas.width / edge.width;"
-            " return [...canvas.getContext('2d').getImageData((x - edge.left) * ratio, (y - edge.top) * ratio, 1, 1)"
-            ".data].slice(0, 3); }",
-            [x, y],
-        )
-        return colour
-
-    @property
-    def objects(self) -> int:
-        return int(self.page.text_content("#object-count"))
-
-    def saved(self) -> None:
-        self.page.wait_for_selector("#saved:has-text('saved in')")
-
-    def says(self, words: str) -> None:
-        self.page.wait_for_selector(f"#status:has-text('{words}')")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Page]:
-    opened = browser.new_page(viewport={"width": 1280, "height": 720})
-    faults: list[str] = []
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    yield Page(opened)
-    opened.close()
-    assert not faults
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "photos").mkdir()
-    for name in ("cat.jpg", "raccoon.jpg"):
-        shutil.copy(EXAMPLES / name, tmp_path / "photos" / name)
-    return tmp_path
-
-
-@pytest.fixture
-def serve(folder: Path) -> Iterator[Callable[..., Server]]:
-    servers: list[Server] = []
-
-    def begin(*arguments: str, port: str = "0") -> Server:
-        servers.append(Server(folder, *arguments, port=port))
-        return servers[-1]
-
-    yield begin
-    for server in servers:
-        server.end()
-
-
-def kept(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "annotations.json").read_text())
-    return content
-
-
-def photo_digests(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (folder / "photos").iterdir()}
+pytestmark = IN_A_BROWSER
 
 
 def test_a_person_labels_and_loses_nothing(page: Page, serve: Callable[..., Server], folder: Path) -> None:
@@ -410,3 +250,22 @@ def test_all_fits_on_a_small_screen(page: Page, serve: Callable[..., Server], sc
     assert isinstance(ground, int)
     assert (ground > 128) == (scheme == "light")
     assert re.fullmatch(r"\d+ of 2 done", page.page.text_content("#progress"))
+
+
+def test_what_is_done_is_exported_from_the_page(page: Page, serve: Callable[..., Server], folder: Path) -> None:
+    server = serve("--classes", "cat,dog")
+    page.open(server.address)
+    page.photo("cat.jpg")
+    page.drag((2, 2), (399, 298))
+    page.press("Enter")
+    page.page.click("[data-does=export]")
+    page.page.check("#export [value=labelme]")
+    page.press("p")  # a key of the page that a dialog keeps
+    page.page.click("#export button.main")
+    page.says("1 photos with 1 objects are in annotations_labelme")
+    content = json.loads((folder / "annotations_labelme" / "cat.json").read_text())
+    assert content["imagePath"] == "../photos/cat.jpg"
+    page.page.click("[data-does=export]")
+    page.page.keyboard.press("Escape")
+    page.drag((300, 200), (440, 290))
+    assert [path.name for path in folder.glob("annotations_*")] == ["annotations_labelme"]
