@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
+from nanosam_cli.core.export.read_back import read_back
 from nanosam_cli.core.messages import Note, did_you_mean
 from nanosam_cli.core.modeling.checkpoint import load_state, put_weights
 from nanosam_cli.core.modeling.mobile_sam import load_mobile_sam
@@ -74,6 +75,8 @@ def load_source(checkpoint: Path) -> ExportSource:
         name, size, licence = _MOBILE_SAM.name, sam.encoder.image_size, _MOBILE_SAM.licence
         return ExportSource(name, sam.encoder, sam.decoder, size, checkpoint, file_sha256(checkpoint), licence)
     state = load_state(checkpoint)
+    if state.about.places:
+        state = read_back(state)
     section = state.about.recipe.model
     if section is None:
         raise InputError(f"{checkpoint} does not say which model it holds: its metadata has no recipe.model")

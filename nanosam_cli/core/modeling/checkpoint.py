@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -33,6 +33,17 @@ class _KeptRecipe:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a tensor is that the checkpoint leaves to an ONNX file beside it."""
+
+    file: str
+    tensor: str  # its name in the graph
+    how: Literal["same", "transposed", "folded"] = "same"  # folded: times the scale of a batch norm
+    norm: str = ""  # that norm
+    eps: float = 0.0
+
+
+@dataclass(frozen=True)
 class StateMetadata:
     """What a checkpoint says of itself."""
 
@@ -40,6 +51,8 @@ class StateMetadata:
     recipe: _KeptRecipe = field(default_factory=_KeptRecipe)
     fingerprint: str = ""  # of the recipe
     scaler: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of files beside it that hold the rest of it
+    places: Mapping[str, Place] = field(default_factory=dict)  # by the tensor's name in the model
 
 
 @dataclass(frozen=True)

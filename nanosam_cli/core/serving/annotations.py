@@ -121,6 +121,14 @@ class AnnotationStore:
             self._keep(self._file.changed(name, original_hw, objects))
             return self._file.photo(name, original_hw)
 
+    def tracked(self, name: str, original_hw: tuple[int, int]) -> LabelledPhoto:
+        """The photo's objects, each with a track id, which is kept. Raises as `save` does."""
+        with self._lock:
+            record = self._file.with_tracks(name, original_hw)
+            if record is not None:
+                self._keep(record)
+            return self._file.photo(name, original_hw)
+
     def add_category(self, name: str) -> int:
         """A new class -> its id. UsageError where it cannot be called so."""
         with self._lock:

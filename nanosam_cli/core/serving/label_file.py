@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 from unicodedata import normalize
@@ -39,6 +40,7 @@ class LabelledObject:
     category_id: int
     rle: Mapping[str, Any]  # compressed, of the photo's size
     id: int | None = None  # of the annotation; None: a new one
+    track_id: int | None = None  # the same in all frames of a video; None: not known
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class LabelFile:
         for entry in entries:
             rle = _rle(entry, image, original_hw)
             if rle is not None:
-                objects.append(LabelledObject(whole_number(entry["category_id"]), rle, whole_number(entry["id"])))
+                category, identity = whole_number(entry["category_id"]), whole_number(entry["id"])
+                objects.append(LabelledObject(category, rle, identity, _track_id(entry)))
         return LabelledPhoto(objects, _revision(entries))
 
     def changed(self, name: str, original_hw: tuple[int, int], objects: Sequence[LabelledObject]) -> dict[str, Any]:
@@ -127,7 +130,8 @@ class LabelFile:
                 entry |= _measured(one.rle, original_hw, number)
             identity, fresh = (one.id, fresh) if one.id in shown else (fresh, fresh + 1)
             place = {"id": identity, "image_id": image.id, "category_id": one.category_id}
-            written.append({**place, **entry, **place, "iscrowd": entry.get("iscrowd", 0)})
+            track = {} if one.track_id is None else {"track_id": one.track_id}
+            written.append({**place, **entry, **place, **track, "iscrowd": entry.get("iscrowd", 0)})
         listed = {**coco_image(image.id, name, original_hw), **self._images.get(image.id, {})}
         return {"photo": name, "image": listed, "annotations": [*kept, *written]}
 
@@ -143,6 +147,16 @@ class LabelFile:
         if record["photo"] in self._image_ids:
             self._image_ids[record["photo"]] = image_id
         self._next_id = max([self._next_id, *(whole_number(one["id"]) + 1 for one in record["annotations"])])
+
+    def with_tracks(self, name: str, original_hw: tuple[int, int]) -> dict[str, Any] | None:
+        """The record that gives each of a photo's objects a track id; None where all have one."""
+        objects = self.photo(name, original_hw).objects
+        if all(one.track_id is not None for one in objects):
+            return None
+        known = (_track_id(entry) for entries in self._annotations.values() for entry in entries)
+        fresh = count(max((number for number in known if number is not None), default=0) + 1)
+        numbered = [one if one.track_id is not None else replace(one, track_id=next(fresh)) for one in objects]
+        return self.changed(name, original_hw, numbered)
 
     def with_category(self, name: str) -> dict[str, Any]:
         """The record that adds a class. UsageError where it has no name, a long one, or one that is there."""
@@ -220,6 +234,12 @@ def _rle(entry: Entry, image: ListedImage, original_hw: tuple[int, int]) -> dict
         return dict(segmentation)
     rle = annotation_rle(ListedAnnotation(f"annotation {entry['id']}", image, entry), *original_hw)
     return rle and {"size": list(original_hw), "counts": rle["counts"].decode("ascii")}
+
+
+def _track_id(entry: Entry) -> int | None:
+    """None where the entry has none, or one that is no number, which stays as it is."""
+    number = entry.get("track_id")
+    return number if isinstance(number, int) else None
 
 
 def _measured(rle: Mapping[str, Any], original_hw: tuple[int, int], number: int) -> dict[str, Any]:

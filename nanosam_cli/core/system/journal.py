@@ -94,10 +94,14 @@ class Journal:
 
     def clear(self) -> None:
         """Forget the records: what they held is safe elsewhere."""
+        self.keep(0)
+
+    def keep(self, count: int) -> None:
+        """Forget all records but the first `count`."""
         try:
             with self.path.open("rb") as file:
-                first = len(file.readline())
-            self._file.truncate(first)
+                kept = sum(len(line) for line in islice(file, 1 + count))
+            self._file.truncate(kept)
         except OSError as error:
             raise output_error(self.path, error) from error
 

@@ -41,6 +41,24 @@ class Temporary:
                 return Temporary(path, handle)
             os.close(handle)  # somebody cleared it before it was locked
 
+    @staticmethod
+    def part_of(target: Path) -> Temporary:
+        """`video.part.mp4` of `video.mp4`: a name that is seen, for what can be used before it is finished. One that a
+        killed process left is emptied; OSError where a process that lives writes it."""
+        path = target.with_name(f"{target.stem}.part{target.suffix}")
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            if sys.platform != "win32":
+                flock(handle, LOCK_EX | LOCK_NB)
+            os.truncate(handle, 0)
+        except OSError:
+            os.close(handle)
+            raise
+        if sys.platform == "win32":
+            os.close(handle)
+            return Temporary(path, None)
+        return Temporary(path, handle)
+
     def remove(self) -> None:
         """Remove it, if it has not got its name, and give up the lock."""
         with suppress(OSError):  # a failed clean-up must not hide the first error

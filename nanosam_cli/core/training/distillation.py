@@ -39,6 +39,7 @@ from nanosam_cli.core.training.data.resident import ResidentPhotos
 from nanosam_cli.core.training.distributed import Ranks, join, was_restarted
 from nanosam_cli.core.training.interruption import Interruption
 from nanosam_cli.core.training.recipe import OptimiserSection, Recipe, recipe_differences
+from nanosam_cli.core.training.run_folder import RECIPE, check_own
 from nanosam_cli.core.training.run_log import (
     EvaluationReport,
     Event,
@@ -76,7 +77,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
 
     Leaves `recipe.json` (resolved), `log.csv`, `evaluation.jsonl`, `last.safetensors` and `best.safetensors`. Ctrl-C
     and SIGTERM end it after the step that is under way, which is kept. Raises OutputError where the folder holds a run
-    already and `resume` is false, one of another recipe, or one that is at work.
+    already and `resume` is false, one of another recipe, one that is at work, or files that no run left.
     """
     with join(recipe.run.device) as ranks, ExitStack() as opened:
         if recipe.run.threads:
@@ -88,6 +89,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
             raise OutputError(
                 f"{folder} holds a run already", "add --resume to go on with it, or choose another folder"
             )
+        if ranks.first and not checkpoint.exists():
+            check_own(folder, recipe)
         tell = report if ranks.first else _nobody
         teacher = open_teacher(recipe.teacher, ranks.device) if recipe.teacher else None
         dataset = _open_data(recipe, folder, teacher, ranks.device, tell)
@@ -98,7 +101,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
         done, longer = (0, False) if fresh else _restore(checkpoint, recipe, training)
         if (fresh or longer) and ranks.first:
             text = json.dumps(outcome.provenance(recipe, dataset, teacher, training.model), indent=2)
-            write_text(folder / "recipe.json", text, overwrite=True)
+            write_text(folder / RECIPE, text, overwrite=True)
         for note in _notes(recipe, ranks, training.model, fresh):
             tell(note)
         if teacher and recipe.teacher and recipe.teacher.cache and recipe.is_taught:
