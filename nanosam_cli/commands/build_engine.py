@@ -23,7 +23,7 @@ from nanosam_cli.options import (
 )
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.engine.build import BuildOptions
+    from nanosam_cli.core.engine.finished import BuildOptions
     from nanosam_cli.core.engine.plan import BuildPlan, BuildRequest, EngineJob, EnginePrecision
     from nanosam_cli.core.engine.runtime import Chosen
     from nanosam_cli.core.precision.agreement import Thresholds
@@ -225,8 +225,7 @@ def build_engine(
     _report_plans(plans, dry_run, json)
     if not dry_run:
         settings = _settings(chosen, thresholds, validate, calibrate, workspace, level, no_proof)
-        for plan in plans:
-            _build(plan, settings, json)
+        _build(plans, settings, json)
 
 
 def _joined(shapes: list[InputShapes] | None) -> InputShapes:
@@ -273,7 +272,8 @@ def _settings(
     level: int | None,
     no_proof: bool,
 ) -> BuildOptions:
-    from nanosam_cli.core.engine.build import BuildOptions, check_timing_cache, timing_cache
+    from nanosam_cli.core.engine.build import check_timing_cache, timing_cache
+    from nanosam_cli.core.engine.finished import BuildOptions
     from nanosam_cli.core.engine.tensorrt import BuildSettings
     from nanosam_cli.core.precision.photos import photos_of
 
@@ -300,17 +300,27 @@ def _report_plans(plans: list[BuildPlan], dry_run: bool, json: bool) -> None:
             console.table(*plan_table(plan))
 
 
-def _build(plan: BuildPlan, settings: BuildOptions, json: bool) -> None:
-    from nanosam_cli.core.engine.build import build
-    from nanosam_cli.core.engine.report import engine_line, engine_record, ladder_table, proof_line, proof_table
+def _build(plans: list[BuildPlan], settings: BuildOptions, json: bool) -> None:
+    from nanosam_cli.core.engine.build import KeptEngine, build_all
+    from nanosam_cli.core.engine.report import (
+        engine_line,
+        engine_record,
+        kept_line,
+        ladder_table,
+        proof_line,
+        proof_table,
+    )
 
     if not settings.prove:
         console.warn("the engines are not proved: nobody knows what their masks are worth", "leave --no-proof out")
-    for engine in build(plan, settings, _tell):
+    for engine in build_all(plans, settings, _tell, console.info):
         if engine.sidecar.status == "built, not run":
             console.warn(f"{engine.path.name} was built, not run: there is no GPU here that could run it")
         if json:
             console.json_line(engine_record(engine))
+            continue
+        if isinstance(engine, KeptEngine):
+            console.text(kept_line(engine))
             continue
         if settings.prove:
             console.table(*proof_table(engine))

@@ -13,7 +13,7 @@ from nanosam_cli.core.errors import MissingExtraError, UsageError
 from nanosam_cli.options import ForceOption, JsonOption, QuietOption, VerboseOption, complete_models
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.export.export import Exported
+    from nanosam_cli.core.export.finished import Exported
 
 SHAPES = "Shapes and precision"  # heading of the help
 TEACHER = "mobile-sam"
@@ -77,6 +77,10 @@ def export(
     single_file: Annotated[
         bool, typer.Option("--single-file", rich_help_panel=SHAPES, help="One file from photo and prompts to masks.")
     ] = False,
+    trainable: Annotated[
+        bool,
+        typer.Option("--trainable", help="With all: also what training needs to go on from the two files, half a MB."),
+    ] = False,
     force: ForceOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -102,7 +106,7 @@ def export(
 
     if source is None and what is not What.teacher:
         raise UsageError("no checkpoint given", f"nanosam export {what.value} runs/nanosam-lite2/last.safetensors")
-    options = ExportOptions(precision.value, opset, batch, max_points, single_file)
+    options = ExportOptions(precision.value, opset, batch, max_points, single_file, trainable)
     options.names(what.value)  # a usage error comes before a missing file
     checkpoint = find_checkpoint(source or TEACHER)
     files = export_model(checkpoint, output, what.value, options, overwrite=force, note=console.info)

@@ -24,7 +24,9 @@ from nanosam_cli.options import (
     EachPointOption,
     EncoderOption,
     ForceOption,
+    GreyOption,
     JsonOption,
+    LabelOption,
     MaskOption,
     ModelOption,
     OutputOption,
@@ -33,6 +35,7 @@ from nanosam_cli.options import (
     ResumeOption,
     ThreadsOption,
     VerboseOption,
+    ZoomOption,
     chosen_model,
     parse_number,
     parse_positive,
@@ -94,13 +97,15 @@ def segment(
     point: PointOption = None,
     each_point: EachPointOption = False,
     mask: MaskOption = None,
+    label: LabelOption = None,
     prompts: Annotated[
         Path | None,
         typer.Option(
             "--prompts",
             metavar="FILE",
             rich_help_panel=PROMPT,
-            help=r'Prompts by photo: {"a.jpg": {"boxes": [\[x0, y0, x1, y1]], "points": [\[x, y, label]]}}',
+            help=r'Prompts by photo: {"a.jpg": {"boxes": [\[x0, y0, x1, y1]], "points": [\[x, y, label]], "labels": '
+            '["cat"]}}',
         ),
     ] = None,
     detections: DetectionsOption = None,
@@ -128,6 +133,7 @@ def segment(
             "--multimask", rich_help_panel=PROMPT, help="Give every reading of a prompt, such as part and whole."
         ),
     ] = False,
+    zoom: ZoomOption = False,
     threshold: Annotated[
         float,
         typer.Option(
@@ -167,6 +173,7 @@ def segment(
         bool,
         typer.Option("--exclusive", rich_help_panel=OUTPUT, help="Where masks overlap, leave each pixel to the best."),
     ] = False,
+    grey: GreyOption = False,
     output: OutputOption = None,
     force: ForceOption = False,
     resume: ResumeOption = False,
@@ -194,6 +201,8 @@ def segment(
 
         nanosam segment photos/ --detections detections.json --min-score 0.5 --format coco
 
+        nanosam segment large.jpg --detections detections.json --zoom --format yolo
+
         nanosam segment photo.jpg --text "a tree" --format overlay
 
         nanosam segment photo.jpg --pose auto --part shirt
@@ -212,6 +221,7 @@ def segment(
         points=point or [],
         each_point=each_point,
         mask=mask,
+        labels=label or [],
         prompts=prompts,
         detections=detections,
         class_names=class_names,
@@ -236,7 +246,7 @@ def segment(
     job = make_job(find_photos(images), asked)
     for note in left_out(images):
         console.warn(note, "save them as JPEG or PNG")
-    reading = MaskOptions(multimask, threshold, exclusive)
+    reading = MaskOptions(multimask, threshold, exclusive, zoom)
     check_mask_options(job, reading)
     _report_unmatched(job)
     photos = list(job.sources)
@@ -251,6 +261,7 @@ def segment(
         resume,
         read=asked.files(),
         image_ids=job.image_ids,
+        grey=grey,
     )
     if outputs.format.shared and outputs.ids_counted:
         console.info(COUNTED)
@@ -258,7 +269,7 @@ def segment(
         console.info(counted_categories(job.classes))
     with (
         open_predictor(chosen_model(model, encoder, decoder, device, backend, threads), console.info) as predictor,
-        outputs.opened(partial(run_settings, predictor, asked, reading)),
+        outputs.opened(partial(run_settings, predictor, asked, job, reading)),
     ):
         if outputs.are_there:
             console.info("the results are there already, and no run that was cut off: nothing is done")
@@ -268,7 +279,9 @@ def segment(
         with job:
             if job.about:
                 console.info(job.about)
-            tally = _segment_photos(partial(segment_photo, predictor, job), outputs, photos, reading, json)
+            tally = _segment_photos(
+                partial(segment_photo, predictor, job, check_count=outputs.check_count), outputs, photos, reading, json
+            )
     if failed := [*job.missing, *tally.failed]:
         raise InputError(f"no result for {some(failed)}", "--resume tries them again, once they are mended")
 
@@ -326,6 +339,8 @@ def _closing_line(tally: Tally) -> Iterator[None]:
 
 def _report(result: PhotoResult, json: bool, brief: bool) -> None:
     files = ", ".join(str(file) for file in result.files)
+    if result.zoomed is not None:
+        (console.detail if brief else console.info)(f"{result.photo}: {result.zoomed}")
     if json:
         console.json_line(result.record())
     elif brief or not result.found:

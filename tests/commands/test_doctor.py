@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.zoo.models import DEFAULT_MODEL
@@ -80,3 +81,33 @@ def test_the_default_model_cannot_run(box: Path, json_option: tuple[str, ...]) -
         assert json.loads(ran.out)["ok"] is False
     else:  # the whole command on one line
         assert "default model is missing: pip install --force-reinstall nanosam-cli" in ran.out.splitlines()
+
+
+def test_engines_that_are_broken_are_named(box: Path, tmp_path: Path) -> None:
+    """Each against its side-car: whole, another file, without an engine, without a side-car."""
+    Image.new("RGB", (40, 30)).save(tmp_path / "grey.png")
+    line = ("--fp32", "--backend", "onnxruntime", "--no-proof", "--validate", tmp_path)
+    assert run_nanosam("build-engine", *line).code == 0
+    folder = tmp_path / "home" / "engines" / DEFAULT_MODEL / "onnxruntime"
+    engine, sidecar = folder / "encoder.onnx", folder / "encoder.engine.json"
+
+    def found() -> list[tuple[str, str, str]]:
+        checks = [json.loads(line) for line in run_nanosam("doctor", "--json").out.splitlines()]
+        checks = checks if "section" in checks[0] else checks[0]["checks"]
+        return [(check["name"], check["status"], check["detail"]) for check in checks if check["section"] == "engines"]
+
+    names = [f"{DEFAULT_MODEL} {part}, onnxruntime" for part in ("encoder", "decoder")]
+    assert found() == [(name, "ok", "fp32, not proved") for name in names]
+    whole = engine.read_bytes()
+    engine.write_bytes(whole[:-1])
+    (_, status, detail), other = found()
+    assert (status, other[1]) == ("broken", "ok")
+    assert "encoder.onnx is not the file that encoder.engine.json describes; commands pass it over" in detail
+    assert "build-engine" in run_nanosam("doctor", "-v").out
+    engine.unlink()
+    assert found()[0][1:] == ("broken", f"engine {engine} does not exist; commands pass it over")
+    engine.write_bytes(whole)
+    sidecar.unlink()
+    (_, status, detail), _ = found()
+    assert status == "broken"
+    assert "has no encoder.engine.json beside it" in detail

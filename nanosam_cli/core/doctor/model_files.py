@@ -9,10 +9,14 @@ from pathlib import Path
 
 from nanosam_cli.core import paths
 from nanosam_cli.core.doctor.check import Check
-from nanosam_cli.core.errors import NanosamError
+from nanosam_cli.core.errors import BackendError, ModelError, NanosamError
 from nanosam_cli.core.inference.session import open_session
+from nanosam_cli.core.inference.sidecar import Flavour, check_engine, read_sidecar, sidecar_path
+from nanosam_cli.core.loading.engines import FLAVOURS, check, engine_folder, engine_name
 from nanosam_cli.core.system.files import file_sha256
+from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.core.zoo.models import CHECKPOINT, MODELS, ModelSpec, file_path
+from nanosam_cli.core.zoo.partial_file import PartFile
 
 _SAID = ("model", "part", "image_size", "precision", "exporter")  # of a file's metadata
 
@@ -25,7 +29,7 @@ def model_checks() -> Iterator[Check]:
 
 
 def cache_checks() -> Iterator[Check]:
-    """The cache directory, what it holds, and files with a recorded hash, `FILE.sha256`, beside them."""
+    """The cache directory, what it holds, engines, and files with a recorded hash, `FILE.sha256`, beside them."""
     home = paths.home()
     nearest = next(parent for parent in (home, *home.parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
@@ -38,8 +42,14 @@ def cache_checks() -> Iterator[Check]:
     yield Check("cache", "directory", "ok", f"{home}, {_content(home)}")
     for entry in sorted(home.iterdir()):
         yield Check("cache", entry.name, "ok", _content(entry))
+    for spec in MODELS.values():
+        for flavour in FLAVOURS:
+            for part in (ENCODER, DECODER):
+                yield from _engine(spec, part, flavour)
     for recorded in sorted(home.rglob("*.sha256")):
         yield _recorded(home, recorded)
+    for about in sorted(home.rglob("*.part.json")):
+        yield _unfinished(home, about)
 
 
 def _part(spec: ModelSpec, part: str) -> Check:
@@ -64,6 +74,24 @@ def _part(spec: ModelSpec, part: str) -> Check:
     return Check("models", name, "ok", detail)
 
 
+def _engine(spec: ModelSpec, part: str, flavour: Flavour) -> Iterator[Check]:
+    """An engine against its side-car, its original and this machine; nothing where there is neither of the two."""
+    engine = engine_folder(spec, flavour) / engine_name(part, flavour)
+    if not (engine.exists() or sidecar_path(engine).exists()):
+        return
+    name = f"{spec.name} {part}, {flavour}"
+    try:
+        sidecar = read_sidecar(engine)
+        check_engine(engine, sidecar)
+        check(engine, flavour, file_path(spec, part))
+    except ModelError as error:
+        yield Check("engines", name, "broken", f"{error}; commands pass it over", error.hint)
+    except BackendError as error:
+        yield Check("engines", name, "ok", f"whole, but not for here: {error}")
+    else:
+        yield Check("engines", name, "ok", f"{sidecar.precision_built}, {sidecar.status}")
+
+
 def _recorded(home: Path, recorded: Path) -> Check:
     """A file against the hash that was written when it was made: `HEX` or `HEX  NAME`, as sha256sum writes."""
     path = recorded.with_suffix("")
@@ -75,6 +103,17 @@ def _recorded(home: Path, recorded: Path) -> Check:
         detail = f"its sha256 is not the one in {recorded.name}"
         return Check("cache", name, "broken", detail, f"delete {path}, and download or build it again")
     return Check("cache", name, "ok", f"sha256 as in {recorded.name}")
+
+
+def _unfinished(home: Path, about: Path) -> Check:
+    """A download that broke off; without knowing where its bytes came from, it begins anew."""
+    target = about.with_name(about.name.removesuffix(".part.json"))
+    part = PartFile(target)
+    name = str(part.path.relative_to(home))
+    if part.size and part.origin() is None:
+        detail = f"{about.name} does not say what the {part.size} bytes are of, so the download begins anew"
+        return Check("cache", name, "broken", detail, f"delete {part.path} and {about}")
+    return Check("cache", name, "ok", f"{part.size / 1e6:.1f} MB of a download that broke off")
 
 
 def _content(path: Path) -> str:

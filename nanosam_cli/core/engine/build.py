@@ -14,38 +14,31 @@ from nanosam_cli.core import paths
 from nanosam_cli.core.engine.calibration import calibration_tensors
 from nanosam_cli.core.engine.candidates import trials
 from nanosam_cli.core.engine.compile import Compiled, compile_step
+from nanosam_cli.core.engine.finished import BuildOptions, decisions, find_finished
+from nanosam_cli.core.engine.left_over import AGAIN, clear
 from nanosam_cli.core.engine.plan import BuildPlan, EngineJob
-from nanosam_cli.core.engine.tensorrt import BuildSettings
-from nanosam_cli.core.errors import ModelError
+from nanosam_cli.core.errors import ModelError, OutputError
 from nanosam_cli.core.frame import Array
-from nanosam_cli.core.graphs.graph import external_files
 from nanosam_cli.core.inference.backends.onnxruntime import OnnxSession, open_file
 from nanosam_cli.core.inference.contract import encoder_image_size
 from nanosam_cli.core.inference.session import open_session
-from nanosam_cli.core.inference.sidecar import EngineTarget, ProofStatus, SideCar, sidecar_path
-from nanosam_cli.core.precision.agreement import Thresholds
+from nanosam_cli.core.inference.sidecar import (
+    EngineTarget,
+    ProofStatus,
+    SideCar,
+    sidecar_path,
+)
+from nanosam_cli.core.messages import Note
 from nanosam_cli.core.precision.ladder_step import Step
-from nanosam_cli.core.precision.photos import ProofPhoto
 from nanosam_cli.core.precision.proof import Method, Proof
 from nanosam_cli.core.precision.prover import Prover
-from nanosam_cli.core.system.files import atomic_write, check_writable, file_sha256, write_text
+from nanosam_cli.core.system.files import atomic_write, check_writable, write_text
+from nanosam_cli.core.system.lock import only_run
 from nanosam_cli.core.types import DECODER, ENCODER
-from nanosam_cli.version import __version__
 
 Tell = Callable[[EngineJob, Step], None]
 
 _STATUS: dict[Method, ProofStatus] = {"run": "proved by running", "emulated": "built, not run", "none": "not proved"}
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """How to build, and what to prove with."""
-
-    builder: BuildSettings
-    thresholds: Thresholds
-    photos: Sequence[ProofPhoto]
-    calibration: Sequence[ProofPhoto]  # for int8
-    prove: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,6 +49,42 @@ class Engine:
     sidecar: SideCar
     proof: Proof
     steps: tuple[Step, ...]  # that were tried; the last one is what was built
+
+
+@dataclass(frozen=True)
+class KeptEngine:
+    """One that an earlier run of the same command finished and proved."""
+
+    path: Path
+    sidecar: SideCar
+
+
+def build_all(
+    plans: Sequence[BuildPlan], settings: BuildOptions, tell: Tell, note: Note
+) -> Iterator[Engine | KeptEngine]:
+    """The engines of all plans as `build` makes them, but for those that a killed run of the same command finished.
+
+    OutputError where all are finished, an engine of other settings is there, or another run is at work on one.
+    """
+    jobs = [(plan, job) for plan in plans for job in plan.jobs]
+    with ExitStack() as locks:
+        for _, job in jobs:
+            locks.enter_context(only_run(job.engine))
+        kept: dict[Path, SideCar] = {}
+        for plan, job in jobs:
+            if not job.overwrite:
+                clear(job.engine, note)
+                if sidecar := find_finished(plan, job, settings):
+                    kept[job.engine] = sidecar
+        if len(kept) == len(jobs):
+            raise OutputError(f"all is built by this very command: {jobs[0][1].engine} exists already", AGAIN)
+        for plan in plans:
+            for job in plan.jobs:
+                if job.engine in kept:
+                    yield KeptEngine(job.engine, kept[job.engine])
+            left = tuple(job for job in plan.jobs if job.engine not in kept)
+            if left:
+                yield from build(replace(plan, jobs=left), settings, tell)
 
 
 def build(plan: BuildPlan, settings: BuildOptions, tell: Tell) -> Iterator[Engine]:
@@ -104,6 +133,7 @@ class _Builder:
         self._plan, self._job, self._settings = plan, job, settings
         self._original, self._prover = original, prover
         self._target = plan.chosen.target
+        self._decisions = decisions(plan, job, settings)
 
     def build(self, calibration: Sequence[Array], tell: Tell) -> Engine:
         """Try until a version passes; on a GPU it is the engine itself that has to."""
@@ -148,15 +178,12 @@ class _Builder:
     def _sidecar(self, compiled: Compiled, steps: Sequence[Step]) -> SideCar:
         job, last = self._job, steps[-1]
         return SideCar(
+            **self._decisions,
             engine=job.engine.name,
             engine_sha256=sha256(compiled.data).hexdigest(),
             engine_bytes=len(compiled.data),
             onnx=job.onnx.name,
-            onnx_sha256=file_sha256(job.onnx),
-            onnx_data={name: file_sha256(job.onnx.parent / name) for name in external_files(job.onnx)},
             part=job.part,
-            target=self._target,
-            precision_asked=job.precision_asked,
             precision_built=compiled.precision,
             status=_STATUS[last.proof.method],
             inputs=self._original.inputs,
@@ -165,10 +192,8 @@ class _Builder:
             rebuild=job.rebuild,
             fp32_nodes=last.keep,
             layers=compiled.layers,
-            shapes=job.profile,
             ladder=tuple(step.record() for step in steps),
             proof=None if last.proof.method == "none" else last.proof.record(),
             build_seconds=round(compiled.seconds, 3),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            nanosam=__version__,
         )

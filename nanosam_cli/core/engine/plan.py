@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from nanosam_cli.core import paths
+from nanosam_cli.core.engine.left_over import AGAIN, is_left_over
 from nanosam_cli.core.engine.runtime import Chosen, half_pays
 from nanosam_cli.core.engine.shapes import EncoderShape, Shapes, profile
 from nanosam_cli.core.errors import ModelError, OutputError, UsageError
@@ -247,6 +248,7 @@ def _refuse_taken(jobs: Sequence[EngineJob], overwrite: bool) -> None:
 
 
 def _refuse_existing(job: EngineJob) -> None:
+    """What is there must be a finished engine, which `finished` compares with what is asked, or what a kill left."""
     sidecar = sidecar_path(job.engine)
     if job.other_engine:
         raise OutputError(
@@ -254,9 +256,11 @@ def _refuse_existing(job: EngineJob) -> None:
             f"give another directory with -o; with `--force` {job.other_engine} loses its side-car and is of no "
             "more use",
         )
+    if job.engine.exists() and sidecar.exists():
+        return
     for path in (job.engine, sidecar):
-        if path.exists():
-            raise OutputError(f"{path} exists already", "add `--force` to build it again, or give -o DIR")
+        if path.exists() and not is_left_over(job.engine):
+            raise OutputError(f"{path} exists already", AGAIN)
 
 
 def _other_engine(engine: Path) -> Path | None:

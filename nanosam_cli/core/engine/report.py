@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from nanosam_cli.core.engine.build import Engine
+from nanosam_cli.core.engine.build import Engine, KeptEngine
 from nanosam_cli.core.engine.plan import BuildPlan, EngineJob
 from nanosam_cli.core.precision.ladder_step import Step
 
@@ -106,7 +106,13 @@ def engine_line(engine: Engine) -> str:
     )
 
 
-def engine_record(engine: Engine) -> dict[str, Any]:
+def kept_line(engine: KeptEngine) -> str:
+    """What was there."""
+    found = engine.sidecar
+    return f"{engine.path}: {found.precision_built}, {found.engine_bytes / 1e6:.1f} MB, {found.status}; it is kept"
+
+
+def engine_record(engine: Engine | KeptEngine) -> dict[str, Any]:
     """The side-car and where it is."""
     return {**asdict(engine.sidecar), "schema_version": SCHEMA_VERSION, "path": str(engine.path)}
 

@@ -6,7 +6,6 @@ import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,10 +14,12 @@ import onnx
 import torch
 
 from nanosam_cli.core.errors import OutputError
+from nanosam_cli.core.export.finished import AGAIN, Exported, card_path, find_finished, is_left_over, record_line
 from nanosam_cli.core.export.model_card import CardFacts, card_text
 from nanosam_cli.core.export.parts import ALL, WHOLE, ExportOptions, ExportPart, Precision, make_part
 from nanosam_cli.core.export.proof import LIMITS, ExportProof, PhotoProof, prove_half
 from nanosam_cli.core.export.source import ExportSource, load_source, with_decoder
+from nanosam_cli.core.export.trainable import save_trainable
 from nanosam_cli.core.frame import COORDINATE_SIZE
 from nanosam_cli.core.graphs.half_convert import convert_to_fp16, stored_in_half
 from nanosam_cli.core.graphs.half_emulate import emulate_half
@@ -28,32 +29,17 @@ from nanosam_cli.core.inference.session import Session, TensorInfo
 from nanosam_cli.core.messages import Note
 from nanosam_cli.core.precision.ranges import RangeWatch
 from nanosam_cli.core.system.files import atomic_write, check_writable, file_sha256, write_text
+from nanosam_cli.core.system.lock import only_run
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.version import __version__
 
+TRAINABLE = "weights.safetensors"
 _CONVERSIONS: Mapping[Precision, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "fp32": lambda model: model,
     "fp16": convert_to_fp16,
     "fp16-weights": stored_in_half,
 }
 _TITLES = {ENCODER: "image encoder", DECODER: "mask decoder", WHOLE: "photo and prompts to masks, in one file"}
-
-
-@dataclass(frozen=True)
-class Exported:
-    """One file, and how far it is from the torch module it was made of."""
-
-    part: str
-    path: Path
-    card: Path
-    bytes: int
-    precision: Precision
-    proof: ExportProof
-
-    def record(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        about = {"part": self.part, "path": str(self.path), "card": str(self.card)}
-        return {**about, "bytes": self.bytes, "precision": self.precision, **asdict(self.proof)}
 
 
 def export_model(
@@ -67,34 +53,57 @@ def export_model(
 ) -> list[Exported]:
     """Write `encoder.onnx`, `decoder.onnx`, `teacher.onnx` or `model.onnx` into `folder`, and a card beside each.
 
-    `what` is one of WHATS. `note` is told what is being done.
+    `what` is one of WHATS. `note` is told what is being done. Files that a run of the same settings finished before it
+    was killed are kept, and what it left unfinished is cleared; where all are finished, nothing is to be done.
 
     Raises:
         InputError: the checkpoint is missing, broken, or another model's.
         ModelError: a file does not compute what torch does; that file is not kept.
-        OutputError: a file exists already, or cannot be written.
+        OutputError: a file exists already, is another run's, or cannot be written.
         UsageError: an option has no use for `what`.
     """
     options = options or ExportOptions()
     places = {name: folder / f"{name}.onnx" for name in options.names(what)}
     check_writable(folder)  # known before minutes are spent
-    if not overwrite:
-        for path in (*places.values(), *map(_card_path, places.values())):
-            if path.exists():
-                raise OutputError(f"{path} exists already", "add `--force` to overwrite it, or give another folder")
-    note(f"reading {checkpoint}")
-    source = load_source(checkpoint)
-    if what == ALL:
-        source = with_decoder(source, note)
-    parts = [make_part(name, source, options) for name in places]  # all of them, before one takes its time
-    photos = None
-    if source.decoder is not None:
-        note("torch's own masks of the example photos")
-        photos = PhotoProof(source.encoder, source.decoder, source.image_size, options.max_points)
-    return [
-        export_part(part, source, path, options, photos, overwrite=overwrite, note=note)
-        for part, path in zip(parts, places.values())
-    ]
+    if options.trainable and (folder / TRAINABLE).exists() and not overwrite:
+        raise OutputError(f"{folder / TRAINABLE} exists already", AGAIN)
+    with only_run(folder / "export"):
+        kept = {} if overwrite else _find_kept(places, checkpoint, options, note)
+        note(f"reading {checkpoint}")
+        source = load_source(checkpoint)
+        if what == ALL:
+            source = with_decoder(source, note)
+        parts = [make_part(name, source, options) for name in places]  # all of them, before one takes its time
+        photos = None
+        if source.decoder is not None:
+            note("torch's own masks of the example photos")
+            photos = PhotoProof(source.encoder, source.decoder, source.image_size, options.max_points)
+        files = [
+            kept.get(part.name) or export_part(part, source, path, options, photos, overwrite=overwrite, note=note)
+            for part, path in zip(parts, places.values())
+        ]
+        if options.trainable:
+            save_trainable(folder / TRAINABLE, source, places)
+            note(f"{folder / TRAINABLE}: what training needs besides the two files")
+        return files
+
+
+def _find_kept(places: Mapping[str, Path], checkpoint: Path, options: ExportOptions, note: Note) -> dict[str, Exported]:
+    """Files by part that need not be made again. OutputError where that is true of all, or other things are there."""
+    if not any(place.exists() for path in places.values() for place in (path, card_path(path))):
+        return {}
+    sha256 = file_sha256(checkpoint) if checkpoint.is_file() else ""
+    found = {name: find_finished(path, _settings(name, sha256, options)) for name, path in places.items()}
+    kept = {name: file for name, file in found.items() if file is not None}
+    if len(kept) == len(places):
+        path = next(iter(places.values()))
+        raise OutputError(f"{path} exists already, finished and proved by the same command", AGAIN)
+    for file in kept.values():
+        note(f"{file.path} is finished and proved by the same command: it is kept")
+    for path in filter(is_left_over, places.values()):
+        note(f"{card_path(path)} was left by a run that was killed, without its file: removed")
+        card_path(path).unlink()
+    return kept
 
 
 def export_part(
@@ -111,6 +120,7 @@ def export_part(
     note(f"tracing {part.name}")
     traced = to_onnx(part, options.opset)
     onnx.helper.set_model_props(traced, _metadata(part, source, options))
+    card = card_path(path)
     with atomic_write(path, overwrite) as temporary:
         onnx.save(_CONVERSIONS[options.precision](traced), temporary)
         with _opened(temporary) as session:
@@ -119,9 +129,12 @@ def export_part(
                 proof = _prove_half(part, traced, session, photos, note)
             else:
                 proof = ExportProof.of(part, session, photos, LIMITS[options.precision], note)
-    exported = Exported(part.name, path, _card_path(path), path.stat().st_size, options.precision, proof)
-    facts = _card_facts(part, source, options, exported, inputs, outputs)
-    write_text(exported.card, card_text(facts), overwrite)
+        exported = Exported(part.name, path, card, temporary.stat().st_size, options.precision, proof)
+        sha256 = file_sha256(temporary)
+        facts = _card_facts(part, source, options, exported, sha256, inputs, outputs)
+        record = record_line(sha256, _settings(part.name, source.sha256, options), proof)
+        # before the file has its name: a kill leaves a card alone, and never a file of which nothing is known
+        write_text(card, f"{card_text(facts)}\n{record}", overwrite)
     return exported
 
 
@@ -200,8 +213,15 @@ def _exporter(options: ExportOptions) -> str:
     return f"nanosam {__version__}, torch {torch.__version__}, opset {options.opset}"
 
 
-def _card_path(path: Path) -> Path:
-    return path.with_suffix(".md")
+def _settings(name: str, sha256: str, options: ExportOptions) -> dict[str, Any]:
+    """What decides a file, from a checkpoint with this hash."""
+    return {
+        "checkpoint": sha256,
+        "exporter": _exporter(options),
+        "precision": options.precision,
+        "batch": None if name in (DECODER, WHOLE) else options.batch,
+        "max_points": options.max_points if name in (DECODER, WHOLE) else None,
+    }
 
 
 def _card_facts(
@@ -209,6 +229,7 @@ def _card_facts(
     source: ExportSource,
     options: ExportOptions,
     exported: Exported,
+    sha256: str,
     inputs: Sequence[TensorInfo],
     outputs: Sequence[TensorInfo],
 ) -> CardFacts:
@@ -217,7 +238,7 @@ def _card_facts(
         title=f"{source.name}: {_TITLES[part.kind]}",
         kind=part.kind,
         file=exported.path.name,
-        sha256=file_sha256(exported.path),
+        sha256=sha256,
         made_from=source.checkpoint.name,
         source_sha256=source.sha256,
         licence=source.licence,

@@ -20,11 +20,17 @@ from nanosam_cli.core.zoo.models import INT8_ENCODER, ModelSpec
 
 ON_GPU: tuple[Flavour, ...] = ("tensorrt", "tensorrt-rtx")
 _SUFFIXES: Mapping[Flavour, str] = {"tensorrt": ".engine", "tensorrt-rtx": ".rtx", "onnxruntime": ".onnx"}
+FLAVOURS, ENGINE_SUFFIXES = tuple(_SUFFIXES), tuple(_SUFFIXES.values())
 
 
 def engine_folder(spec: ModelSpec, backend: Flavour) -> Path:
     """Where the engines of a model of the zoo are kept."""
     return paths.home() / "engines" / spec.name / backend
+
+
+def is_in_cache(engine: Path) -> bool:
+    """Whether an engine lies where only this program keeps any, as `engine_folder` says."""
+    return engine.parent.parent.parent == paths.home() / "engines"
 
 
 def engine_name(stem: str, backend: Flavour) -> str:

@@ -219,7 +219,7 @@ def write_png(
     about = PngInfo()
     for key, value in (text or {}).items():
         about.add_itxt(key, value)  # of any alphabet
-    with atomic_write(path, overwrite) as temporary:
+    with atomic_write(path, overwrite, durable=False) as temporary:
         image.save(temporary, format="PNG", pnginfo=about)
 
 

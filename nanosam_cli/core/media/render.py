@@ -13,6 +13,7 @@ from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.masks import Mask, Window, mask_window
 from nanosam_cli.core.types import BACKGROUND, FOREGROUND, no_boxes
 
+MAX_LABELS = 65535  # of 16 bits
 FILL = 0.45  # share of the object's colour inside its mask
 WHITE, BLACK, GREEN, RED = (255, 255, 255), (0, 0, 0), (40, 200, 80), (230, 50, 50)
 
@@ -46,6 +47,15 @@ def voc_palette() -> NDArray[np.uint8]:
 PALETTE = voc_palette()
 
 
+def check_label_count(objects: int) -> None:
+    """UsageError where there are more objects than a PNG has values."""
+    if objects > MAX_LABELS:
+        raise UsageError(
+            f"a label PNG holds at most {MAX_LABELS} objects, not {objects}",
+            "--format rle, polygon, coco or coco-dataset hold any number, --separate writes a file each",
+        )
+
+
 def label_map(
     masks: Sequence[Mask] | NDArray[np.bool_], original_hw: tuple[int, int] | None = None
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -55,8 +65,7 @@ def label_map(
     `original_hw` is needed where a list may be empty.
     """
     height, width = _checked_hw(masks, original_hw)
-    if len(masks) > 65535:
-        raise UsageError(f"a label map holds at most 65535 objects, not {len(masks)}")
+    check_label_count(len(masks))
     labels = np.zeros((height, width), np.uint8 if len(masks) <= 255 else np.uint16)
     for index, window in _large_to_small(masks):
         labels[window][masks[index][window]] = index + 1

@@ -40,6 +40,11 @@ _OPTIONS = {
     "libvpx-vp9": {"crf": "30", "b": "0", "deadline": "realtime", "cpu-used": "6"},
 }
 
+# What is written plays up to a second or two before the end, after a kill too; finished MP4s are plain ones.
+_FRAGMENTED = {"movflags": "hybrid_fragmented+negative_cts_offsets", "frag_duration": "1000000"}  # microseconds
+_CLUSTERED = {"cluster_time_limit": "1000"}  # milliseconds
+_CONTAINERS = {".mp4": _FRAGMENTED, ".mov": _FRAGMENTED, ".mkv": _CLUSTERED, ".webm": _CLUSTERED}
+
 
 @dataclass(frozen=True, eq=False)
 class VideoFrame:
@@ -292,15 +297,17 @@ def _upright(decoded: Any, size: tuple[int, int] | None) -> Image:
 class VideoWriter:
     """An H.264 (in .webm VP9) file whose frames are shown at the times they are given.
 
-    `close` ends the file so that it plays; a `with` block does it whatever happens. A picture of odd size gets its last
-    row or column twice, because the pixel format that every player knows stores colours for two by two pixels.
+    `close` ends the file so that it plays to its end; a `with` block does it whatever happens. After a kill it plays up
+    to a second or two before the last frame. A picture of odd size gets its last row or column twice, because the pixel
+    format that every player knows stores colours for two by two pixels.
     """
 
     def __init__(self, path: Path, rate: Fraction, clock: Fraction, pixel_ratio: Fraction = SQUARE) -> None:
         import av
 
         name = find_encoder(path)
-        self._container = av.open(str(path), "w")
+        options = {**_CONTAINERS[path.suffix.lower()], "flush_packets": "1"}
+        self._container = av.open(str(path), "w", container_options=options)
         stream: Any = self._container.add_stream(name, rate=rate, options=_OPTIONS.get(name, {}))
         self._stream = stream
         self._stream.pix_fmt = "yuv420p"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nanosam_cli.core.modeling.encoder import EMBEDDING_CHANNELS, conv_norm
-from nanosam_cli.core.modeling.prediction import CELL, NORM_EPS, ClickReading
+from nanosam_cli.core.modeling.prediction import CELL, LOW_RES, NORM_EPS, ClickReading
 from nanosam_cli.core.modeling.resample import crop_windows
 
 WINDOW_SIDES = (128.0, 384.0, 1152.0)  # frame units; the last one sees the whole photo from near its middle
@@ -22,9 +22,9 @@ CLICKS_ROOM = 1.5  # a window is at least so many times as wide as its clicks li
 
 
 class ClickReader(nn.Module):
-    """Embedding and clicks -> a `ClickReading`."""
+    """Embedding and clicks -> a `ClickReading`; one that `sees_masks` looks at the mask that clicks correct too."""
 
-    def __init__(self, *, context: int = 48, width: int = 32) -> None:
+    def __init__(self, *, context: int = 48, width: int = 32, sees_masks: bool = False) -> None:
         super().__init__()
         wide, deep = 2 * width, 3 * width
         self.context = nn.Conv2d(EMBEDDING_CHANNELS, context, 1)
@@ -36,11 +36,16 @@ class ClickReader(nn.Module):
         self.up2 = nn.ConvTranspose2d(wide, width, 2, 2)
         self.merge2 = conv_norm(width, width, 3)
         self.mask = nn.Conv2d(width, 1, 1)
+        self.see: nn.Conv2d | None = None
+        if sees_masks:
+            self.see = nn.Conv2d(1, width, 3, padding=1, bias=False)
+            nn.init.zeros_(self.see.weight)  # it begins as one that sees none
         flat = deep * (GRID // 4) ** 2 + 2 * GRID
         self.reach = nn.Sequential(nn.Linear(flat, 96), nn.ReLU(inplace=True), nn.Linear(96, 4 + 1))
 
-    def forward(self, context: Tensor, coords: Tensor, labels: Tensor) -> ClickReading:
-        """`context` (1 or P, C, h, w) of `self.context`, points (P, N, 2) in frame units, labels (P, N)."""
+    def forward(self, context: Tensor, coords: Tensor, labels: Tensor, mask: Tensor | None = None) -> ClickReading:
+        """`context` (1 or P, C, h, w) of `self.context`, points (P, N, 2) in frame units, labels (P, N), logits of
+        given masks (P, 1, h, w), 0 where there is none."""
         windows, centres = _windows(coords, labels)  # (P, S, 4), (P, 2)
         regions = []
         for scale in range(READINGS):
@@ -48,6 +53,9 @@ class ClickReader(nn.Module):
             clicks = _click_maps(windows[:, scale], coords, labels, scale).to(region.dtype)
             regions.append(torch.cat([region, _similarity(region, clicks), clicks], dim=1))
         fine = self.enter(torch.stack(regions, dim=1).flatten(0, 1))  # (P * S, width, G, G)
+        if self.see is not None and mask is not None:
+            given = [crop_windows(mask, windows[:, scale] / LOW_RES, GRID) for scale in range(READINGS)]
+            fine = fine + self.see((torch.stack(given, dim=1).flatten(0, 1) / 4).tanh())
         middle = self.down1(fine)
         coarse = self.down2(middle)  # (P * S, deep, G / 4, G / 4)
         middle = self.merge1(middle + self.up1(coarse))

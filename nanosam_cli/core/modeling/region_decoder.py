@@ -49,7 +49,7 @@ class RegionDecoder(nn.Module):
         self.grid = grid
         self.context = nn.Conv2d(EMBEDDING_CHANNELS, context, 1)
         self.detail = nn.Conv2d(EMBEDDING_CHANNELS, detail * 16, 1)  # folded 4 x 4: unfolded to 256 x 256
-        self.clicks = ClickReader()
+        self.clicks = ClickReader(sees_masks=listens)
         self.prior_scale = nn.Parameter(torch.tensor(3.0))
         self.click_prior_scale = nn.Parameter(torch.tensor(1.0))  # a box that was only guessed says less
 
@@ -118,9 +118,12 @@ class RegionDecoder(nn.Module):
         has_mask_input: Tensor,
     ) -> WindowPrediction:
         """All prompts at once, each on its own window."""
-        reading = self.clicks(maps.clicks, point_coords, point_labels)
+        mask = _shown(mask_input, has_mask_input) if self.listening else None
+        reading = self.clicks(maps.clicks, point_coords, point_labels, mask)
         click_box, click_logits, click_window = (part.detach() for part in reading.best())
-        boxes, given, guessed = _prompt_boxes(point_coords, point_labels, click_box, mask_input, has_mask_input)
+        boxes, given, guessed = _prompt_boxes(
+            point_coords, point_labels, click_box, mask_input, has_mask_input, reads_masks=mask is not None
+        )
         sides = boxes[:, 2:] - boxes[:, :2]
         unsure = guessed if self.listening is None else _unsure(given, point_labels)
         margin = (MARGIN + (GUESS_MARGIN - MARGIN) * unsure[:, None]) * sides + CELL
@@ -133,8 +136,8 @@ class RegionDecoder(nn.Module):
         edge = torch.cat([place2, prior2, _border(place2)], dim=1).clamp(-2, 2)
         finest = self.texture(torch.cat([pixels, edge.to(pixels.dtype)], dim=1))  # (P, 32, 2G, 2G)
         heard = None
-        if self.listening is not None:
-            heard = _heard(boxes, windows, side, point_coords, point_labels, mask_input, has_mask_input)
+        if self.listening is not None and mask is not None:
+            heard = _heard(boxes, windows, side, point_coords, point_labels, mask)
             finest = finest + self.listening.draw(torch.cat([(heard.given / 4).tanh(), heard.discs], dim=1))
 
         place = _box_relative(boxes, windows, self.grid)  # (P, 2, G, G)
@@ -227,20 +230,17 @@ class Heard(NamedTuple):
     places: ClickPlaces  # the same on the masks
 
 
-def _heard(
-    boxes: Tensor,
-    windows: Tensor,
-    side: int,
-    coords: Tensor,
-    labels: Tensor,
-    mask_input: Tensor,
-    has_mask_input: Tensor,
-) -> Heard:
-    shown = (mask_input.amax(dim=(1, 2, 3)) > 0).to(mask_input.dtype)
-    begun = (has_mask_input.reshape(-1).to(shown.dtype) * shown).reshape(-1, 1, 1, 1)
-    mask = begun * mask_input.clamp(-MOST_GIVEN, MOST_GIVEN)
+def _shown(mask_input: Tensor, has_mask_input: Tensor) -> Tensor:
+    """Logits of the given masks, 0 where there is none or one without a pixel: (P, 1, h, w)."""
+    filled = (mask_input.amax(dim=(1, 2, 3)) > 0).to(mask_input.dtype)
+    begun = (has_mask_input.reshape(-1).to(filled.dtype) * filled).reshape(-1, 1, 1, 1)
+    return begun * mask_input.clamp(-MOST_GIVEN, MOST_GIVEN)
+
+
+def _heard(boxes: Tensor, windows: Tensor, side: int, coords: Tensor, labels: Tensor, mask: Tensor) -> Heard:
+    begun = (mask.amax(dim=(1, 2, 3), keepdim=True) > 0).to(mask.dtype)
     given = crop_windows(mask, windows / LOW_RES, side)
-    low_res_hw = (mask_input.shape[-2], mask_input.shape[-1])
+    low_res_hw = (mask.shape[-2], mask.shape[-1])
     inside = mask * inside_windows(windows / LOW_RES, low_res_hw)
     places = ClickPlaces.of(boxes, coords, labels, low_res_hw)
     return Heard(begun, inside, given, click_discs(windows, side, coords, labels), places)
@@ -281,12 +281,19 @@ def _laid_over(logits: Tensor, window: Tensor, windows: Tensor, side: int) -> Te
 
 
 def _prompt_boxes(
-    coords: Tensor, labels: Tensor, click_box: Tensor, mask_input: Tensor, has_mask_input: Tensor
+    coords: Tensor,
+    labels: Tensor,
+    click_box: Tensor,
+    mask_input: Tensor,
+    has_mask_input: Tensor,
+    *,
+    reads_masks: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One box a prompt, frame units (P, 4); whether the user gave it and whether clicks alone did, (P,) as 0 or 1.
 
     The given box; else the mask prompt's extent and the foreground points; else what was read under the clicks, and
-    their extent; a prompt of none of these means the whole square.
+    their extent; a prompt of none of these means the whole square. Where the clicks were read with a look at the mask
+    (`reads_masks`), that comes before the mask's extent, which may be too large, or too small.
     """
     whole = mask_input.shape[-1] * LOW_RES
     top_left = (labels == 2).to(coords.dtype)[:, :, None]
@@ -310,7 +317,8 @@ def _prompt_boxes(
     has_mask = (has_mask_input.reshape(-1).to(coords.dtype) * (x1 > x0).to(coords.dtype))[:, None]
     has_points = (count > 0).to(coords.dtype)
     boxes = has_points * by_points + (1 - has_points) * by_nothing
-    boxes = has_mask * by_mask + (1 - has_mask) * boxes
+    tells = has_mask * (1 - has_points) if reads_masks else has_mask  # whether the mask's extent is the box
+    boxes = tells * by_mask + (1 - tells) * boxes
     boxes = given[:, None] * corners + (1 - given[:, None]) * boxes.clamp(min=0, max=whole)
     low = boxes[:, :2]
     guessed = (has_points * (1 - has_mask))[:, 0] * (1 - given)

@@ -16,6 +16,7 @@ from typing import Any
 from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.ids import whole_number
 from nanosam_cli.core.messages import some
+from nanosam_cli.core.names import class_name
 from nanosam_cli.core.prompting.by_photo import photo_keys
 from nanosam_cli.core.prompting.detections import Detection, DetectionFile, finite
 from nanosam_cli.core.types import FOREGROUND
@@ -97,7 +98,11 @@ def _page(file: Path, content: Mapping[str, Any]) -> _Page:
         if "label" not in shape:
             faults.append(f"shape {place + 1}: 'label' is missing")
             continue
-        group, label = shape.get("group_id"), str(shape["label"])
+        try:
+            group, label = shape.get("group_id"), class_name(shape["label"])
+        except ValueError as error:
+            faults.append(f"shape {place + 1}: 'label': {error}")
+            continue
         key = (label, ("alone", place) if group is None else str(group))
         one = found.setdefault(key, _Object(label, _score(shape)))
         _add_shape(one, kind, shape)

@@ -24,6 +24,7 @@ GRID = (
 )  # names in `PromptOptions` and `Everything`
 # option -> the places of prompts that it belongs to; with any other it would do nothing
 _BELONGS: Mapping[str, tuple[str, ...]] = {
+    "labels": (_DRAWN,),
     "class_names": ("--detections",),
     "classes": ("--detections",),
     "text_model": ("--text",),
@@ -35,7 +36,14 @@ _BELONGS: Mapping[str, tuple[str, ...]] = {
     "nms": ("--detections", "--text", "--everything"),
     **dict.fromkeys(GRID, ("--everything",)),
 }
-_SPELLING = {"classes": "class", "parts": "part", "part_table": "parts", "people": "person", "crop_layers": "crops"}
+_SPELLING = {
+    "labels": "label",
+    "classes": "class",
+    "parts": "part",
+    "part_table": "parts",
+    "people": "person",
+    "crop_layers": "crops",
+}
 _FILES = ("mask", "prompts", "detections", "class_names", "text_model", "pose", "part_table")
 
 
@@ -47,6 +55,7 @@ class PromptOptions:
     points: Sequence[Point] = ()
     each_point: bool = False
     mask: Path | None = None
+    labels: Sequence[str] = ()  # class names: one for all objects, or one each
     prompts: Path | None = None
     detections: Path | None = None
     class_names: Path | None = None

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.messages import quoted
+from nanosam_cli.core.prompting.labels import labelled, numbered
 from nanosam_cli.core.prompting.request import Request, drawn_request
-from nanosam_cli.core.system.files import read_input
+from nanosam_cli.core.system.documents import read_json
 
 _LARGEST = float(np.finfo(np.float32).max)
 _LAYOUT = '{"photo.jpg": {"boxes": [[x0, y0, x1, y1], ...], "points": [[x, y, label], ...]}}'
@@ -22,32 +21,38 @@ def read_prompts(path: Path) -> dict[str, Request]:
     """Requests by photo name from a JSON file such as `{"photo.jpg": {"boxes": [[x0, y0, x1, y1]], "points": ...}}`.
 
     `points` is `[[x, y, label], ...]` for one object (the label may be left out), or a list of such lists: one for each
-    box, or without boxes one for each object.
+    box, or without boxes one for each object. `labels` is a list of class names, one for each object; they are numbered
+    over the whole file, see `numbered`.
 
     Raises:
         InputError: the file cannot be read or is laid out in another way; the message names the photo.
     """
     content = read_entries(path, "photos", _LAYOUT)
-    return {name: parse_request(entry, f"{path}, {name}") for name, entry in content.items()}
+    return numbered({name: _labelled_request(entry, f"{path}, {name}") for name, entry in content.items()})
+
+
+def _labelled_request(entry: Any, where: str) -> Request:
+    """An entry of a prompt file, which may name the classes of its objects."""
+    if not isinstance(entry, dict) or "labels" not in entry:
+        return parse_request(entry, where)
+    request = parse_request({key: value for key, value in entry.items() if key != "labels"}, where)
+    names = _list(entry["labels"], f"{where}: labels")
+    try:
+        if len(names) != request.count:
+            raise UsageError(f"{len(names)} for {request.count} objects")
+        return labelled(request, names)
+    except UsageError as error:
+        raise InputError(
+            f"{where}: labels: {error}", 'give a name for each object: "labels": ["cat", "dog"]'
+        ) from error
 
 
 def read_entries(path: Path, what: str, layout: str) -> dict[str, Any]:
     """A JSON file with an entry for each of `what`, laid out as in `layout`; InputError where it is not."""
-    try:
-        content = json.loads(read_input(path), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}", f"expected {layout}") from error
+    content = read_json(path, f"expected {layout}", unique=True)
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} names no {what}", f"expected {layout}")
     return content
-
-
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; ValueError where a name is in it twice, of which JSON would keep the last."""
-    for name, count in Counter(name for name, _ in pairs).items():
-        if count > 1:
-            raise ValueError(f'"{name}" stands in it {count} times')
-    return dict(pairs)
 
 
 def parse_request(entry: Any, where: str) -> Request:
@@ -80,5 +85,5 @@ def _row(value: Any, lengths: tuple[int, ...], where: str) -> list[float]:
     numbers = isinstance(value, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
     if not numbers or len(value) not in lengths or not all(abs(v) <= _LARGEST for v in value):  # NaN neither
         wanted = "x0, y0, x1, y1" if lengths == (4,) else "x, y or x, y, label"
-        raise InputError(f"{where}: {json.dumps(value)} is not [{wanted}]", f"the layout is {_LAYOUT}")
+        raise InputError(f"{where}: {quoted(value)} is not [{wanted}]", f"the layout is {_LAYOUT}")
     return [float(v) for v in value]

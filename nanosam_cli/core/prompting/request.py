@@ -44,6 +44,11 @@ class Request:
     tags: Sequence[PromptLabel] = ()  # one an object, or none at all
     notes: Sequence[str] = ()  # what was asked for and is not in it, for people and for the results' files
 
+    @property
+    def count(self) -> int:
+        """How many objects it asks for."""
+        return next((len(part) for part in (self.boxes, self.points, self.masks) if part is not None), 0)
+
     def tag(self, prompt: int) -> PromptLabel:
         """What is known of an object beside its place."""
         return self.tags[prompt] if self.tags else PromptLabel()

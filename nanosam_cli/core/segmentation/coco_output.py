@@ -12,8 +12,8 @@ from typing import Any
 
 from nanosam_cli.core.media.mask_codes import coco_annotation, coco_image, coco_results
 from nanosam_cli.core.prompting.by_photo import photo_keys
-from nanosam_cli.core.segmentation.label_formats import UNNAMED
-from nanosam_cli.core.segmentation.result import PhotoResult, score
+from nanosam_cli.core.prompting.labels import UNNAMED
+from nanosam_cli.core.segmentation.result import EMPTY, PhotoResult, score
 from nanosam_cli.version import __version__
 
 Kept = Sequence[tuple[Path, int, Any]]  # photo, its image id, and what was kept of it
@@ -30,7 +30,8 @@ def result_rows(result: PhotoResult) -> list[dict[str, Any]]:
         entry = coco_annotation(one.segmentation, 0, 0, tag.category_id)
         (row,) = coco_results([{**entry, "score": score(one, result.request)}])
         name = {} if tag.name is None else {"category_name": tag.name}
-        rows.append({**row, "file_name": result.photo.name, **name})
+        note = {} if one.segmentation.area else {"note": EMPTY}
+        rows.append({**row, "file_name": result.photo.name, **name, **note})
     return rows
 
 
@@ -42,7 +43,8 @@ def join_results(kept: Kept, classes: Mapping[int, str]) -> list[dict[str, Any]]
 def photo_annotations(result: PhotoResult, simplify: float = 0.0) -> dict[str, Any]:
     """A photo's entry of a data set and its annotations: exact outlines, as `mask_to_polygons` gives them.
 
-    Ids are 0, because they are known only with all photos. An empty mask has no outline, so it is left out.
+    Ids are 0, because they are known only with all photos. An empty mask has no outline, so it is left out, and the
+    image's `notes` say so.
     """
     annotations = []
     for one in result.found:
@@ -50,7 +52,9 @@ def photo_annotations(result: PhotoResult, simplify: float = 0.0) -> dict[str, A
             category = result.request.tag(one.prompt).category_id
             entry = coco_annotation(one.segmentation, 0, 0, category, polygon=True, simplify=simplify)
             annotations.append({**entry, "score": score(one, result.request)})
-    return {"image": coco_image(0, result.photo.name, result.image.shape[:2]), "annotations": annotations}
+    image = coco_image(0, result.photo.name, result.image.shape[:2])
+    notes = {"notes": list(result.request.notes)} if result.request.notes else {}
+    return {"image": {**image, **notes}, "annotations": annotations}
 
 
 def join_data_set(kept: Kept, classes: Mapping[int, str]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class PhotoTarget:
     separate: bool = False  # a file an object: the result has one
     simplify: float = 0.0  # pixels, of outlines; see `mask_to_polygons`
     classes: Mapping[int, str] | None = None  # names of category ids
+    grey: bool = False  # labels without colours
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def _labels(target: PhotoTarget, result: PhotoResult) -> None:
         write_png(target.file, result.masks[0], overwrite=target.overwrite, text=about)
     else:
         labels = label_map(result.masks, result.image.shape[:2])
-        write_png(target.file, labels, PALETTE, overwrite=target.overwrite, text=about)
+        palette = None if target.grey else PALETTE
+        write_png(target.file, labels, palette, overwrite=target.overwrite, text=about)
 
 
 def _overlay(target: PhotoTarget, result: PhotoResult) -> None:
@@ -108,14 +110,15 @@ def _write_shapes(target: PhotoTarget, result: PhotoResult, encode: Callable[[An
 
     objects = [{**record, "segmentation": encode(mask)} for record, mask in zip(result.objects(), result.masks)]
     size = list(result.image.shape[:2])
-    shapes = {"schema_version": SCHEMA_VERSION, "image": result.photo.name, "size": size, "objects": objects}
-    _write_json(target, shapes)
+    about = {"schema_version": SCHEMA_VERSION, "image": result.photo.name, "size": size}
+    _write_json(target, {**about, "objects": objects, "notes": list(result.request.notes)})
 
 
 def _yolo(target: PhotoTarget, result: PhotoResult) -> None:
     from nanosam_cli.core.segmentation.label_formats import yolo_segments
     from nanosam_cli.core.system.files import write_text
 
+    # durable, because an empty file may be right, and would not be noticed
     write_text(target.file, yolo_segments(result, target.classes or {}, target.simplify), target.overwrite)
 
 
@@ -154,7 +157,7 @@ def _join_data_set(kept: Sequence[tuple[Path, int, Any]], classes: Mapping[int, 
 def _write_json(target: PhotoTarget, content: Mapping[str, Any]) -> None:
     from nanosam_cli.core.system.files import write_text
 
-    write_text(target.file, json.dumps(content) + "\n", target.overwrite)
+    write_text(target.file, json.dumps(content) + "\n", target.overwrite, durable=False)
 
 
 _COCO_RESULTS = SharedLayout(_keep_rows, _join_rows)

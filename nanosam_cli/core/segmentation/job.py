@@ -7,12 +7,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.errors import NanosamError, UsageError
+from nanosam_cli.core.media.find_photos import STDIN
+from nanosam_cli.core.media.image import image_hw
 from nanosam_cli.core.prompting.by_photo import ByPhoto
 from nanosam_cli.core.prompting.detection_files import read_detections
 from nanosam_cli.core.prompting.detections import BoxFilter, PhotoDetections, known_classes
+from nanosam_cli.core.prompting.labels import check_class_name, classes_of, labelled, numbered
 from nanosam_cli.core.prompting.options import GRID, PromptOptions, pose_choice
 from nanosam_cli.core.prompting.pose import AUTO, PosePrompt, SeenPeople
 from nanosam_cli.core.prompting.pose_files import read_poses
@@ -36,7 +39,7 @@ class Job:
     missing: Sequence[str] = ()  # names in a file of prompts that no photo has: asked for and not done
     unmatched: Sequence[str] = ()  # the same in another tool's file, which may be of a whole data set
     image_ids: Mapping[Path, int] = field(default_factory=dict)  # the numbers that the file of prompts has for photos
-    notes: Sequence[str] = ()  # what the file of prompts has and cannot be used, of no photo in particular
+    notes: Sequence[str] = ()  # what cannot be used of the file of prompts, or is doubtful, of no photo in particular
     classes: Mapping[int, str] = field(default_factory=dict)  # names of the category ids that objects may have
     classes_counted: bool = False  # whether their ids are ours, because what gave the prompts has names alone
     everything: Everything | None = None
@@ -47,6 +50,10 @@ class Job:
     def about(self) -> str:
         """The loaded model and its licence, where it came from elsewhere."""
         return self.model.about if isinstance(self.model, TextPrompt) else ""
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the prompts beside what was asked, for the record of a long run."""
+        return self.model.settings() if isinstance(self.model, TextPrompt) else {}
 
     def __enter__(self) -> Job:
         if self.model is not None:
@@ -80,7 +87,33 @@ def make_job(photos: Sequence[Path], asked: PromptOptions) -> Job:
     request = make_request(asked.boxes, asked.points, each_point=asked.each_point, masks=asked.mask)
     if request.masks is not None and len(photos) > 1:
         raise UsageError(f"--mask goes with one photo, not with {len(photos)}", "run the photos one by one")
-    return Job(dict.fromkeys(photos, request))
+    if asked.labels:
+        request = numbered({"": labelled(request, asked.labels)})[""]
+    notes = [] if (note := size_note(photos)) is None else [note]
+    return Job(dict.fromkeys(photos, request), notes=notes, classes=classes_of([request]), classes_counted=True)
+
+
+def size_note(photos: Sequence[Path]) -> str | None:
+    """Says that what was drawn once is not the same place in all photos, by their headers; None where it is.
+
+    Photos that cannot be read are left to the run, which names each of them.
+    """
+    first: tuple[Path, tuple[int, int]] | None = None
+    for photo in photos if len(photos) > 1 else ():
+        if photo == STDIN:
+            continue
+        try:
+            hw = image_hw(photo)
+        except NanosamError:
+            continue
+        first = first or (photo, hw)
+        if hw != first[1]:
+            sizes = [f"{name} is {width}x{height}" for name, (height, width) in (first, (photo, hw))]
+            return (
+                f"the prompt is in pixels, and the photos are of several sizes: {', '.join(sizes)}; "
+                "--prompts FILE gives each photo its own"
+            )
+    return None
 
 
 def _from_prompts(photos: Sequence[Path], asked: PromptOptions) -> Job:
@@ -88,7 +121,13 @@ def _from_prompts(photos: Sequence[Path], asked: PromptOptions) -> Job:
     file = ByPhoto(asked.prompts, {name: [request] for name, request in read_prompts(asked.prompts).items()})
     keys = file.match(photos)
     sources = {photo: file.photos[key][0] for photo, key in keys.items()}
-    return Job(sources, [photo for photo in photos if photo not in keys], file.unmatched(keys))
+    return Job(
+        sources,
+        [photo for photo in photos if photo not in keys],
+        file.unmatched(keys),
+        classes=classes_of(request for (request,) in file.photos.values()),
+        classes_counted=True,
+    )
 
 
 def _from_detections(photos: Sequence[Path], asked: PromptOptions) -> Job:
@@ -106,7 +145,9 @@ def _from_detections(photos: Sequence[Path], asked: PromptOptions) -> Job:
 
 
 def _from_text(photos: Sequence[Path], asked: PromptOptions) -> Job:
-    phrases = list(dict.fromkeys(asked.text))
+    if not all(phrase.strip() for phrase in asked.text):
+        raise UsageError("a phrase is empty", '--text "a tree"')
+    phrases = list(dict.fromkeys(map(check_class_name, asked.text)))  # they are the classes of what is found
     choice = BoxFilter(asked.min_score, nms=asked.nms, top_k=asked.top_k)
     source = TextPrompt(phrases, asked.text_model or DEFAULT_DETECTOR, choice)
     classes = dict(enumerate(phrases, 1))

@@ -19,16 +19,18 @@ from unicodedata import normalize
 from nanosam_cli.core.datasets.coco import annotation_rle
 from nanosam_cli.core.datasets.coco_layout import ListedAnnotation, ListedImage, category_names, read_layout
 from nanosam_cli.core.errors import InputError, UsageError, fault
-from nanosam_cli.core.ids import read_id, whole_number
+from nanosam_cli.core.ids import LARGEST_ID, read_id, whole_number
 from nanosam_cli.core.masks import mask_window
 from nanosam_cli.core.media.mask_codes import coco_image, mask_to_rle, rle_to_mask
+from nanosam_cli.core.prompting.labels import check_class_name
 from nanosam_cli.core.serving.answers import NotFoundError
+from nanosam_cli.core.system.documents import parse_json
 from nanosam_cli.version import __version__
 
 Entry = Mapping[str, Any]
 
+_MOST = LARGEST_ID - 2**32  # ids are counted on from the largest one
 _EXPECTED = "give a COCO data set with images, annotations and categories, or another place with -o"
-LONGEST_NAME = 200  # characters of a class
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class LabelFile:
         """InputError where the content is no COCO data set."""
         try:
             layout = read_layout(path, {"images": [], "annotations": [], **content})
-            self.categories = category_names(layout.categories)
+            self.categories = category_names(path, layout.categories)
             self._images: dict[int, Entry] = {read_id(one, "id", str(path)): one for one in content.get("images", [])}
             self._annotations: dict[int, list[Entry]] = {}
             ids = []
@@ -66,6 +68,10 @@ class LabelFile:
                 ids.append(identity)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a COCO data set: {fault(error)}", _EXPECTED) from error
+        if max([*ids, *self._images, *self._annotations, *self.categories], default=0) >= _MOST:
+            raise InputError(
+                f"{path} has an id of {_MOST} or more, which leaves none for what is new", "number it anew"
+            )
         if len(set(ids)) != len(ids):
             raise InputError(f"{path} has two annotations of one id", "give each annotation an id of its own")
         self._path = path
@@ -154,9 +160,7 @@ class LabelFile:
 
     def with_category(self, name: str) -> dict[str, Any]:
         """The record that adds a class. UsageError where it has no name, a long one, or one that is there."""
-        name = name.strip()
-        if not name or len(name) > LONGEST_NAME or not name.isprintable():
-            raise UsageError(f"a class needs a name of 1 to {LONGEST_NAME} printable characters")
+        name = check_class_name(name)
         if name in self.categories.values():
             raise UsageError(f"there is a class {name} already", "choose it from the list")
         entry = {"id": max(self.categories, default=0) + 1, "name": name}
@@ -186,8 +190,8 @@ _OWN = ("images", "annotations", "categories")
 def parse_content(path: Path, data: bytes) -> Mapping[str, Any]:
     """The object of a JSON file. InputError where it is none."""
     try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(data)
+    except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}", _EXPECTED) from error
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise InputError(f"{path} is not a COCO data set: it has no images and annotations", _EXPECTED)
@@ -215,7 +219,7 @@ def _image_ids(names: Sequence[str], listed: Mapping[int, str]) -> dict[str, int
     stems = [PurePosixPath(name).stem for name in left]
     if all(stem.isascii() and stem.isdigit() for stem in stems):
         numbers = [int(stem) for stem in stems]
-        if len({*numbers, *listed}) == len(numbers) + len(listed):
+        if len({*numbers, *listed}) == len(numbers) + len(listed) and max(numbers, default=0) < _MOST:
             return found | dict(zip(left, numbers))
     start = max(listed, default=0) + 1
     return found | dict(zip(left, range(start, start + len(left))))

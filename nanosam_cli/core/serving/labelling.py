@@ -13,7 +13,7 @@ from nanosam_cli.core.media.image import IMAGE_FORMATS, image_hw, image_orientat
 from nanosam_cli.core.prompting.class_names import read_class_names
 from nanosam_cli.core.prompting.detection_files import read_detections
 from nanosam_cli.core.prompting.detections import BoxFilter, DetectionFile, PhotoDetections
-from nanosam_cli.core.segmentation.label_formats import UNNAMED
+from nanosam_cli.core.prompting.labels import UNNAMED
 from nanosam_cli.core.serving.annotations import AnnotationStore
 from nanosam_cli.core.serving.label.imported import imported_content
 from nanosam_cli.core.serving.label_file import LabelFile

@@ -75,14 +75,9 @@ def _timed(key: str, entry: Any, where: str) -> TimedRequest:
     except (TypeError, ValueError) as error:
         raise InputError(f"{where}: ids: {error}", _LAYOUT) from error
     whole = numbers is not None and isinstance(ids, list) and all(number > 0 for number in numbers)
-    if numbers is not None and not (whole and len(set(numbers)) == len(numbers) == count_objects(request)):
-        raise InputError(f"{where}: ids must name its {count_objects(request)} objects by numbers from 1", _LAYOUT)
+    if numbers is not None and not (whole and len(set(numbers)) == len(numbers) == request.count):
+        raise InputError(f"{where}: ids must name its {request.count} objects by numbers from 1", _LAYOUT)
     return TimedRequest(moment, request, numbers)
-
-
-def count_objects(request: Request) -> int:
-    """How many objects a request asks for."""
-    return next(len(part) for part in (request.boxes, request.points, request.masks) if part is not None)
 
 
 def check_asked(requests: Sequence[TimedRequest], *, later: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import typing
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,12 +14,7 @@ from nanosam_cli.core.errors import InputError, RecipeError, UsageError
 from nanosam_cli.core.messages import did_you_mean
 from nanosam_cli.core.modeling.design import LISTENING, TEACHERS_DECODER, ModelSection
 from nanosam_cli.core.schema import Amount, Count, OneOf, Range, Share, Whole, read_value, without_defaults
-from nanosam_cli.core.system.files import read_input
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
+from nanosam_cli.core.system.documents import parse_json, parse_toml, read_toml
 
 PACKAGED = "package:"  # before a folder that comes with the package, such as package:examples
 HOST_KEYS = ("root", "workers", "resident")  # of [data]: where photos are and who reads them, not what is learned
@@ -228,8 +222,8 @@ class Recipe:
 
 
 def recipe_differences(fingerprint: str, other: str) -> list[str]:
-    """The keys in which the recipes of two fingerprints differ."""
-    one, two = (_by_key(json.loads(text)) for text in (fingerprint, other))
+    """The keys in which the recipes of two fingerprints differ. ValueError where one of them is none."""
+    one, two = (_by_key(parse_json(text)) for text in (fingerprint, other))
     return sorted(key for key in one.keys() | two.keys() if one.get(key) != two.get(key))
 
 
@@ -238,12 +232,12 @@ def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
 
     Raises RecipeError with every fault at once, each with the nearest valid name.
     """
+    if not path.exists():
+        raise InputError(f"no such recipe: {path}", "nanosam distill --list")
     try:
-        if not path.exists():
-            raise InputError(f"no such recipe: {path}", "nanosam distill --list")
-        content = tomllib.loads(read_input(path).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not TOML: {error}") from error
+        content = read_toml(path)
+    except InputError as error:
+        raise RecipeError(str(error), error.hint) from error
     faults: list[str] = []
     for override in overrides:
         _apply(override, content, faults)
@@ -274,8 +268,12 @@ def find_recipe(name: str) -> Path:
     raise UsageError(f"unknown recipe: {name}", did_you_mean(name, known, most=3) or "nanosam distill --list")
 
 
-def _by_key(content: dict[str, Any]) -> dict[str, Any]:
+def _by_key(content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict) or "seed" not in content:
+        raise ValueError("its fingerprint is that of no recipe")
     sections = {"run": {"seed": content.pop("seed")}, **content}
+    if not all(isinstance(keys, dict) for keys in sections.values()):
+        raise ValueError("its fingerprint is that of no recipe")
     return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
 
 
@@ -376,8 +374,8 @@ def _apply(override: str, content: dict[str, Any], faults: list[str]) -> None:
         faults.append(f"--set {override}: needs section.key=value")
         return
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except ValueError:
         value = text
     *sections, key = name.strip().split(".")
     table = content

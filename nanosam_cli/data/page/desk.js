@@ -1,10 +1,11 @@
 // One photo on the desk: its objects, the object in hand, what is on offer, and every step that can be undone.
 //
 // A scene {objects, hand, offers} is never changed; a step puts another in its place. An object is
-// {id, category, rle, track}; the hand is {of, category, box, points, base, mask}: `of` is the object that was opened again,
-// `base` the mask that is given to the model as a prompt. Only what comes from the server later (the hand's mask, an
+// {id, category, rle, track}; the hand is {of, category, box, points, base, mask}: `of` is the object that was opened
+// again, `base` the mask that is given to the model as a prompt. Only what comes from the server later (its mask, an
 // object's id) is filled in where it belongs.
 
+import { extentOf, Look, longest, windowAround } from "./looks.js";
 import { encode, hasPlace, bitmapOf, stroke, wholeOf } from "./masks.js";
 import { askJson, Gone, Refusal } from "./server.js";
 
@@ -21,8 +22,8 @@ export class Desk {
     this.found = about.found;
     this.past = [];
     this.future = [];
-    this.handle = null; // of the embedding
-    this.encoding = null;
+    this.whole = new Look(about.name, null);
+    this.near = null; // the part that is looked at, where the photo is seen larger than the model sees it
     this.asked = 0; // requests for masks that are on their way
     this.eager = null; // the scene's hand, or OFFERS, accepted before the masks were here
     this.saved = objects;
@@ -33,6 +34,11 @@ export class Desk {
 
   get hand() {
     return this.scene.hand;
+  }
+
+  /** Whether something of the server is waited for. */
+  get busy() {
+    return this.asked > 0 || !this.whole.handle || (this.near !== null && !this.near.handle);
   }
 
   get unsaved() {
@@ -152,23 +158,55 @@ export class Desk {
 
   // the server
 
-  /** The embedding's handle, made where there is none yet. */
+  /** The whole photo is at hand. */
   async encoded() {
-    if (this.handle) return this.handle;
-    this.encoding ??= askJson("POST", "/api/v1/encode", { path: this.name }).finally(() => (this.encoding = null));
-    return (this.handle = (await this.encoding).handle);
+    await this.whole.encoded();
   }
 
-  /** The masks of some prompts {box, points, mask}; an embedding that fell out is made again. */
-  async segment(objects, again = true) {
-    const handle = await this.encoded();
+  /** This much of the photo is seen: x0 y0 x1 y1. From near, its window is encoded anew. */
+  async look(seen) {
+    const window = seen && windowAround(seen, this.width, this.height);
+    if (window && this.near?.shows(seen) && longest(this.near.window) <= 2 * longest(window)) return;
+    const near = window && new Look(this.name, window);
+    this.near = near;
+    this.changed();
+    try {
+      await near?.encoded();
+    } catch (error) {
+      if (this.near === near) this.near = null; // the whole photo will do
+      this.tell(error);
+    }
+    this.changed();
+  }
+
+  /** The server has forgotten everything. */
+  forget() {
+    this.whole.handle = null;
+    if (this.near) this.near.handle = null;
+  }
+
+  /**
+   * The masks of some prompts {box, points, mask}, of which `found` was the mask so far. What is seen whole in the part
+   * that is looked at is segmented there, and what goes on beyond it in the whole photo.
+   */
+  async segment(objects, found = null) {
+    const { near } = this;
+    const inside = near && objects.every((one) => near.shows(extentOf(one, found)));
+    const masks = await this.segmentIn(inside ? near : this.whole, objects);
+    if (!inside || !masks.some((one) => near.cuts(one.segmentation))) return masks;
+    return this.segmentIn(this.whole, objects);
+  }
+
+  /** An embedding that fell out is made again. */
+  async segmentIn(look, objects, again = true) {
+    const handle = await look.encoded();
     try {
       const answer = await askJson("POST", "/api/v1/segment", {}, { handle, objects });
       return answer.masks;
     } catch (error) {
       if (!again || !(error instanceof Refusal) || ![404, 410].includes(error.status)) throw error;
-      this.handle = null;
-      return this.segment(objects, false);
+      look.handle = null;
+      return this.segmentIn(look, objects, false);
     }
   }
 
@@ -181,7 +219,7 @@ export class Desk {
   async fill(hand) {
     this.begin();
     try {
-      const [found] = await this.segment([promptOf(hand)]);
+      const [found] = await this.segment([promptOf(hand)], hand.mask);
       Object.assign(hand, { mask: found.segmentation, late: false });
       this.said(`${found.area.toLocaleString("en")} pixels, predicted IoU ${found.predicted_iou.toFixed(2)}`);
     } catch (error) {

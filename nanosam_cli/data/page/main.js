@@ -9,6 +9,7 @@ import { Pointer } from "./pointer.js";
 import { ask, askJson, Gone, onPresence } from "./server.js";
 import { View } from "./view.js";
 
+const STILL = 200; // ms without a move, after which what is seen is encoded from near
 const HELD = 8; // photos whose steps are still known when one comes back to them
 const find = (id) => document.getElementById(id);
 
@@ -67,6 +68,13 @@ view.paint = () => {
   if (page.cross) view.cross(page.cross);
 };
 
+let settling = 0;
+
+view.moved = () => {
+  clearTimeout(settling);
+  settling = setTimeout(() => page.desk?.look(view.seen), STILL);
+};
+
 function refresh() {
   const { desk } = page;
   view.draw();
@@ -74,7 +82,7 @@ function refresh() {
     button.setAttribute("aria-pressed", String(button.dataset.tool === page.tool));
   }
   view.canvas.classList.toggle("drawing", page.tool !== "clicks");
-  view.canvas.setAttribute("aria-busy", String(!desk || desk.asked > 0 || !desk.handle));
+  view.canvas.setAttribute("aria-busy", String(!desk || desk.busy));
   showCategories([...page.categories.values()], desk?.hand?.category ?? page.category, choose);
   if (!desk) return;
   const about = page.photos[page.place];
@@ -343,7 +351,7 @@ async function hover(place) {
   while (wanted) {
     const { desk } = page, at = wanted;
     wanted = null;
-    const idle = desk?.handle && !desk.hand && page.tool === "clicks" && view.has(at);
+    const idle = desk?.whole.handle && !desk.hand && page.tool === "clicks" && view.has(at);
     if (!idle || desk.at([...desk.scene.offers, ...desk.scene.objects], at)) {
       page.preview = null;
     } else {
@@ -446,9 +454,10 @@ onPresence(async (there) => {
   if (!there) return;
   say("The server is back.");
   for (const desk of page.desks.values()) {
-    desk.handle = null;
+    desk.forget();
     desk.resume();
   }
+  view.moved();
   if (!page.desk && page.place >= 0) go(page.place);
 });
 

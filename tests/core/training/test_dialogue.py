@@ -159,7 +159,9 @@ def test_it_begins_with_the_weights_of_a_decoder_that_does_not_listen(root: Path
     begun = load_state(root / "first" / "weights.safetensors").part("ema.module.")
     own = model.state_dict()
     assert all(torch.equal(own[name], tensor.to(own[name].dtype)) for name, tensor in begun.items())
-    assert {name for name in own if name not in begun} == {n for n in own if n.startswith("decoder.listening.")}
+    assert {name for name in own if name not in begun} == {
+        name for name in own if name.startswith(("decoder.listening.", "decoder.clicks.see."))
+    }
 
 
 def test_a_run_with_kept_embeddings_leaves_the_encoder_and_goes_on_where_it_was(root: Path, tmp_path: Path) -> None:

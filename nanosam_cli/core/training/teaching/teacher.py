@@ -25,7 +25,7 @@ from nanosam_cli.core.training.recipe import TeacherSection
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.core.zoo.models import CHECKPOINT, file_path, find_model
 
-LATER = "listening."  # tensors of a decoder that others do not have, and that begin at nothing
+LATER = ("listening.", "clicks.see.")  # tensors of a decoder that listens: others lack them, and they begin at nothing
 WEIGHT_SUFFIXES = (".pt", ".pth", ".safetensors")  # what torch runs; other files are a session's
 
 
@@ -99,8 +99,9 @@ def load_weights(module: nn.Module, part: str, name: str) -> None:
     found = source.encoder if part == ENCODER else source.decoder
     weights = {} if found is None else found.state_dict()
     own = module.state_dict()
-    if not any(name.startswith(LATER) for name in weights):  # a decoder that does not listen yet: it begins at nothing
-        weights = {**{name: tensor for name, tensor in own.items() if name.startswith(LATER)}, **weights}
+    for prefix in LATER:  # of a decoder that does not have them yet
+        if not any(name.startswith(prefix) for name in weights):
+            weights = {**{name: tensor for name, tensor in own.items() if name.startswith(prefix)}, **weights}
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     shared = sorted(own.keys() & weights.keys())
     other = [f"{key} {tuple(weights[key].shape)}" for key in shared if own[key].shape != weights[key].shape]
