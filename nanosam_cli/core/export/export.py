@@ -16,7 +16,8 @@ import torch
 from nanosam_cli.core.errors import OutputError
 from nanosam_cli.core.export.finished import AGAIN, Exported, card_path, find_finished, is_left_over, record_line
 from nanosam_cli.core.export.model_card import CardFacts, card_text
-from nanosam_cli.core.export.parts import ALL, WHOLE, ExportOptions, ExportPart, Precision, make_part
+from nanosam_cli.core.export.options import ALL, WHOLE, ExportOptions, Precision
+from nanosam_cli.core.export.parts import ExportPart, make_part
 from nanosam_cli.core.export.proof import LIMITS, ExportProof, PhotoProof, prove_half
 from nanosam_cli.core.export.source import ExportSource, load_source, with_decoder
 from nanosam_cli.core.export.trainable import save_trainable
@@ -25,6 +26,7 @@ from nanosam_cli.core.graphs.half_convert import convert_to_fp16, stored_in_half
 from nanosam_cli.core.graphs.half_emulate import emulate_half
 from nanosam_cli.core.graphs.half_plan import FP16
 from nanosam_cli.core.inference.backends.onnxruntime import open_file
+from nanosam_cli.core.inference.contract import FACTS
 from nanosam_cli.core.inference.session import Session, TensorInfo
 from nanosam_cli.core.messages import Note
 from nanosam_cli.core.precision.ranges import RangeWatch
@@ -205,6 +207,7 @@ def _metadata(part: ExportPart, source: ExportSource, options: ExportOptions) ->
         "nanosam.source_sha256": source.sha256,
         "nanosam.exporter": _exporter(options),
         "nanosam.licence": source.licence,
+        **(FACTS[part.kind] if part.kind in FACTS else {**FACTS[ENCODER], **FACTS[DECODER]}),
         **({} if source.steps is None else {"nanosam.steps": str(source.steps)}),
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nanosam_cli.core.errors import ModelError
-from nanosam_cli.core.frame import COORDINATE_SIZE
+from nanosam_cli.core.frame import COORDINATE_SIZE, SAM_MEAN, SAM_STD
 from nanosam_cli.core.inference.session import Session, TensorInfo
 from nanosam_cli.core.types import DECODER, ENCODER
 
@@ -30,6 +30,28 @@ OUTPUTS: Mapping[str, Mapping[str, Shape]] = {
     ENCODER: {"image_embeddings": (None, 256, 64, 64)},
     DECODER: {"iou_predictions": (None, None), "low_res_masks": (None, None, 256, 256)},
 }
+
+# What a program must know beyond names and shapes, as every file says it of itself and every engine's side-car does.
+# docs/contract.md is the same at length.
+FACTS: Mapping[str, Mapping[str, str]] = {
+    ENCODER: {
+        "nanosam.contract": "nanosam",
+        "nanosam.image": "RGB, longest side resized to the image size, (0..255 - mean) / std, then padded with zeros "
+        "at the bottom and right",
+        "nanosam.mean": ",".join(map(str, SAM_MEAN)),
+        "nanosam.std": ",".join(map(str, SAM_STD)),
+    },
+    DECODER: {
+        "nanosam.contract": "nanosam",
+        "nanosam.point_coords": "x y in pixels of the photo, times the coordinate size / its longest side",
+        "nanosam.point_labels": "1 on the object, 0 beside it, 2 and 3 a box's top left and bottom right, -1 padding, "
+        "which also stands for a box that is not given",
+        "nanosam.low_res_masks": "logits over the square: resize to the coordinate size, cut off the padding, resize "
+        "to the photo; the object is where they are above 0. Mask 0 answers boxes, the others are readings of a point",
+    },
+}
+
+_KNOWN = "give a file that `nanosam export`, segment-anything's own exporter or samexporter wrote"
 
 
 @dataclass(frozen=True)
@@ -94,7 +116,8 @@ def check_part(part: str, session: Session) -> None:
         what = kind[other] if _looks_like(other, session) else "not a SAM model file"
         raise ModelError(
             f"{session.path}, given as {part}, is {what}: "
-            f"expected {', '.join(INPUTS[part])} -> {', '.join(OUTPUTS[part])}; found {found}"
+            f"expected {', '.join(INPUTS[part])} -> {', '.join(OUTPUTS[part])}; found {found}",
+            _KNOWN,
         )
     for tables, infos in ((INPUTS, session.inputs), (OUTPUTS, session.outputs)):
         for info in infos:

@@ -78,7 +78,7 @@ class SideCar:
     status: ProofStatus
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
-    metadata: Mapping[str, str]  # the original's own `nanosam.*` entries
+    metadata: Mapping[str, str]  # the contract's facts, and what the original says of itself
     rebuild: str  # the command that made it
     options: Mapping[str, Any] = field(default_factory=dict)  # of the build and the proof: what else decided it
     onnx_data: Mapping[str, str] = field(default_factory=dict)  # hashes of files that hold its weights, by name

@@ -23,7 +23,7 @@ from nanosam_cli.core.evaluation.results import ObjectResult
 from nanosam_cli.core.evaluation.segmenters import ModelSegmenter, ScoredMask
 from nanosam_cli.core.export.export import export_model
 from nanosam_cli.core.export.finished import Exported
-from nanosam_cli.core.export.parts import ALL
+from nanosam_cli.core.export.options import ALL
 from nanosam_cli.core.export.source import load_source
 from nanosam_cli.core.inference.backends.torch import TorchSession
 from nanosam_cli.core.inference.predictor import Predictor

@@ -13,7 +13,8 @@ import torch
 
 from nanosam_cli.core.errors import InputError, OutputError
 from nanosam_cli.core.export.export import TRAINABLE, export_part
-from nanosam_cli.core.export.parts import ExportOptions, make_part
+from nanosam_cli.core.export.options import ExportOptions
+from nanosam_cli.core.export.parts import make_part
 from nanosam_cli.core.export.source import ExportSource, load_source
 from nanosam_cli.core.export.trainable import save_trainable
 from nanosam_cli.core.modeling.checkpoint import load_state, save_tensors
