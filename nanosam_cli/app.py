@@ -11,6 +11,7 @@ import typer
 
 from nanosam_cli import console
 from nanosam_cli.commands import (
+    batch,
     benchmark,
     build_engine,
     distill,
@@ -39,6 +40,7 @@ EXAMPLES = {
     "--text": 'nanosam segment photo.jpg --text "a tree"',
     "--part": "--pose auto --part shirt",
     "--pose": "--pose auto --part shirt",
+    "batch": "nanosam batch photos/ --everything -o masks/",
     "segment": "nanosam segment photo.jpg --box 10,20,300,400",
     "label": "nanosam label photos/ --classes cat,dog",
     "serve": "nanosam serve photos/ --port 8765",
@@ -65,6 +67,7 @@ for command in (
 ):
     app.command(cls=Command)(command)
 app.add_typer(eval.app, name="eval")
+app.add_typer(batch.app, name="batch")
 
 
 def _show_version(value: bool) -> None:

@@ -52,6 +52,9 @@ HOMES = {
     "starlette": ("core.serving",),
     "uvicorn": ("core.serving",),
     "pydantic": ("core.serving",),
+    "ray": ("core.batch.cluster",),
+    "pyarrow": ("core.batch",),
+    "fsspec": ("core.batch",),
     "rich": ("console",),
     "typer": ("app", "options", "prompt_options", "commands"),
 }
@@ -78,7 +81,7 @@ FLOORS = (
     ("export", "segmentation", "tracking"),
     ("loading",),
     ("doctor", "engine", "evaluation"),
-    ("benchmark", "training", "serving"),
+    ("benchmark", "training", "serving", "batch"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FULLEST = 20  # Python files in a folder of core
@@ -181,7 +184,8 @@ def test_only_the_console_prints(path: Path) -> None:
             "try: main()\n"
             "except SystemExit as exit: assert exit.code == 0\n",
             {"torch", "onnxruntime", "onnx", "pycocotools", "PIL", "numpy", "polygraphy", "tensorrt", "transformers"}
-            | {"requests", "urllib3", "filelock", "av", "tkinter", "shapely", "fastapi", "starlette", "uvicorn"},
+            | {"requests", "urllib3", "filelock", "av", "tkinter", "shapely", "fastapi", "starlette", "uvicorn"}
+            | {"ray", "pyarrow"},
         ),
         ("import nanosam_cli\n", {"typer", "rich", "numpy", "PIL", "onnxruntime"}),
         (

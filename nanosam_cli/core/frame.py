@@ -82,13 +82,22 @@ class Frame:
 
     def image_to_input(self, image: NDArray[np.uint8], mean: Array, std: Array) -> Array:
         """(H, W, 3) uint8 RGB -> (1, 3, S, S) float32: resized (antialiased bilinear), normalised, then zero-padded."""
+        return self.resized_to_input(self.resize(image), mean, std)
+
+    def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB -> the part that is shown, (*input_hw, 3) uint8 RGB, antialiased bilinear."""
         height, width = self.input_hw
         resized = Image.fromarray(image[self._rows_columns])
         if resized.size != (width, height):
             resized = resized.resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(resized)
+
+    def resized_to_input(self, resized: NDArray[np.uint8], mean: Array, std: Array) -> Array:
+        """(*input_hw, 3) uint8 RGB, as `resize` gives it -> (1, 3, S, S) float32: normalised, then zero-padded."""
+        height, width = self.input_hw
         tensor = np.zeros((1, 3, self.input_size, self.input_size), np.float32)
         pixels = tensor[0, :, :height, :width]
-        pixels[:] = np.asarray(resized).transpose(2, 0, 1)
+        pixels[:] = resized.transpose(2, 0, 1)
         # (x - mean) / std, plane by plane: along the last axis numpy's loops would be three long, five times the time
         pixels *= (1 / std)[:, None, None]
         pixels -= (mean / std)[:, None, None]

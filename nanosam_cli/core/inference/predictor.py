@@ -91,6 +91,10 @@ class Predictor:
         frame = self.frame((image.shape[0], image.shape[1]), window)
         return PreparedImage(frame.image_to_input(image, self._mean, self._std), frame)
 
+    def prepare_resized(self, resized: NDArray[np.uint8], frame: Frame) -> PreparedImage:
+        """The same from `Frame.resize`, done elsewhere: a quarter of the bytes to send, or fewer."""
+        return PreparedImage(frame.resized_to_input(resized, self._mean, self._std), frame)
+
     def encode_image(self, image: NDArray[np.uint8] | PreparedImage, timings: Timings | None = None) -> ImageEmbedding:
         """(H, W, 3) uint8 RGB, or what `prepare_image` made of it -> features for any number of prompts."""
         with (timings or Timings()).stage("encode"):

@@ -29,11 +29,11 @@ def read_prompts(path: Path) -> dict[str, Request]:
         InputError: the file cannot be read or is laid out in another way; the message names the photo.
     """
     content = read_entries(path, "photos", _LAYOUT)
-    return numbered({name: _labelled_request(entry, f"{path}, {name}") for name, entry in content.items()})
+    return numbered({name: labelled_request(entry, f"{path}, {name}") for name, entry in content.items()})
 
 
-def _labelled_request(entry: Any, where: str) -> Request:
-    """An entry of a prompt file, which may name the classes of its objects."""
+def labelled_request(entry: Any, where: str) -> Request:
+    """An entry of a prompt file, which may name the classes of its objects. InputError as with `parse_request`."""
     if not isinstance(entry, dict) or "labels" not in entry:
         return parse_request(entry, where)
     request = parse_request({key: value for key, value in entry.items() if key != "labels"}, where)

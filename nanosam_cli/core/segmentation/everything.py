@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.frame import Array, Frame, PixelBox
 from nanosam_cli.core.inference.decoder_inputs import mask_to_logits
-from nanosam_cli.core.inference.predictor import MAX_PROMPTS, Predictor, first_reading
+from nanosam_cli.core.inference.predictor import MAX_PROMPTS, Predictor, PreparedImage, first_reading
 from nanosam_cli.core.masks import mask_window
 from nanosam_cli.core.media.mask_codes import mask_to_rle, rle_ious
 from nanosam_cli.core.prompting.request import Request
@@ -76,15 +76,19 @@ class _Kept:
 
 
 def segment_everything(
-    predictor: Predictor, image: NDArray[np.uint8], settings: Everything, threshold: float = 0.0
+    predictor: Predictor, image: NDArray[np.uint8] | PreparedImage, settings: Everything, threshold: float = 0.0
 ) -> tuple[Request, list[Segmentation]]:
     """(H, W, 3) uint8 RGB -> the clicks that found something, as a request, and the mask of each, the best first.
 
+    A prepared image serves as well, where there are no layers of crops, which need the photo: UsageError with them.
     `threshold` cuts the logits, as in `Predictor.predict`.
     """
+    if isinstance(image, PreparedImage) and settings.crop_layers:
+        raise UsageError("crops are cut out of the photo itself, not of a prepared image")
+    original_hw = image.frame.original_hw if isinstance(image, PreparedImage) else (image.shape[0], image.shape[1])
     kept: list[_Kept] = []
     for layer in range(settings.crop_layers + 1):
-        for crop in crops(image.shape[:2], layer):
+        for crop in crops(original_hw, layer):
             kept += _of_crop(predictor, image, crop, max(1, settings.grid >> layer), settings, threshold)
     if settings.crop_layers:  # of the same thing in two crops, the finer look
         rles = [mask_to_rle(one.segmentation.mask) for one in kept]
@@ -129,15 +133,18 @@ def stability(logits: Array, threshold: float = 0.0) -> float:
 
 def _of_crop(
     predictor: Predictor,
-    image: NDArray[np.uint8],
+    image: NDArray[np.uint8] | PreparedImage,
     crop: PixelBox,
     grid: int,
     settings: Everything,
     threshold: float,
 ) -> list[_Kept]:
     x0, y0, x1, y1 = crop
-    height, width = image.shape[:2]
-    embedding = predictor.encode_window(image, crop)
+    if isinstance(image, PreparedImage):
+        embedding = predictor.encode_image(image)
+    else:
+        embedding = predictor.encode_window(image, crop)
+    height, width = embedding.original_hw
     places = (np.arange(grid) + 0.5) / grid
     across, down = x0 + places * (x1 - x0), y0 + places * (y1 - y0)
     clicks = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 1, 2).astype(np.float32)

@@ -1,0 +1,116 @@
+"""Ray: on this machine or on a cluster, tasks that decode and actors that segment, joined by Ray Data."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data as ray_data
+import ray.exceptions
+
+from nanosam_cli.core.batch.decode import Decoder, ShardWork
+from nanosam_cli.core.batch.segmenter import Segmenter, SegmenterSpec
+from nanosam_cli.core.errors import BackendError, NanosamError
+from nanosam_cli.core.system.ending import ENDING
+
+LOCAL = "local"
+_BLOCK_BYTES = 8 << 20  # of photos that travel together: a dozen, so that actors get some soon
+_DECODE_CPUS = 0.25  # of a task: an encoder takes ten times as long as a decoder
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many actors, and what each holds."""
+
+    count: int
+    cpus: float
+    gpus: float = 0.0
+
+
+@contextmanager
+def connected(address: str, cpus: int | None = None) -> Iterator[None]:
+    """Start Ray on this machine, or join a cluster, quietly. BackendError where it cannot be reached."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address == LOCAL:
+            ray.init(address=LOCAL, num_cpus=cpus, include_dashboard=False, **quiet)
+        else:
+            ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise BackendError(
+            f"cannot use Ray at {address}: {error}", "--ray local, or an address such as auto"
+        ) from error
+    for number, handler in handlers.items():  # Ray's own would end the process without a word
+        signal.signal(number, handler)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def plan_workers(device_is_gpu: bool, threads: int | None, gpus_each: float = 1.0) -> Workers:
+    """One actor for each `threads` CPUs, or one a GPU. A quarter of the CPUs is left to those who decode."""
+    resources = ray.cluster_resources()
+    cpus = int(resources.get("CPU", 1))
+    if device_is_gpu:
+        count = int(resources.get("GPU", 0) / gpus_each)
+        if not count:
+            raise BackendError("the cluster has no GPU that Ray knows of", "--device cpu")
+        return Workers(count, 1.0, gpus_each)
+    each = threads or cpus
+    return Workers(max(1, cpus // each), 0.5 * min(each, cpus))
+
+
+def segment_shards(
+    works: Iterator[ShardWork], decoder: Decoder, spec: SegmenterSpec, workers: Workers
+) -> Iterator[pa.Table]:
+    """Tables of SEGMENTED, in whatever order they are ready. Errors of workers come as what they are."""
+    context = ray_data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.target_max_block_size = _BLOCK_BYTES
+    items = [{"work": pickle.dumps(work)} for work in works]
+
+    def decode(table: pa.Table) -> Iterator[pa.Table]:
+        for text in table["work"].to_pylist():
+            yield from decoder.tables(pickle.loads(text))
+
+    pipeline = ray_data.from_items(items, override_num_blocks=len(items))
+    pipeline = pipeline.map_batches(decode, batch_size=1, batch_format="pyarrow", num_cpus=_DECODE_CPUS)
+    pipeline = pipeline.map_batches(
+        Segmenter,
+        fn_constructor_args=(spec,),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=workers.cpus,
+        num_gpus=workers.gpus or None,
+        compute=ray_data.ActorPoolStrategy(size=workers.count),
+    )
+    try:
+        yield from pipeline.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+    except ray.exceptions.RayError as error:
+        known = _cause(error)
+        if known is not None:
+            raise known from error
+        raise BackendError(f"a worker failed: {error}", "--resume goes on with the shards that are left") from error
+
+
+def _cause(error: BaseException | None) -> NanosamError | None:
+    """The error with words that a worker raised, however often Ray has wrapped it."""
+    while error is not None:
+        if isinstance(error, NanosamError):
+            return error
+        error = getattr(error, "cause", None) or error.__cause__
+    return None
