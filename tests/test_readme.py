@@ -67,6 +67,13 @@ LEFT_OUT = {
         "nanosam serve examples --host 0.0.0.0 --port 8765",
     ),
     "measures for half a minute; the README's measures less": ("nanosam benchmark --markdown",),
+    "needs Ray, of the extra `batch`; tests/commands/test_batch.py runs such where it is": (
+        "nanosam batch examples --everything --grid 4 -o masks",
+        "nanosam batch merge masks --format coco -o masks.json",
+        "nanosam batch photos/ --detections boxes.json -o masks/ --threads 4",
+        "nanosam batch photos/ --everything -o masks/ --device cuda --gpus-each 0.5",
+        "nanosam batch 's3://bucket/photos' --everything -o masks/ --ray auto --threads 4",
+    ),
     "needs ONNX files of the reader's own, and TensorRT-RTX": (
         "nanosam build-engine encoder.onnx decoder.onnx --fp16 --backend tensorrt-rtx -o engines",
     ),

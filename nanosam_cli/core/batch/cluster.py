@@ -6,9 +6,11 @@ import logging
 import os
 import pickle
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,13 +19,21 @@ import ray.data as ray_data
 import ray.exceptions
 
 from nanosam_cli.core.batch.decode import Decoder, ShardWork
-from nanosam_cli.core.batch.segmenter import Segmenter, SegmenterSpec
+from nanosam_cli.core.batch.segmenter import ShardSegmenter, SegmenterSpec
 from nanosam_cli.core.errors import BackendError, NanosamError
 from nanosam_cli.core.system.ending import ENDING
 
 LOCAL = "local"
 _BLOCK_BYTES = 8 << 20  # of photos that travel together: a dozen, so that actors get some soon
 _DECODE_CPUS = 0.25  # of a task: an encoder takes ten times as long as a decoder
+
+# where the user does not say otherwise
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # it would tell its makers
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # lower ones go to the terminal; all are in Ray's log folder
+    # of a local job: at Ray's 15, its workers would stand still for minutes wherever another program fills the CPUs
+    "RAY_worker_niceness": "0",
+}
 
 
 @dataclass(frozen=True)
@@ -38,15 +48,16 @@ class Workers:
 @contextmanager
 def connected(address: str, cpus: int | None = None) -> Iterator[None]:
     """Start Ray on this machine, or join a cluster, quietly. BackendError where it cannot be reached."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     handlers = {number: signal.getsignal(number) for number in ENDING}
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        if address == LOCAL:
-            ray.init(address=LOCAL, num_cpus=cpus, include_dashboard=False, **quiet)
-        else:
-            ray.init(address=address, **quiet)
+        with _unheard():
+            if address == LOCAL:
+                ray.init(address=LOCAL, num_cpus=cpus, include_dashboard=False, **quiet)
+            else:
+                ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise BackendError(
             f"cannot use Ray at {address}: {error}", "--ray local, or an address such as auto"
@@ -58,6 +69,20 @@ def connected(address: str, cpus: int | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Ray's core writes past Python into stderr as it starts; what goes wrong comes as an exception."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def plan_workers(device_is_gpu: bool, threads: int | None, gpus_each: float = 1.0) -> Workers:
@@ -90,7 +115,7 @@ def segment_shards(
     pipeline = ray_data.from_items(items, override_num_blocks=len(items))
     pipeline = pipeline.map_batches(decode, batch_size=1, batch_format="pyarrow", num_cpus=_DECODE_CPUS)
     pipeline = pipeline.map_batches(
-        Segmenter,
+        ShardSegmenter,
         fn_constructor_args=(spec,),
         batch_size=None,
         batch_format="pyarrow",

@@ -34,7 +34,7 @@ class SegmenterSpec:
     version: str = __version__
 
 
-class Segmenter:
+class ShardSegmenter:
     """A predictor that turns tables of DECODED into tables of SEGMENTED. ModelError where it is not the driver's."""
 
     def __init__(self, spec: SegmenterSpec) -> None:

@@ -26,7 +26,7 @@ from nanosam_cli.core.batch.decode import Decoder, ShardWork  # noqa: E402
 from nanosam_cli.core.batch.merge import merge_shards  # noqa: E402
 from nanosam_cli.core.batch.output import Counts, read_manifest, read_rows  # noqa: E402
 from nanosam_cli.core.batch.run import BatchPlan, plan_batch, run_batch  # noqa: E402
-from nanosam_cli.core.batch.segmenter import Segmenter, SegmenterSpec  # noqa: E402
+from nanosam_cli.core.batch.segmenter import ShardSegmenter, SegmenterSpec  # noqa: E402
 from nanosam_cli.core.batch.sources import open_source  # noqa: E402
 
 Plan = Callable[..., BatchPlan]
@@ -40,7 +40,7 @@ FOUND = [
 
 def one_process(works: Iterator[ShardWork], decoder: Decoder, spec: SegmenterSpec) -> Iterator[pa.Table]:
     """The two stages that Ray runs, one after the other; the last shard comes first and photos come singly."""
-    segmenter = Segmenter(spec)
+    segmenter = ShardSegmenter(spec)
     for work in reversed(list(works)):
         for table in reversed(list(decoder.tables(work))):
             yield segmenter(table)
@@ -298,4 +298,4 @@ def test_a_worker_with_another_model_is_refused(photos: Path, plan: Plan) -> Non
     spec = plan(photos, everything=True).spec
     other = SegmenterSpec(spec.choice, {**spec.model, "encoder": {"file": "encoder.onnx", "sha256": "0"}})
     with pytest.raises(NanosamError, match="a worker has another model: encoder was"):
-        Segmenter(other)
+        ShardSegmenter(other)
