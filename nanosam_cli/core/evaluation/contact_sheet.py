@@ -69,7 +69,7 @@ def open_data(results: Results, annotations: Path | None, images: Path | None) -
         UsageError: the annotation file is neither given nor recorded.
         InputError: something is not there any more, or has changed.
     """
-    recorded = results.meta.get("data", {})
+    recorded = results.meta.get("data") or {}
     file = annotations or (Path(recorded["annotations"]) if recorded else None)
     if file is None:
         raise UsageError(f"{results.path} does not say what it was evaluated on", "--annotations FILE --images DIR")
