@@ -85,6 +85,7 @@ view.moved = () => {
 
 function refresh() {
   const { desk } = page;
+  if (desk?.hand) preview.clear(); // it would come back, stale, when the hand is empty
   view.draw();
   for (const button of document.querySelectorAll("[data-tool]")) {
     button.setAttribute("aria-pressed", String(button.dataset.tool === page.tool));
