@@ -58,6 +58,7 @@ HOMES = {
 
 # layer -> layers of this package that it may import
 LAYERS = {
+    "entry": {"app"},
     "app": {"app", "commands", "core", "options", "console", "version"},
     "commands": {"commands", "core", "options", "prompt_options", "console"},
     "options": {"console", "core"},

@@ -12,6 +12,7 @@ from nanosam_cli.core.messages import quoted
 from nanosam_cli.core.prompting.labels import labelled, numbered
 from nanosam_cli.core.prompting.request import Request, drawn_request
 from nanosam_cli.core.system.documents import read_json
+from nanosam_cli.core.types import BACKGROUND, FOREGROUND
 
 _LARGEST = float(np.finfo(np.float32).max)
 _LAYOUT = '{"photo.jpg": {"boxes": [[x0, y0, x1, y1], ...], "points": [[x, y, label], ...]}}'
@@ -63,7 +64,7 @@ def parse_request(entry: Any, where: str) -> Request:
     nested = bool(points) and all(
         isinstance(point, list) and all(isinstance(p, list) for p in point) for point in points
     )
-    groups = [[_row(p, (2, 3), where) for p in group] for group in (points if nested else [points] if points else [])]
+    groups = [[_point(p, where) for p in group] for group in (points if nested else [points] if points else [])]
     rows = [_row(box, (4,), where) for box in boxes]
     if not rows and not any(groups):
         raise InputError(f"{where}: no box and no point", f"the layout is {_LAYOUT}")
@@ -79,6 +80,16 @@ def _list(value: Any, where: str) -> list[Any]:
     if not isinstance(value, list):
         raise InputError(f"{where} must be a list", f"the layout is {_LAYOUT}")
     return value
+
+
+def _point(value: Any, where: str) -> list[float]:
+    point = _row(value, (2, 3), where)
+    if len(point) == 3 and point[2] not in (FOREGROUND, BACKGROUND):
+        raise InputError(
+            f"{where}: {quoted(value)} has the label {point[2]:g}",
+            f"a label is {FOREGROUND}, on the object, or {BACKGROUND}, beside it",
+        )
+    return point
 
 
 def _row(value: Any, lengths: tuple[int, ...], where: str) -> list[float]:
