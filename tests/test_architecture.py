@@ -43,7 +43,7 @@ HOMES = {
     "shapely": ("core.media.mask_codes",),
     "av": ("core.media.video",),
     "pillow_heif": ("core.media.image",),
-    "yaml": ("core.prompting.class_names",),
+    "yaml": ("core.prompting.class_names", "core.prompting.text_prompt"),  # the latter: the error of a model's card
     "tkinter": ("core.tracking.window",),
     "requests": ("core.zoo.transport",),
     "urllib3": ("core.zoo.transport",),

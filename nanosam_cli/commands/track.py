@@ -23,6 +23,7 @@ from nanosam_cli.options import (
     EachPointOption,
     EncoderOption,
     ForceOption,
+    GreyOption,
     JsonOption,
     MaskOption,
     ModelOption,
@@ -121,6 +122,7 @@ def track(
             "--masks", metavar="DIR", rich_help_panel=OUTPUT, help="Also a label PNG a frame: object k has the value k."
         ),
     ] = None,
+    grey: GreyOption = False,
     show: Annotated[
         bool,
         typer.Option(
@@ -195,7 +197,7 @@ def track(
         request = make_request(box or [], point or [], each_point=each_point, masks=mask)
         requests.insert(0, TimedRequest(frames.start, request))
     check_asked(requests, later=show or people is not None)
-    plan = plan_track(video, output, masks, video=not no_video, force=force, resume=resume)
+    plan = plan_track(video, output, masks, video=not no_video, force=force, resume=resume, grey=grey)
     if plan.is_finished:
         console.info("the results are there already, and no run that was killed: nothing is done")
         return
@@ -215,7 +217,7 @@ def track(
         run = TrackingRun(predictor, requests, max_side, people)
         window = opened.enter_context(TrackWindow(f"nanosam track {video}", run)) if show else None
         said = replace(asked, prompts=prompts)
-        settings = partial(track_settings, video, predictor, said, frames, max_side, fps)
+        settings = partial(track_settings, video, predictor, said, frames, max_side, fps, grey)
         record = opened.enter_context(opened_record(plan.record, settings, resume=resume))
         if record.state is not None:
             run.restore(record.state)

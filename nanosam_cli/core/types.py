@@ -64,7 +64,7 @@ class Prompt:
     def __len__(self) -> int:
         return next(len(part) for part in (self.boxes, self.points, self.mask_logits) if part is not None)
 
-    def __getitem__(self, rows: slice) -> Prompt:
+    def __getitem__(self, rows: slice | list[int]) -> Prompt:
         """Some of the prompts, for the decoder's batches."""
         parts = (self.boxes, self.points, self.labels, self.mask_logits)
         return Prompt(*(None if part is None else part[rows] for part in parts))
@@ -129,7 +129,7 @@ class Segmentation:
 
     mask: NDArray[np.bool_]  # (H, W), original pixels
     predicted_iou: float
-    low_res_logits: NDArray[np.float32] = field(repr=False)  # (256, 256), usable as the next prompt's mask
+    low_res_logits: NDArray[np.float32] = field(repr=False)  # (256, 256), the next prompt's mask for this embedding
     index: int = 0  # which of the decoder's K masks this is
 
     @property

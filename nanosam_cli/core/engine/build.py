@@ -19,7 +19,7 @@ from nanosam_cli.core.engine.plan import BuildPlan, EngineJob
 from nanosam_cli.core.errors import ModelError, OutputError
 from nanosam_cli.core.frame import Array
 from nanosam_cli.core.inference.backends.onnxruntime import OnnxSession, open_file
-from nanosam_cli.core.inference.contract import encoder_image_size
+from nanosam_cli.core.inference.contract import FACTS, encoder_image_size
 from nanosam_cli.core.inference.session import open_session
 from nanosam_cli.core.inference.sidecar import (
     EngineTarget,
@@ -191,7 +191,7 @@ class _Builder:
             status=_STATUS[last.proof.method],
             inputs=self._original.inputs,
             outputs=self._original.outputs,
-            metadata=self._original.metadata,
+            metadata={**FACTS[job.part], **self._original.metadata},
             rebuild=job.rebuild,
             fp32_nodes=last.keep,
             layers=compiled.layers,

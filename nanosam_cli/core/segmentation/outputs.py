@@ -13,12 +13,12 @@ from typing import Any
 
 from nanosam_cli.core.errors import OutputError, UsageError
 from nanosam_cli.core.media.find_photos import STDIN
-from nanosam_cli.core.media.render import overlap
+from nanosam_cli.core.media.render import check_label_count, overlap
 from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.detections import CLASS_NAMES
+from nanosam_cli.core.segmentation.class_files import class_files
 from nanosam_cli.core.segmentation.formats import FORMATS, OutputFormat, PhotoTarget, find_format
 from nanosam_cli.core.segmentation.image_ids import number_photos
-from nanosam_cli.core.segmentation.label_formats import class_names
 from nanosam_cli.core.segmentation.result import PhotoResult
 from nanosam_cli.core.segmentation.result_record import ResultRecord, photo_hashes, record_path
 from nanosam_cli.core.segmentation.shared_file import SharedFile, open_shared_file
@@ -42,6 +42,7 @@ class Outputs:
     force: bool = False
     simplify: float = 0.0  # pixels, of outlines; see `mask_to_polygons`
     resume: bool = False
+    grey: bool = False  # labels without colours
     _record: ResultRecord | None = None
     _shared: SharedFile | None = None
     _done: set[Path] = field(default_factory=set)
@@ -120,15 +121,14 @@ class Outputs:
         made_with: Mapping[str, Any] = {}
         if self._is_recorded or self.format.shared:
             written = {"format": self.format.name, "separate": self.separate, "simplify": self.simplify}
-            made_with = {**settings(), **written}
+            made_with = {**settings(), **written, **({"grey": True} if self.grey else {})}
         if self._is_recorded:
             self._record = ResultRecord(self._folder, made_with)
         if self.resume and self._record:
             self._done = self._find_done(self._record)
         if self.format.class_names:
-            place = first.with_name(CLASS_NAMES)
-            if not _has_classes(place, self.classes):
-                write_text(place, class_names(self.classes), self.force)
+            for place, text in class_files(first.parent, self.classes, list(self.targets)).items():
+                write_text(place, text, self.force)
         if self.format.layout is None or self._done:
             yield
             return
@@ -164,7 +164,12 @@ class Outputs:
     def _write(self, file: Path, result: PhotoResult) -> None:
         assert self.format.write is not None
         overwrite = self.force or file in self._left or (self.resume and self.separate)  # what a killed run has left
-        self.format.write(PhotoTarget(file, overwrite, self.separate, self.simplify, self.classes), result)
+        self.format.write(PhotoTarget(file, overwrite, self.separate, self.simplify, self.classes, self.grey), result)
+
+    def check_count(self, objects: int) -> None:
+        """UsageError where a photo has more objects than its file can hold, before they are segmented."""
+        if self.format.flat and not self.separate:
+            check_label_count(objects)
 
     def loses(self, result: PhotoResult) -> bool:
         """Whether masks overlap in a label PNG, which can give a pixel to one object only."""
@@ -182,13 +187,15 @@ def plan_outputs(
     resume: bool = False,
     read: Sequence[Path] = (),
     image_ids: Mapping[Path, int] | None = None,
+    grey: bool = False,
 ) -> Outputs:
     """Decide every file name and check them all, so that no work is lost to a name.
 
     `output` is a directory where it is one, ends with a slash, or has to hold several files; else a file. Without it,
     files go to the working directory. `classes` names the category ids that objects may have. `simplify`, in
     pixels, is for outlines. With `resume`, photos whose files are there count as done. `read` are other files, and
-    folders of files, that the run reads. `image_ids` are the photos' numbers in the file that gave the prompts.
+    folders of files, that the run reads. `image_ids` are the photos' numbers in the file that gave the prompts. `grey`
+    leaves the colours out of label PNGs.
 
     Raises:
         UsageError: options do not go together, two photos would write one file, a file that is read would be
@@ -200,7 +207,7 @@ def plan_outputs(
     if resume and STDIN in photos:
         raise UsageError("--resume cannot know which photo comes through a pipe", "give files or folders instead of -")
     kind = find_format(format)
-    _check_options(kind, separate, simplify)
+    _check_options(kind, separate, simplify, grey)
     single = len(photos) == 1 or kind.shared
     place = Path(output or "")
     folder = output is None or output.endswith(("/", os.sep)) or place.is_dir()
@@ -216,12 +223,12 @@ def plan_outputs(
         )
     if not kind.shared:
         _check_clashes(targets)
-    shared = {file.with_name(CLASS_NAMES) for file in targets.values()} if kind.class_names else set()
-    shared = {file for file in shared if not _has_classes(file, classes or {})}
+    folders = {file.parent for file in targets.values()} if kind.class_names else set()
+    shared = {file for one in folders for file in class_files(one, classes or {}, photos)}
     files = sorted({*targets.values(), *shared})
     _check_read(files, photos, read)
     ids, counted = number_photos(photos, image_ids or {})
-    outputs = Outputs(kind, targets, ids, counted, classes or {}, separate, force, simplify or 0.0, resume)
+    outputs = Outputs(kind, targets, ids, counted, classes or {}, separate, force, simplify or 0.0, resume, grey)
     if not force and not resume:
         if kind.shared:
             check_free(journal_path(files[0]))
@@ -229,13 +236,15 @@ def plan_outputs(
             outputs.check_free()
             _refuse_existing(old, single)
     if force:
-        _check_classes(shared, targets)
+        _check_classes({file for file in shared if file.name == CLASS_NAMES}, targets)
     for parent in {file.parent for file in files}:
         check_writable(parent)
     return outputs
 
 
-def _check_options(kind: OutputFormat, separate: bool, simplify: float | None) -> None:
+def _check_options(kind: OutputFormat, separate: bool, simplify: float | None, grey: bool) -> None:
+    if grey and not kind.flat:
+        raise UsageError(f"--format {kind.name} has no labels, so it takes no --grey", "--format png")
     if kind.shared and separate:
         raise UsageError(f"--format {kind.name} writes one file for all photos, so it takes no --separate")
     if simplify is not None and not kind.outlines:
@@ -280,11 +289,6 @@ def _check_read(files: Sequence[Path], photos: Sequence[Path], read: Sequence[Pa
     for file in files:
         if what := inputs.get(file.resolve()):
             raise UsageError(f"{file} would overwrite {what} that is read", "give another place with `-o`")
-
-
-def _has_classes(file: Path, classes: Mapping[int, str]) -> bool:
-    """Whether a file of YOLO's class names is there and has the names that would be written."""
-    return file.is_file() and file.read_bytes() == class_names(classes).encode()
 
 
 def _check_classes(places: Collection[Path], targets: Mapping[Path, Path]) -> None:

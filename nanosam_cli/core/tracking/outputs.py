@@ -43,6 +43,7 @@ class TrackPlan:
     resume: bool = False
     record: Path | None = None  # folder of the run's record; None where nothing is kept, or the source is live
     is_finished: bool = False  # whether `resume` has nothing to go on with, because the results are there
+    grey: bool = False  # masks without colours, which DAVIS's tools want
 
     @property
     def places(self) -> str:
@@ -67,6 +68,7 @@ def plan_track(
     video: bool = True,
     force: bool = False,
     resume: bool = False,
+    grey: bool = False,
 ) -> TrackPlan:
     """Decide where results go and check it, so that no work is lost to a name.
 
@@ -74,12 +76,15 @@ def plan_track(
     kept unless it is asked for. With `resume` a run that was killed is gone on with, if there is one.
 
     Raises:
-        UsageError: the video would overwrite its source, no such videos are written, or `resume` makes no sense.
+        UsageError: the video would overwrite its source, no such videos are written, `grey` has no masks, or `resume`
+            makes no sense.
         OutputError: something is there already and `force` is false, or the place cannot be written.
     """
     check_choice(resume, force)
     path = _video_path(source, output, video)
-    plan = TrackPlan(path, masks, force, resume, _record_folder(source, path, masks))
+    if grey and masks is None:
+        raise UsageError("--grey is for the label PNGs of --masks, which was not given", "--masks DIR")
+    plan = TrackPlan(path, masks, force, resume, _record_folder(source, path, masks), grey=grey)
     if resume and plan.record is None:
         why = "a camera does not show again what it has shown" if _is_camera(source) else "nothing is written"
         raise UsageError(f"--resume has nothing to go on with: {why}", "give a video, and -o or --masks")
@@ -164,7 +169,8 @@ class TrackOutputs:
             self._open(plan.video).write(draw(tracked), tracked.frame.time - self._first)
         if plan.masks is not None and not _is_written(plan.masks / f"{tracked.frame.name}.png", tracked):
             labels = label_map(tracked.masks, tracked.image.shape[:2])
-            write_png(plan.masks / f"{tracked.frame.name}.png", labels, PALETTE, overwrite=plan.force)
+            palette = None if plan.grey else PALETTE
+            write_png(plan.masks / f"{tracked.frame.name}.png", labels, palette, overwrite=plan.force)
 
     def _open(self, path: Path) -> VideoWriter:
         if self._writer is None:

@@ -92,9 +92,15 @@ def opened_record(
 
 
 def track_settings(
-    source: str, predictor: Predictor, asked: PromptOptions, frames: FrameRange, max_side: int | None, fps: float | None
+    source: str,
+    predictor: Predictor,
+    asked: PromptOptions,
+    frames: FrameRange,
+    max_side: int | None,
+    fps: float | None,
+    grey: bool = False,
 ) -> dict[str, Any]:
-    """What decides a run's masks: it goes on only where all this is the same."""
+    """What decides a run's results: it goes on only where all this is the same."""
     stop = None if frames.stop is None else str(frames.stop)
     return {
         "nanosam": __version__,
@@ -102,6 +108,7 @@ def track_settings(
         **_source_settings(source),
         **asked.settings(),
         **{"start": str(frames.start), "stop": stop, "stride": frames.stride, "max_side": max_side, "fps": fps},
+        "grey": grey,
     }
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from nanosam_cli.core.errors import BackendError, NanosamError, OutputError, RecipeError
+from nanosam_cli.core.errors import BackendError, InputError, NanosamError, OutputError, RecipeError
 from nanosam_cli.core.modeling.checkpoint import load_state, save_tensors
 from nanosam_cli.core.modeling.encoder import EMBEDDING_SIDE
 from nanosam_cli.core.modeling.imagenet import load_imagenet
@@ -140,7 +140,7 @@ def _keep_embeddings(dataset: TrainingCrops, recipe: Recipe, encoder: nn.Module,
 def steps_done(folder: Path) -> int:
     """Steps that the run in `folder` has behind it; 0 where there is none."""
     checkpoint = folder / CHECKPOINT
-    return int(load_state(checkpoint).metadata["step"]) if checkpoint.exists() else 0
+    return load_state(checkpoint).about.step if checkpoint.exists() else 0
 
 
 def _loop(
@@ -301,8 +301,13 @@ def prepare(recipe: Recipe, ranks: Ranks, teacher: Teacher | None, fresh: bool) 
 def _restore(checkpoint: Path, recipe: Recipe, training: Training) -> tuple[int, bool]:
     """Put a checkpoint back where it was -> steps done; whether the run was to end where `recipe` restarts."""
     state = load_state(checkpoint)
-    belongs, planned = state.metadata["fingerprint"], int(state.metadata["recipe"]["optimiser"]["steps"])
-    keys = recipe_differences(belongs, recipe.fingerprint())
+    belongs, planned = state.about.fingerprint, (state.about.recipe.optimiser or {}).get("steps")
+    try:
+        keys = recipe_differences(belongs, recipe.fingerprint())
+        if type(planned) is not int:
+            raise ValueError("it does not say how many steps were planned")
+    except ValueError as error:
+        raise InputError(f"{checkpoint} is not the state of a run: {error}", "start anew with --force") from error
     longer = bool(keys) and not recipe_differences(belongs, recipe.cut_off(planned).fingerprint())
     if keys and not longer:
         message = f"{checkpoint} belongs to another recipe, with other values of {', '.join(keys)}"
@@ -311,8 +316,8 @@ def _restore(checkpoint: Path, recipe: Recipe, training: Training) -> tuple[int,
             hint = f"past its {planned} steps: --set optimiser.restarts=[{planned}] --set optimiser.restart_rate=RATE"
         raise OutputError(message, hint)
     restore(state, training.model, training.average, training.optimiser)
-    training.scaler.load_state_dict(state.metadata.get("scaler", {}))
-    return int(state.metadata["step"]), longer
+    training.scaler.load_state_dict(dict(state.about.scaler))
+    return state.about.step, longer
 
 
 def _notes(recipe: Recipe, ranks: Ranks, model: PromptableModel, fresh: bool) -> Iterator[RunNote]:

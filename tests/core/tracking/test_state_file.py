@@ -42,7 +42,9 @@ def _no_text(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [_pickled, _nameless, _no_text, lambda path: path.write_bytes(b"PK junk"), Path.touch], ids=str
+    "make",
+    [_pickled, _nameless, _no_text, lambda path: path.write_bytes(b"PK junk"), Path.touch],
+    ids=["pickled", "nameless", "no text", "junk", "empty"],
 )
 def test_a_file_that_is_none_is_refused(tmp_path: Path, make: Any) -> None:
     make(tmp_path / "state.npz")
