@@ -45,6 +45,19 @@ def check_prompt(prompt: Prompt, original_hw: tuple[int, int]) -> Prompt:
     return replace(prompt, boxes=boxes)
 
 
+def split_prompts(prompt: Prompt, original_hw: tuple[int, int]) -> tuple[list[int], dict[int, str]]:
+    """Which prompts suit a photo, and of the others, by their places, what `check_prompt` has against them."""
+    kept, skipped = [], {}
+    for row in range(len(prompt)):
+        try:
+            check_prompt(prompt[row : row + 1], original_hw)
+        except UsageError as error:
+            skipped[row] = str(error).removeprefix("object 1").lstrip(": ")
+        else:
+            kept.append(row)
+    return kept, skipped
+
+
 def _check_points(points: Array, labels: Array, original_hw: tuple[int, int], photo: str) -> None:
     for row, column in np.argwhere(~np.isin(labels, (FOREGROUND, BACKGROUND, PADDING))):
         raise UsageError(
