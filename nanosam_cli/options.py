@@ -299,6 +299,12 @@ ThreadsOption = Annotated[
 OutputOption = Annotated[
     str | None, typer.Option("-o", "--output", metavar="PATH", rich_help_panel=OUTPUT, help="Where to write.")
 ]
+GreyOption = Annotated[
+    bool,
+    typer.Option(
+        "--grey", rich_help_panel=OUTPUT, help="Label PNGs in greyscale, whose values OpenCV reads as they are."
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", rich_help_panel=OUTPUT, help="Overwrite files that exist.")]
 ResumeOption = Annotated[
     bool, typer.Option("--resume", rich_help_panel=OUTPUT, help="Go on with a run that was cut off.")

@@ -136,7 +136,9 @@ def test_every_format_has_its_default_name(segment: Run, kind: str) -> None:
     assert ran.code == 0, ran.err
     name = {"png": "a_mask.png", "rle": "a_rle.json", "polygon": "a_polygon.json"}
     name |= {"coco": "coco.json", "coco-dataset": "coco-dataset.json"}
-    names = {"yolo": ["a.txt", "classes.txt"], "labelme": ["a.json"]}.get(kind, [name.get(kind, f"a_{kind}.png")])
+    names = {"yolo": ["a.txt", "classes.txt", "data.yaml"], "labelme": ["a.json"]}.get(
+        kind, [name.get(kind, f"a_{kind}.png")]
+    )
     assert files() == [*names, "deep"]
 
 
@@ -156,7 +158,8 @@ def test_simplify(segment: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> N
     monkeypatch.setitem(sys.modules, "shapely", None)  # not needed for exact outlines
     assert segment("a.jpg", "--box", Box, "--format", kind, "-o", "exact/").code == 0
     simple, exact = (
-        next(path for path in Path(place).iterdir() if path.stem != "classes") for place in ("simple", "exact")
+        next(path for path in Path(place).iterdir() if path.name not in ("classes.txt", "data.yaml"))
+        for place in ("simple", "exact")
     )
     assert simple.stat().st_size < exact.stat().st_size
 

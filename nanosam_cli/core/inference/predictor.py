@@ -14,6 +14,7 @@ from nanosam_cli.core.errors import InputError, ModelError, UsageError
 from nanosam_cli.core.frame import SAM_MEAN, SAM_STD, Array, Frame, PixelBox
 from nanosam_cli.core.inference.contract import read_contract
 from nanosam_cli.core.inference.decoder_inputs import check_prompt, decoder_points
+from nanosam_cli.core.inference.other_contracts import as_contract
 from nanosam_cli.core.inference.session import Session, Tensor, host
 from nanosam_cli.core.system.files import file_sha256
 from nanosam_cli.core.timing import Timings
@@ -36,8 +37,8 @@ class Predictor:
     """An image encoder and a mask decoder. It holds no image: embeddings belong to the caller.
 
     It closes its sessions on `close` or at the end of a `with` block. Threads may share it where they may share the
-    sessions, as with ONNX Runtime's. `mean` and `std` normalise RGB in [0, 255]. ModelError where the two files do not
-    follow the contract.
+    sessions, as with ONNX Runtime's. `mean` and `std` normalise RGB in [0, 255]. Files of segment-anything's and
+    samexporter's contracts are read as well. ModelError where the two files follow none that is known.
     """
 
     def __init__(
@@ -47,9 +48,8 @@ class Predictor:
         mean: tuple[float, float, float] = SAM_MEAN,
         std: tuple[float, float, float] = SAM_STD,
     ) -> None:
-        self.contract = read_contract(encoder, decoder)
-        self.encoder = encoder
-        self.decoder = decoder
+        self.encoder, self.decoder = (as_contract(session, mean, std) for session in (encoder, decoder))
+        self.contract = read_contract(self.encoder, self.decoder)
         self._mean = np.array(mean, np.float32)
         self._std = np.array(std, np.float32)
 

@@ -216,18 +216,24 @@ def write_png(
         OutputError: see `atomic_write`.
     """
     image = _picture(array, palette)
+    with atomic_write(path, overwrite, durable=False) as temporary:
+        image.save(temporary, format="PNG", pnginfo=_png_text(text))
+
+
+def png_bytes(
+    array: NDArray[Any], palette: NDArray[np.uint8] | None = None, text: Mapping[str, str] | None = None
+) -> bytes:
+    """The PNG that `write_png` would write, for those who send it on. UsageError as there."""
+    file = io.BytesIO()
+    _picture(array, palette).save(file, format="PNG", pnginfo=_png_text(text))
+    return file.getvalue()
+
+
+def _png_text(text: Mapping[str, str] | None) -> PngInfo:
     about = PngInfo()
     for key, value in (text or {}).items():
         about.add_itxt(key, value)  # of any alphabet
-    with atomic_write(path, overwrite, durable=False) as temporary:
-        image.save(temporary, format="PNG", pnginfo=about)
-
-
-def png_bytes(array: NDArray[Any], palette: NDArray[np.uint8] | None = None) -> bytes:
-    """The PNG that `write_png` would write, for those who send it on. UsageError as there."""
-    file = io.BytesIO()
-    _picture(array, palette).save(file, format="PNG")
-    return file.getvalue()
+    return about
 
 
 def jpeg_bytes(array: NDArray[np.uint8]) -> bytes:

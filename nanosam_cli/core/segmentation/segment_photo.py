@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,9 +30,17 @@ class MaskOptions:
 
 
 def segment_photo(
-    predictor: Predictor, job: Job, photo: Path, file: Path | BinaryIO, reading: MaskOptions
+    predictor: Predictor,
+    job: Job,
+    photo: Path,
+    file: Path | BinaryIO,
+    reading: MaskOptions,
+    check_count: Callable[[int], None] | None = None,
 ) -> PhotoResult:
-    """Segment a photo of a job, read from `file`. InputError and UsageError where this photo cannot be done."""
+    """Segment a photo of a job, read from `file`. InputError and UsageError where this photo cannot be done.
+
+    `check_count` is told how many objects there will be, and refuses what the output cannot hold.
+    """
     watch = Stopwatch()
     with watch("read"):
         image = read_image(file)
@@ -43,6 +52,8 @@ def segment_photo(
     else:
         with watch("prompt" if job.model else "read"):  # a model takes its time, a file has been read
             request = job.sources[photo].request_for(image)
+        if check_count is not None:
+            check_count(request.count)
         if reading.zoom:
             with watch("segment"):
                 zoomed = segment_zoomed(predictor, image, request, threshold=reading.threshold)
@@ -71,6 +82,12 @@ def check_mask_options(job: Job, reading: MaskOptions) -> None:
         raise UsageError("--multimask gives readings that overlap by their nature, so it takes no --exclusive")
 
 
-def run_settings(predictor: Predictor, asked: PromptOptions, reading: MaskOptions) -> dict[str, Any]:
+def run_settings(predictor: Predictor, asked: PromptOptions, job: Job, reading: MaskOptions) -> dict[str, Any]:
     """What decides a run's masks: it goes on only where all this is the same."""
-    return {"nanosam": __version__, "model": predictor.describe(), **asked.settings(), **asdict(reading)}
+    return {
+        "nanosam": __version__,
+        "model": predictor.describe(),
+        **asked.settings(),
+        **job.settings(),
+        **asdict(reading),
+    }

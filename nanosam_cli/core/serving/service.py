@@ -156,6 +156,14 @@ class SegmentService:
         self.limits.check_photo(image_area(data))
         return read_image(data)
 
+    async def embedding(self, source: bytes | Path) -> ImageEmbedding:
+        """A photo's bytes or its file -> its embedding. InputError where it is no photo."""
+        return self.cache.get((await self.encode(source)).handle)
+
+    async def run_model(self, work: Callable[[], T]) -> T:
+        """Do something with the model, alone."""
+        return await self._run(self._model, work)
+
     async def decode(self, work: Callable[[], T]) -> T:
         """Do something with pictures beside the event loop."""
         return await self._run(self._decoding, work)

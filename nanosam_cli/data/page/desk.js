@@ -1,8 +1,8 @@
 // One photo on the desk: its objects, the object in hand, what is on offer, and every step that can be undone.
 //
 // A scene {objects, hand, offers} is never changed; a step puts another in its place. An object is
-// {id, category, rle}; the hand is {of, category, box, points, base, mask}: `of` is the object that was opened again,
-// `base` the mask that is given to the model as a prompt. Only what comes from the server later (the hand's mask, an
+// {id, category, rle, track}; the hand is {of, category, box, points, base, mask}: `of` is the object that was opened
+// again, `base` the mask that is given to the model as a prompt. Only what comes from the server later (its mask, an
 // object's id) is filled in where it belongs.
 
 import { extentOf, Look, longest, windowAround } from "./looks.js";
@@ -17,9 +17,7 @@ export class Desk {
   constructor(about, changed, said) {
     Object.assign(this, { name: about.name, width: about.width, height: about.height, changed, said });
     this.revision = about.revision;
-    const objects = about.objects.map(({ id, category_id, segmentation }) => (
-      { id, category: category_id, rle: segmentation }
-    ));
+    const objects = about.objects.map(objectOf);
     this.scene = { ...EMPTY, objects };
     this.found = about.found;
     this.past = [];
@@ -31,6 +29,7 @@ export class Desk {
     this.saved = objects;
     this.saving = null;
     this.fault = null; // why the last save was refused
+    this.trouble = null; // why the file could not be written lately, though the journal has everything
   }
 
   get hand() {
@@ -116,7 +115,7 @@ export class Desk {
     }
     if (!hand) return this.takeAll();
     if (!hand.mask || !bitmapOf(hand.mask).area) return this.said("There is no mask to accept.");
-    const made = { id: hand.of?.id ?? null, category: hand.category, rle: hand.mask };
+    const made = { id: hand.of?.id ?? null, category: hand.category, rle: hand.mask, track: hand.of?.track ?? null };
     const others = objects.includes(hand.of) ? objects.map((one) => (one === hand.of ? made : one)) : [...objects, made];
     this.step({ objects: others, hand: null });
   }
@@ -134,20 +133,21 @@ export class Desk {
 
   // what is on offer
 
+  /** Those of a track take the place of what was on offer of it. */
   offer(offers) {
-    this.step({ offers: [...this.scene.offers, ...offers] });
+    const tracks = new Set(offers.map((one) => one.track).filter(Boolean));
+    const kept = this.scene.offers.filter((one) => !tracks.has(one.track));
+    this.step({ offers: [...kept, ...offers] });
   }
 
   take(offer) {
-    const { category, rle } = offer;
-    const objects = [...this.scene.objects, { id: null, category, rle }];
+    const objects = [...this.scene.objects, acceptedOf(offer)];
     this.step({ objects, offers: this.scene.offers.filter((one) => one !== offer) });
   }
 
   takeAll() {
     const { objects, offers } = this.scene;
-    const made = offers.map(({ category, rle }) => ({ id: null, category, rle }));
-    if (made.length) this.step({ objects: [...objects, ...made], offers: [] });
+    if (offers.length) this.step({ objects: [...objects, ...offers.map(acceptedOf)], offers: [] });
   }
 
   /** The smallest of some objects that has a place. */
@@ -280,12 +280,15 @@ export class Desk {
   async saveAll() {
     while (this.unsaved) {
       const objects = this.scene.objects;
-      const body = objects.map(({ id, category, rle }) => ({ id, category_id: category, segmentation: rle }));
+      const body = objects.map(({ id, category, rle, track }) => (
+        { id, category_id: category, segmentation: rle, track_id: track }
+      ));
       try {
         const kept = await askJson("PUT", "/label/photo", { name: this.name }, { revision: this.revision, objects: body });
         objects.forEach((one, place) => (one.id = kept.ids[place]));
         this.revision = kept.revision;
         this.saved = objects;
+        this.heed(kept.trouble);
         this.fault = null;
       } catch (error) {
         this.fault = error instanceof Gone ? null : error;
@@ -295,10 +298,35 @@ export class Desk {
     }
   }
 
+  /** The server tries to write the file again and again, so what it says of it is asked for until all is well. */
+  heed(trouble) {
+    const fresh = trouble !== null && this.trouble === null;
+    this.trouble = trouble;
+    this.changed();
+    if (fresh) this.watchTrouble();
+  }
+
+  async watchTrouble() {
+    while (this.trouble !== null) {
+      await new Promise((done) => setTimeout(done, 1000));
+      const { trouble } = await askJson("GET", "/label/file").catch(() => this);
+      this.heed(trouble);
+    }
+  }
+
   tell(error) {
     if (error instanceof Gone) return; // the banner says so
     this.said(error.hint ? `${error.message} (${error.hint})` : error.message, true);
   }
+}
+
+/** An object as the server has it -> as it is here. */
+export function objectOf({ id, category_id: category, segmentation: rle, track_id: track }) {
+  return { id, category, rle, track };
+}
+
+function acceptedOf({ category, rle, track = null }) {
+  return { id: null, category, rle, track };
 }
 
 function promptOf({ box, points, base }) {

@@ -1,5 +1,6 @@
 // The labelling page: puts the parts together, and is the one place that knows all of them.
 
+import { carry } from "./carry.js";
 import { Desk } from "./desk.js";
 import { exportAsked } from "./export.js";
 import { actionOf } from "./keys.js";
@@ -95,9 +96,13 @@ function refresh() {
   })) {
     document.querySelector(`[data-does="${does}"]`).disabled = !can;
   }
-  const unsaved = desk.fault ? "not saved" : "saving";
-  find("saved").textContent = desk.unsaved ? unsaved : `saved in ${page.file}`;
-  find("saved").classList.toggle("wrong", desk.unsaved && desk.fault !== null);
+  find("saved").textContent = savedWords(desk);
+  find("saved").classList.toggle("wrong", (desk.unsaved && desk.fault !== null) || desk.trouble !== null);
+}
+
+function savedWords({ unsaved, fault, trouble }) {
+  if (unsaved) return fault ? "not saved" : "saving";
+  return trouble ? `kept in the journal: ${trouble}` : `saved in ${page.file}`;
 }
 
 // photos
@@ -239,6 +244,19 @@ async function propose() {
   say(`${found.length} on offer: click on one to take it, Enter takes all, Esc drops them.`);
 }
 
+async function carryOn() {
+  const { desk, place } = page;
+  if (!desk) return;
+  if (desk.hand) return say("Accept or drop the object in hand first.", true);
+  if (desk.scene.offers.some((one) => one.track)) desk.takeAll();
+  if (!desk.scene.objects.length) return say("Accept an object first, then carry on.", true);
+  if (place + 1 >= page.photos.length) return say("This is the last frame.");
+  await desk.save();
+  if (desk.unsaved) return;
+  await go(place + 1);
+  if (page.place === place + 1 && page.desk) say(await carry(desk, page.desk));
+}
+
 async function done() {
   const { desk } = page;
   if (!desk) return;
@@ -272,6 +290,7 @@ const DOES = {
   },
   newCategory: () => find("category-name").focus(),
   propose,
+  carryOn,
   next: () => go(page.place + 1),
   previous: () => go(page.place - 1),
   done,

@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.serving.answers import NotFoundError
 from nanosam_cli.core.serving.guard import Access
-from nanosam_cli.core.serving.label_studio.tasks import find_brush, task_photo
 from nanosam_cli.core.serving.label_studio.routes import label_studio_routes
+from nanosam_cli.core.serving.label_studio.tasks import find_brush, task_photo
 from nanosam_cli.core.serving.photos import OpenedPhotos
 from nanosam_cli.version import __version__
 from tests.brush import brush_to_mask

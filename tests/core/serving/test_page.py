@@ -16,8 +16,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from nanosam_cli.core.masks import mask_iou
 from nanosam_cli.core.media.mask_codes import rle_to_mask
 from tests.browser import BESIDE_IT, IN_A_BROWSER, ON_THE_CAT, Page, Server, kept, photo_digests
+from tests.video_data import HW, save_video, square
 
 pytestmark = IN_A_BROWSER
 
@@ -272,6 +274,18 @@ def test_a_photo_that_cannot_be_read_is_told_and_others_go_on(
     page.saved()
 
 
+def test_a_photo_is_encoded_once(page: Page, serve: Callable[..., Server]) -> None:
+    asked: list[str] = []
+    page.page.on("request", lambda request: asked.append(request.url))
+    page.open(serve().address)
+    page.shows("cat.jpg")
+    for place in ((100, 100), (150, 170), (300, 200)):
+        page.click(place)
+    encoded = [url for url in asked if "encode" in url]
+    assert len(encoded) == len(set(encoded)) == 2  # this photo, and the next one ahead
+    assert len([url for url in asked if "segment" in url]) >= 3
+
+
 def test_nothing_is_asked_of_another_server(page: Page, serve: Callable[..., Server]) -> None:
     server = serve()
     asked: list[str] = []
@@ -336,3 +350,32 @@ def test_what_is_done_is_exported_from_the_page(page: Page, serve: Callable[...,
     page.page.keyboard.press("Escape")
     page.drag((300, 200), (440, 290))
     assert [path.name for path in folder.glob("annotations_*")] == ["annotations_labelme"]
+
+
+def test_objects_are_carried_through_a_video(page: Page, serve: Callable[..., Server], folder: Path) -> None:
+    save_video(folder / "photos" / "clip.mp4", 4)
+    server = serve("--classes", "cat,box", photos="photos/clip.mp4")
+    page.open(server.address)
+    page.shows("00000.jpg")
+    page.press("2")
+    page.drag((18, 28), (52, 62), HW[::-1])
+    page.press("Enter")
+    page.has(1)
+    page.page.click("[data-does=carryOn]")
+    for index in (1, 2):
+        page.shows(f"{index:05}.jpg")
+        page.says("1 carried on")
+        page.press("f")
+    page.shows("00003.jpg")
+    page.says("1 carried on")
+    page.press("Enter")
+    page.has(1)
+    page.press("f")
+    page.says("This is the last frame")
+    server.end()
+    annotations = kept(folder)["annotations"]
+    assert [(one["image_id"], one["category_id"], one["track_id"]) for one in annotations] == [
+        (index, 2, 1) for index in range(4)
+    ]
+    for index, one in enumerate(annotations):
+        assert mask_iou(rle_to_mask(one["segmentation"]), square(index)) > 0.8
