@@ -1,4 +1,4 @@
-"""Label Studio's ML backend interface, asked as `MLApi` of label-studio 1.23 asks."""
+"""Label Studio's ML backend interface. The bodies are those that Label Studio 1.23.2 was seen to send."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def asked(
     *regions: dict[str, Any], photo: Any = "/data/local-files/?d=photos/a.png", config: str = CONFIG, tasks: int = 1
 ) -> dict[str, Any]:
     """The body of /predict."""
-    task = {"id": 7, "data": {"photo": photo}, "annotations": [], "drafts": [], "predictions": [], "project": 3}
+    task = {"id": 7, "annotations": [], "drafts": [], "predictions": [], "data": {"photo": photo}, "meta": {}}
+    task |= {"inner_id": 1, "project": 3, "updated_by": None, "comment_authors": [], "allow_skip": True}
     context = {"result": list(regions)} if regions else None
     params = {"login": None, "password": None, "context": context}
     return {"tasks": [task] * tasks, "project": "3.1791000000", "label_config": config, "params": params}
