@@ -19,7 +19,7 @@ import ray.data as ray_data
 import ray.exceptions
 
 from nanosam_cli.core.batch.decode import Decoder, ShardWork
-from nanosam_cli.core.batch.segmenter import ShardSegmenter, SegmenterSpec
+from nanosam_cli.core.batch.segmenter import SegmenterSpec, ShardSegmenter
 from nanosam_cli.core.errors import BackendError, NanosamError
 from nanosam_cli.core.system.ending import ENDING
 

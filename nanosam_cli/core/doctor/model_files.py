@@ -14,6 +14,7 @@ from nanosam_cli.core.inference.session import open_session
 from nanosam_cli.core.inference.sidecar import Flavour, check_engine, read_sidecar, sidecar_path
 from nanosam_cli.core.loading.engines import FLAVOURS, check, engine_folder, engine_name
 from nanosam_cli.core.system.files import file_sha256
+from nanosam_cli.core.system.ownership import others_can_write
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.core.zoo.models import CHECKPOINT, MODELS, ModelSpec, file_path
 from nanosam_cli.core.zoo.partial_file import PartFile
@@ -39,7 +40,13 @@ def cache_checks() -> Iterator[Check]:
     if not home.exists():
         yield Check("cache", "directory", "ok", f"{home}, which does not exist yet: nothing was downloaded or built")
         return
-    yield Check("cache", "directory", "ok", f"{home}, {_content(home)}")
+    if fault := others_can_write([home]):
+        detail = f"{fault}: what lies in it may be another's, and engines of it are passed over"
+        yield Check(
+            "cache", "directory", "broken", detail, f"chmod -R o-w {home}, or set {paths.HOME.name} to your own"
+        )
+    else:
+        yield Check("cache", "directory", "ok", f"{home}, {_content(home)}")
     for entry in sorted(home.iterdir()):
         yield Check("cache", entry.name, "ok", _content(entry))
     for spec in MODELS.values():

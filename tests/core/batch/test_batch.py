@@ -26,7 +26,7 @@ from nanosam_cli.core.batch.decode import Decoder, ShardWork  # noqa: E402
 from nanosam_cli.core.batch.merge import merge_shards  # noqa: E402
 from nanosam_cli.core.batch.output import Counts, read_manifest, read_rows  # noqa: E402
 from nanosam_cli.core.batch.run import BatchPlan, plan_batch, run_batch  # noqa: E402
-from nanosam_cli.core.batch.segmenter import ShardSegmenter, SegmenterSpec  # noqa: E402
+from nanosam_cli.core.batch.segmenter import SegmenterSpec, ShardSegmenter  # noqa: E402
 from nanosam_cli.core.batch.sources import open_source  # noqa: E402
 
 Plan = Callable[..., BatchPlan]

@@ -262,6 +262,16 @@ def test_a_download_that_broke_off(home: Path, about: bytes, status: str) -> Non
     assert (check.name, check.status) == ("models/a.onnx.part", status)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+def test_a_cache_that_everybody_may_write(home: Path) -> None:
+    home.mkdir()
+    home.chmod(0o777)
+    (check,) = [check for check in cache_checks() if check.name == "directory"]
+    assert check.status == "broken"
+    assert f"{home} can be written by everybody" in check.detail
+    assert (check.fix or "").startswith(f"chmod -R o-w {home}")
+
+
 # environment
 
 

@@ -61,7 +61,7 @@ def export_annotations(labelling: Labelling, kind: str) -> Export:
     places = {name: _place(layout, name) for name in done}
     _check_places(places)
     home = path.parent.resolve()  # photos are named from there, whatever links lead to it
-    begun = home / f".nanosam-{secrets.token_hex(8)}"
+    begun = home / f".{path.stem}_{kind}-{secrets.token_hex(4)}"  # hidden until it is whole
     export = Export(begun)
     try:
         begun.mkdir()
