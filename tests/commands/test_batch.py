@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.batch_data import picture
 from tests.command_line import run_nanosam
-from tests.core.batch.test_batch import picture
 
 PROGRAM = "from nanosam_cli.app import main; main()"
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from nanosam_cli.core.errors import InputError, NanosamError, OutputError, UsageError
 from nanosam_cli.core.loading.choice import ModelChoice
 from nanosam_cli.core.loading.load import open_predictor
 from nanosam_cli.core.prompting.options import PromptOptions
+from tests.batch_data import picture
 from tests.command_line import run_nanosam
 
 pa = pytest.importorskip("pyarrow", reason="batches need the extra `batch`")
@@ -45,13 +44,6 @@ def one_process(works: Iterator[ShardWork], decoder: Decoder, spec: SegmenterSpe
         for table in reversed(list(decoder.tables(work))):
             yield segmenter(table)
     segmenter.close()
-
-
-def picture(path: Path, seed: int, width: int = 100, height: int = 80) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    Image.fromarray(noise).save(path)
-    return path
 
 
 @pytest.fixture
