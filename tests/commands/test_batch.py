@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,17 @@ def start(tmp_path: Path, photos: Path, own_files: tuple[Path, Path]) -> Start:
     return started
 
 
+def assert_as_segment(folder: Path, photos: Path, files: tuple[Path, Path]) -> None:
+    """The shards, merged, are the bytes that `segment` writes."""
+    assert run_nanosam("batch", "merge", folder / "out", "-o", folder / "merged.json").code == 0
+    ran = run_nanosam(
+        *("segment", photos, "--everything", "--grid", "3", "--format", "coco", "-o", folder / "one.json"),
+        *("--encoder", files[0], "--decoder", files[1], "--threads", "1"),
+    )
+    assert ran.code == 0, ran.err
+    assert (folder / "merged.json").read_bytes() == (folder / "one.json").read_bytes()
+
+
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
     end = time.monotonic() + 240
     while not path.exists():
@@ -89,10 +101,44 @@ def test_killed_and_resumed_it_has_the_masks_of_segment(
     (line,) = out.splitlines()  # nothing of Ray's
     assert json.loads(line)["photos"] == 40
     assert {shard: shard.stat().st_mtime_ns for shard in kept} == kept
-    assert run_nanosam("batch", "merge", tmp_path / "out", "-o", tmp_path / "merged.json").code == 0
-    ran = run_nanosam(
-        *("segment", photos, "--everything", "--grid", "3", "--format", "coco", "-o", tmp_path / "one.json"),
-        *("--encoder", own_files[0], "--decoder", own_files[1], "--threads", "1"),
-    )
-    assert ran.code == 0, ran.err
-    assert (tmp_path / "merged.json").read_bytes() == (tmp_path / "one.json").read_bytes()
+    assert_as_segment(tmp_path, photos, own_files)
+
+
+def models_of(driver: int) -> list[int]:
+    """Ids of the processes below a driver that hold a model, by Linux's /proc."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found = []
+    for process in parents:
+        above = process
+        while above in parents and above != driver:
+            above = parents[above]
+        with suppress(OSError):
+            if above == driver and b"ray::MapWorker" in Path(f"/proc/{process}/cmdline").read_bytes():
+                found.append(process)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_a_model_that_is_killed_is_started_anew(
+    tmp_path: Path, photos: Path, start: Start, own_files: tuple[Path, Path]
+) -> None:
+    pytest.importorskip("ray", reason="needs the extra `batch`")
+    job = start()
+    try:
+        wait_for(tmp_path / "out" / "part-00000.parquet", job)
+        killed = models_of(job.pid)
+        done = len(list((tmp_path / "out").glob("part-*.parquet")))
+        for process in killed:
+            os.kill(process, signal.SIGKILL)
+        out, err = job.communicate(timeout=400)
+    finally:
+        job.kill()
+    assert killed
+    assert done < 20
+    assert job.returncode == 0, err
+    assert out.startswith("40 photos")
+    assert_as_segment(tmp_path, photos, own_files)

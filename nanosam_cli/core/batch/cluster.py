@@ -8,7 +8,7 @@ import pickle
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,11 @@ def connected(address: str, cpus: int | None = None) -> Iterator[None]:
     for number, handler in handlers.items():  # Ray's own would end the process without a word
         signal.signal(number, handler)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):  # Ray prints that a worker has died, at the end too
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 @contextmanager
