@@ -131,9 +131,9 @@ class _Gathering:
     def __init__(self, manifest: Manifest, errors_left: int, advance: Advance) -> None:
         self._manifest, self._errors_left, self._advance = manifest, errors_left, advance
         self._parts: dict[int, list[pa.Table]] = {}
-        self._done = self._errors = 0
+        self._done = self._errors = self._first = 0
         self._last: list[str] = []
-        self._start = monotonic()
+        self._start: float | None = None  # when the first photos came
 
     def shards(self, tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
         """The shards that are whole, with their rows in order."""
@@ -151,7 +151,9 @@ class _Gathering:
         self._done += table.num_rows
         self._errors += len(broken)
         self._last = (self._last + broken)[-3:]
-        pace = self._done / max(monotonic() - self._start, 1e-6)
+        if self._start is None:  # the workers are up
+            self._start, self._first = monotonic(), self._done
+        pace = (self._done - self._first) / max(monotonic() - self._start, 1e-6)
         self._advance(table.num_rows, **{"photos/s": pace}, failed=self._errors)
         _check_errors(Counts(errors=self._errors), self._errors_left, self._last)
 
