@@ -12,7 +12,7 @@ from nanosam_cli.core.training.recipe import Recipe, find_recipe, load_recipe
 WEIGHTS_FILE = "weights.safetensors"  # that a finished run leaves
 
 
-class Stage(NamedTuple):
+class TrainingStage(NamedTuple):
     """One run, and its folder."""
 
     recipe: Recipe
@@ -24,12 +24,12 @@ class Stage(NamedTuple):
         return self.folder / WEIGHTS_FILE
 
 
-def plan_stages(recipe: Recipe, folder: Path) -> list[Stage]:
+def plan_stages(recipe: Recipe, folder: Path) -> list[TrainingStage]:
     """The runs that make up a recipe, the first one first, each in a folder within its successor's.
 
     Earlier ones have the photos, threads and device of the last one. RecipeError where recipes wait for each other.
     """
-    stages: list[Stage] = []
+    stages: list[TrainingStage] = []
     seen: list[str] = []
     while recipe.init and recipe.init.after:
         if recipe.init.after in seen:
@@ -38,9 +38,9 @@ def plan_stages(recipe: Recipe, folder: Path) -> list[Stage]:
         before = _on_this_machine(load_recipe(find_recipe(recipe.init.after)), recipe)
         first = folder / before.model.name
         begun = replace(recipe.init, encoder=str(first / WEIGHTS_FILE), decoder=str(first / WEIGHTS_FILE))
-        stages.insert(0, Stage(replace(recipe, init=begun), folder))
+        stages.insert(0, TrainingStage(replace(recipe, init=begun), folder))
         recipe, folder = before, first
-    return [Stage(recipe, folder), *stages]
+    return [TrainingStage(recipe, folder), *stages]
 
 
 def _on_this_machine(recipe: Recipe, like: Recipe) -> Recipe:
