@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
@@ -30,8 +29,10 @@ from nanosam_cli.core.inference.contract import FACTS
 from nanosam_cli.core.inference.session import Session, TensorInfo
 from nanosam_cli.core.messages import Note
 from nanosam_cli.core.precision.ranges import RangeWatch
+from nanosam_cli.core.system.ending import disposable
 from nanosam_cli.core.system.files import atomic_write, check_writable, file_sha256, write_text
 from nanosam_cli.core.system.lock import only_run
+from nanosam_cli.core.system.temporary import scratch_folder
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.version import __version__
 
@@ -69,7 +70,7 @@ def export_model(
     check_writable(folder)  # known before minutes are spent
     if options.trainable and (folder / TRAINABLE).exists() and not overwrite:
         raise OutputError(f"{folder / TRAINABLE} exists already", AGAIN)
-    with only_run(folder / "export"):
+    with disposable(), only_run(folder / "export"):
         kept = {} if overwrite else _find_kept(places, checkpoint, options, note)
         note(f"reading {checkpoint}")
         source = load_source(checkpoint)
@@ -144,8 +145,8 @@ def _prove_half(
     part: ExportPart, traced: onnx.ModelProto, file: Session, photos: PhotoProof | None, note: Note
 ) -> ExportProof:
     emulation = emulate_half(traced, FP16)
-    with TemporaryDirectory(prefix="nanosam-") as folder:
-        path = Path(folder, f"{part.name}.onnx")
+    with scratch_folder() as folder:
+        path = folder / f"{part.name}.onnx"
         onnx.save(emulation.model, path)
         with _opened(path) as session:
             return prove_half(part, file, RangeWatch(session, emulation), photos, note)

@@ -40,6 +40,22 @@ def check_prompt(prompt: Prompt, original_hw: tuple[int, int], window: PixelBox 
     return replace(prompt, boxes=boxes)
 
 
+def split_prompts(
+    prompt: Prompt, original_hw: tuple[int, int], window: PixelBox | None = None
+) -> tuple[list[int], dict[int, str]]:
+    """Which prompts suit a photo or its window, and of the others, by their places, what `check_prompt` has against
+    them."""
+    kept, skipped = [], {}
+    for row in range(len(prompt)):
+        try:
+            check_prompt(prompt[row : row + 1], original_hw, window)
+        except UsageError as error:
+            skipped[row] = str(error).removeprefix("object 1").lstrip(": ")
+        else:
+            kept.append(row)
+    return kept, skipped
+
+
 def _clipped_boxes(boxes: Array, bounds: PixelBox, place: tuple[str, str]) -> Array:
     name, about = place
     top_left, bottom_right = boxes[:, :2], boxes[:, 2:]

@@ -77,6 +77,16 @@ def separate_masks(labels: NDArray[np.integer]) -> dict[int, Mask]:
     return {int(label): labels == label for label in np.unique(labels) if label}
 
 
+def filled_corners(outlines: Sequence[NDArray[np.floating]], original_hw: tuple[int, int]) -> Mask:
+    """(H, W) the union of closed outlines (N, 2) x y whose corners are pixels, and filled with them."""
+    mask = np.zeros(original_hw, bool)
+    for outline in outlines:
+        picture = Image.new("1", original_hw[::-1])
+        ImageDraw.Draw(picture).polygon([(float(x), float(y)) for x, y in outline], fill=1)
+        mask |= np.asarray(picture)
+    return mask
+
+
 def overlap(masks: Sequence[Mask] | NDArray[np.bool_]) -> bool:
     """Whether any pixel belongs to two masks, so that one label map cannot hold them all whole."""
     if not len(masks):

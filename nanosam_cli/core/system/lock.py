@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nanosam_cli.core.errors import OutputError
+from nanosam_cli.core.system.ending import leftovers
 from nanosam_cli.core.system.files import output_error
 
 _TRIES = 5
@@ -38,9 +39,11 @@ def only_run(place: Path, lock_file: Path | None = None) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise output_error(path, error) from error
+    leftovers.add(path)
     try:
         yield
     finally:
+        leftovers.discard(path)
         with suppress(OSError):  # a lock that stays behind is empty, and nobody's
             path.unlink()
         lock.release()

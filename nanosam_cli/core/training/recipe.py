@@ -114,6 +114,8 @@ class InitSection:
     """Weights to start from: mobile_sam.pt, a model's name or a checkpoint of ours. Every name must fit; a decoder that
     listens also begins with the weights of one that does not."""
 
+    # a recipe that runs first, by name or by a path from this file; this one begins with its encoder and decoder
+    after: str | None = None
     encoder: str | None = None
     decoder: str | None = None
     backbone: str | None = (
@@ -217,6 +219,8 @@ class Recipe:
             content["teacher"] = {key: value for key, value in content["teacher"].items() if key != "cache"}
         if "embeddings" in content:
             content["embeddings"] = {"steps": content["embeddings"]["steps"]}
+        if self.init and self.init.after:  # wherever the first run's weights lie
+            content["init"] = {"after": Path(self.init.after).name}
         content["seed"] = self.run.seed
         return json.dumps(content, sort_keys=True)
 
@@ -249,6 +253,8 @@ def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
         listed = "\n".join(f"  - {fault}" for fault in faults)
         raise RecipeError(f"{path}{changed} has {len(faults)} fault(s):\n{listed}")
     assert isinstance(recipe, Recipe)
+    if recipe.init and (recipe.init.after or "").endswith(".toml"):  # a path as seen from this file
+        return replace(recipe, init=replace(recipe.init, after=str(path.parent / str(recipe.init.after))))
     return recipe
 
 
@@ -322,7 +328,8 @@ def _listening_faults(recipe: Recipe) -> list[str]:
         if sum(shares[2:]) and sum(shares) > 1:
             faults.append("prompts: point + box_and_point + mask + box_and_mask must not pass 1")
     if recipe.embeddings:
-        if "encoder" not in recipe.optimiser.freeze or not (recipe.init and recipe.init.encoder):
+        begun = recipe.init and (recipe.init.encoder or recipe.init.after)
+        if "encoder" not in recipe.optimiser.freeze or not begun:
             faults.append('embeddings: only those of a frozen encoder stay: freeze = ["encoder"] and init.encoder')
         if recipe.teacher:
             faults.append("embeddings, teacher: leave one of them out")
@@ -354,10 +361,16 @@ def _teaching_faults(recipe: Recipe) -> list[str]:
         faults.append("data.sources: [loss] needs a source with masks, or leave [loss] and [prompts] out")
     if recipe.model.decoder == TEACHERS_DECODER and (teacher is None or recipe.loss is not None):
         faults.append("model.decoder: the teacher's decoder needs [teacher], and no [loss]: it is not trained")
-    if recipe.model.decoder != TEACHERS_DECODER and recipe.loss is None and not (recipe.init and recipe.init.decoder):
+    if (
+        recipe.model.decoder != TEACHERS_DECODER
+        and recipe.loss is None
+        and not (recipe.init and (recipe.init.decoder or recipe.init.after))
+    ):
         faults.append(f"model.decoder: {recipe.model.decoder} would stay random; add [loss], or init.decoder")
     if teacher and teacher.masks == "teacher" and recipe.loss is None:
         faults.append("teacher.masks: the teacher's masks need [loss] and [prompts]")
+    if recipe.init and recipe.init.after and (recipe.init.encoder or recipe.init.decoder or recipe.init.backbone):
+        faults.append("init.after: brings encoder and decoder; leave the other keys of [init] out")
     if recipe.init and recipe.init.encoder and recipe.init.backbone:
         faults.append("init.encoder, init.backbone: the encoder's weights bring the backbone's; leave one out")
     frozen = recipe.optimiser.freeze

@@ -1,8 +1,8 @@
 // One photo on the desk: its objects, the object in hand, what is on offer, and every step that can be undone.
 //
 // A scene {objects, hand, offers} is never changed; a step puts another in its place. An object is
-// {id, category, rle, track}; the hand is {of, category, box, points, base, mask}: `of` is the object that was opened again,
-// `base` the mask that is given to the model as a prompt. Only what comes from the server later (the hand's mask, an
+// {id, category, rle, track}; the hand is {of, category, box, points, base, mask}: `of` is the object that was opened
+// again, `base` the mask that is given to the model as a prompt. Only what comes from the server later (its mask, an
 // object's id) is filled in where it belongs.
 
 import { extentOf, Look, longest, windowAround } from "./looks.js";

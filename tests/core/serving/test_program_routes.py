@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.media.mask_codes import mask_to_rle, rle_to_mask
 from nanosam_cli.core.serving.answers import BusyError
 from nanosam_cli.core.serving.limits import RequestLimits
@@ -78,6 +79,27 @@ def test_a_window_has_a_handle_of_its_own_and_prompts_stay_in_the_photo(client: 
     outside = segment(client, {"points": [[10, 15, 1]]}, handle=encoded["handle"])
     assert outside.status_code == 422
     assert "object 1: point 10,15 lies outside the window; the window is 40,10,100,70" in outside.json()["error"]
+
+
+def test_windows_of_one_photo_are_cut_from_one_decoding(
+    own_files: tuple[Path, Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+    with service_of(own_files) as service:
+        client = client_of(service, OpenedPhotos([str(folder)]))
+        read = service.read_photo
+        monkeypatch.setattr(service, "read_photo", lambda data: (decoded.append("read"), read(data))[1])
+        handles = {}
+        for name, window in [
+            ("a.png", "0,0,40,40"),
+            ("a.png", "9,9,50,50"),
+            ("b.png", "0,0,40,40"),
+            ("a.png", "1,1,9,9"),
+        ]:
+            answer = client.post("/api/v1/encode", params={"path": name, "window": window})
+            handles[name, window] = answer.json()["handle"]
+    assert len(decoded) == 3
+    assert len({*handles.values()}) == 4
 
 
 @pytest.mark.parametrize(
@@ -244,3 +266,21 @@ def test_many_at_once_are_all_answered(own_files: tuple[Path, Path], folder: Pat
     with service_of(own_files) as service:
         answers = run_together(*(service.encode(folder / name) for name in ["a.png", "b.png"] * 10))
     assert len({answer.handle for answer in answers}) == 2
+
+
+def test_a_photo_that_is_asked_for_twice_at_once_is_encoded_once(
+    own_files: tuple[Path, Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with service_of(own_files) as service:
+        encode, runs = service.predictor.encode_image, []
+
+        def counted(image: Any) -> Any:
+            runs.append(image)
+            return encode(image)
+
+        monkeypatch.setattr(service.predictor, "encode_image", counted)
+        one, other = run_together(service.encode(folder / "a.png"), service.encode(folder / "a.png"))
+        assert (one.handle, len(runs)) == (other.handle, 1)
+        broken = run_together(service.encode(b"no photo"), service.encode(b"no photo"))
+        assert all(isinstance(error, InputError) for error in broken)
+        assert not service._encoding

@@ -52,7 +52,7 @@ def _frames(video: Path, home: Path, stride: int, note: Note) -> Path:
         _write_about(folder, {**about, "done": False})
         count = 0
         for frame in FrameRange(stride=stride).of(opened):
-            write_bytes(folder / f"{frame.name}.jpg", jpeg_bytes(frame.image), overwrite=True)
+            write_bytes(folder / f"{frame.name}.jpg", jpeg_bytes(frame.image), overwrite=True, durable=False)
             count += 1
         if opened.fault is not None:
             note(f"{opened.fault}; the {count} frames before are there")
