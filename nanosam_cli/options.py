@@ -238,6 +238,14 @@ MaskOption = Annotated[
         "--mask", metavar="FILE", rich_help_panel=PROMPT, help="A mask to refine: a PNG, each value but 0 an object."
     ),
 ]
+ZoomOption = Annotated[
+    bool,
+    typer.Option(
+        "--zoom",
+        rich_help_panel=PROMPT,
+        help="Look closer: encode a window around each object anew. Sharper masks of small things, in more time.",
+    ),
+]
 
 LabelOption = Annotated[
     list[str] | None,

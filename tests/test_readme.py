@@ -60,6 +60,9 @@ LEFT_OUT = {
     "runs until Ctrl-C; tests/commands/test_serve_page.py and tests/commands/test_label.py start such servers": (
         "nanosam label examples --classes cat,dog,person",
         "nanosam label examples -o cats.json --detections examples/instances.json --no-browser",
+        "nanosam label video.mp4 --classes cat --stride 5",
+        "nanosam label photos --import labels/",
+        "nanosam label photos --detections boxes.json",
         "nanosam serve examples --port 8765",
         "nanosam serve examples --host 0.0.0.0 --port 8765",
     ),

@@ -11,7 +11,8 @@ import onnx
 import torch
 
 from nanosam_cli.core.export.export import to_onnx
-from nanosam_cli.core.export.parts import OPSET, decoder_part, encoder_part
+from nanosam_cli.core.export.options import OPSET
+from nanosam_cli.core.export.parts import decoder_part, encoder_part
 from nanosam_cli.core.modeling import tiny_vit
 from nanosam_cli.core.modeling.sam_decoder import SamDecoder
 

@@ -29,6 +29,7 @@ from nanosam_cli.options import (
     ResumeOption,
     ThreadsOption,
     VerboseOption,
+    ZoomOption,
     chosen_model,
     parse_number,
 )
@@ -160,6 +161,7 @@ def coco(
             "box+point.",
         ),
     ] = None,
+    zoom: ZoomOption = False,
     box_noise: Annotated[
         float,
         typer.Option(
@@ -223,7 +225,9 @@ def coco(
     with ExitStack() as opened:
         place, file = find_data(images, annotations)
         files = opened.enter_context(PhotoFiles(place))
-        segmenter = opened.enter_context(open_segmenter(chosen, select=choice.protocol.select, note=console.info))
+        segmenter = opened.enter_context(
+            open_segmenter(chosen, select=choice.protocol.select, zoom=zoom, note=console.info)
+        )
         truth = read_annotations(file, place)
         plan = plan_evaluation(truth, files, segmenter, choice, prompting, save_masks=save_masks)
         _report_plan(plan, allow_missing)
@@ -231,7 +235,10 @@ def coco(
         console.detail(f"{about['name']}: {' + '.join(about.get('backend', ['needs no runtime']))}")
         target = output or Path("results.json" if shard is None else f"results-{part.part}of{part.parts}.json")
         run = opened.enter_context(start_run(plan, target, resume=resume, force=force))
+        before = run.done
         _work(run, segmenter, files)
+        if zoom:
+            console.info(f"the encoder ran {segmenter.encodings} times for {_photos(run.done - before)}")
         results = run.finish(keep_failed=not allow_missing)
         _report(run, results, json)
         _check_failed(run, allow_missing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,9 @@ from nanosam_cli.core.errors import MissingExtraError, UsageError
 from nanosam_cli.options import ForceOption, JsonOption, QuietOption, VerboseOption, complete_models
 
 if TYPE_CHECKING:
+    from nanosam_cli.core.export.contract_files import Converted
     from nanosam_cli.core.export.finished import Exported
+    from nanosam_cli.core.export.options import ExportOptions
 
 SHAPES = "Shapes and precision"  # heading of the help
 TEACHER = "mobile-sam"
@@ -24,6 +27,8 @@ class What(str, Enum):
     decoder = "decoder"
     teacher = "teacher"
     all = "all"
+    anylabeling = "anylabeling"
+    browser = "browser"
 
 
 class ExportPrecision(str, Enum):
@@ -32,9 +37,19 @@ class ExportPrecision(str, Enum):
     fp16_weights = "fp16-weights"
 
 
+class ContractOption(str, Enum):
+    nanosam = "nanosam"
+    sam = "sam"
+    samexporter = "samexporter"
+
+
 def export(
     what: Annotated[
-        What, typer.Argument(help="Which part of the model; teacher is the image encoder that others learn from.")
+        What,
+        typer.Argument(
+            help="Which part of the model; teacher is the image encoder that others learn from. Or what it is for: "
+            "anylabeling is a model for AnyLabeling and X-AnyLabeling, browser a page that needs no server.",
+        ),
     ],
     source: Annotated[
         str | None,
@@ -77,6 +92,18 @@ def export(
     single_file: Annotated[
         bool, typer.Option("--single-file", rich_help_panel=SHAPES, help="One file from photo and prompts to masks.")
     ] = False,
+    trainable: Annotated[
+        bool,
+        typer.Option("--trainable", help="With all: also what training needs to go on from the two files, half a MB."),
+    ] = False,
+    contract: Annotated[
+        ContractOption,
+        typer.Option(
+            "--contract",
+            rich_help_panel=SHAPES,
+            help="Names and shapes of nanosam's files, of segment-anything's mask decoder, or of samexporter's pair.",
+        ),
+    ] = ContractOption.nanosam,
     force: ForceOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -92,37 +119,67 @@ def export(
         nanosam export teacher --batch 16
 
         nanosam export all mobile-sam --single-file --precision fp16
+
+        nanosam export all nanosam-lite2 --contract samexporter -o DIR
+
+        nanosam export anylabeling -o DIR
     """
+    from nanosam_cli.core.export.options import ExportOptions
+
+    if what is What.anylabeling:
+        options = ExportOptions(precision.value, opset, batch, max_points, single_file, contract.value, trainable)
+        _for_anylabeling(source, output, options, force, json)
+        return
+    if source is None and what is not What.teacher:
+        raise UsageError("no checkpoint given", f"nanosam export {what.value} runs/nanosam-lite2/last.safetensors")
+    options = ExportOptions(precision.value, opset, batch, max_points, single_file, contract.value, trainable)
+    options.names(what.value)  # a usage error comes before a missing file
+    if contract is not ContractOption.nanosam:
+        from nanosam_cli.core.loading.convert import convert_model
+
+        converted = convert_model(source or TEACHER, what.value, output, options, overwrite=force, note=console.info)
+        _report(converted, "max |original - converted|", "the original", json)
+        return
     try:
         from nanosam_cli.core.export.export import export_model
-        from nanosam_cli.core.export.parts import ExportOptions
         from nanosam_cli.core.export.source import find_checkpoint
     except ModuleNotFoundError as error:
         raise MissingExtraError("export", "train", str(error.name)) from error
-
-    if source is None and what is not What.teacher:
-        raise UsageError("no checkpoint given", f"nanosam export {what.value} runs/nanosam-lite2/last.safetensors")
-    options = ExportOptions(precision.value, opset, batch, max_points, single_file)
-    options.names(what.value)  # a usage error comes before a missing file
     checkpoint = find_checkpoint(source or TEACHER)
     files = export_model(checkpoint, output, what.value, options, overwrite=force, note=console.info)
-    _report(files, json)
+    _report(files, "max |torch - ONNX Runtime|", "torch", json)
 
 
-def _report(files: list[Exported], json: bool) -> None:
+def _for_anylabeling(source: str | None, output: Path, options: ExportOptions, force: bool, json: bool) -> None:
+    from nanosam_cli.core.loading.convert import convert_for_anylabeling
+
+    written = convert_for_anylabeling(source, output, options, overwrite=force, note=console.info)
+    if json:
+        console.json_line({"schema_version": 1, **written.record()})
+        return
+    console.text(
+        f"{written.config}: load it in AnyLabeling or X-AnyLabeling as a custom model; keep the files beside it"
+    )
+    agreement = written.mask_iou
+    console.text(f"{agreement.title} with `nanosam segment`: {agreement.figures}; {written.bytes / 1e6:.1f} MB")
+
+
+def _report(files: Sequence[Exported | Converted], difference: str, original: str, json: bool) -> None:
     if json:
         for file in files:
             console.json_line({"schema_version": 1, **file.record()})
         return
     rows = [
-        (file.part, f"{file.bytes / 1e6:.1f} MB", name, f"{difference:.1e}")
+        (file.part, f"{file.bytes / 1e6:.1f} MB", name, f"{value:.1e}")
         for file in files
-        for name, difference in file.proof.max_difference.items()
+        for name, value in file.proof.max_difference.items()
     ]
-    console.table(("file", "size", "output", "max |torch - ONNX Runtime|"), rows)
+    console.table(("file", "size", "output", difference), rows)
     for file in files:
         masks = file.proof.mask_iou
-        compared = f"{masks.title} with torch: {masks.figures}" if masks else "no masks compared, there is no decoder"
+        compared = (
+            f"{masks.title} with {original}: {masks.figures}" if masks else "no masks compared, there is no decoder"
+        )
         console.text(f"{file.path}: {compared}")
         if file.proof.remark:
             console.text(file.proof.remark)

@@ -35,6 +35,7 @@ from nanosam_cli.options import (
     ResumeOption,
     ThreadsOption,
     VerboseOption,
+    ZoomOption,
     chosen_model,
     parse_number,
     parse_positive,
@@ -134,6 +135,7 @@ def segment(
             "--multimask", rich_help_panel=PROMPT, help="Give every reading of a prompt, such as part and whole."
         ),
     ] = False,
+    zoom: ZoomOption = False,
     threshold: Annotated[
         float,
         typer.Option(
@@ -214,6 +216,8 @@ def segment(
 
         nanosam segment photos/ --detections detections.json --min-score 0.5 --format coco
 
+        nanosam segment large.jpg --detections detections.json --zoom --format yolo
+
         nanosam segment photo.jpg --text "a tree" --format overlay
 
         nanosam segment photo.jpg --pose auto --part shirt
@@ -260,7 +264,7 @@ def segment(
     models = chosen_model(model, encoder, decoder, device, backend, threads)
     if edit is not None:
         given = {"format": format, "separate": separate, "exclusive": exclusive, "multimask": multimask}
-        for option, value in {**given, "resume": resume, "grey": grey}.items():
+        for option, value in {**given, "zoom": zoom, "resume": resume, "grey": grey}.items():
             if value:
                 raise UsageError(f"--edit writes the file as it is but for one object, so it takes no --{option}")
         plan = plan_edit(
@@ -273,7 +277,7 @@ def segment(
     job = make_job(find_photos(images), asked)
     for note in left_out(images):
         console.warn(note, "save them as JPEG or PNG")
-    reading = MaskOptions(multimask, threshold, exclusive)
+    reading = MaskOptions(multimask, threshold, exclusive, zoom)
     check_mask_options(job, reading)
     _report_unmatched(job)
     photos = list(job.sources)
@@ -296,7 +300,7 @@ def segment(
         console.info(counted_categories(job.classes))
     with (
         open_predictor(models, console.info) as predictor,
-        outputs.opened(partial(run_settings, predictor, asked, reading)),
+        outputs.opened(partial(run_settings, predictor, asked, job, reading)),
     ):
         if outputs.are_there:
             console.info("the results are there already, and no run that was cut off: nothing is done")
@@ -382,6 +386,8 @@ def _closing_line(tally: Tally) -> Iterator[None]:
 
 def _report(result: PhotoResult, json: bool, brief: bool) -> None:
     files = ", ".join(str(file) for file in result.files)
+    if result.zoomed is not None:
+        (console.detail if brief else console.info)(f"{result.photo}: {result.zoomed}")
     if json:
         console.json_line(result.record())
     elif brief or not result.found:

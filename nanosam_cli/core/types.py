@@ -130,7 +130,7 @@ class Segmentation:
 
     mask: NDArray[np.bool_]  # (H, W), original pixels
     predicted_iou: float
-    low_res_logits: NDArray[np.float32] = field(repr=False)  # (256, 256), usable as the next prompt's mask
+    low_res_logits: NDArray[np.float32] = field(repr=False)  # (256, 256), the next prompt's mask for this embedding
     index: int = 0  # which of the decoder's K masks this is
 
     def plot(self, image: Image | None = None, ax: Any = None) -> Any:

@@ -67,6 +67,8 @@ def test_the_teacher_is_mobile_sam_in_half_precision_too(tmp_path: Path) -> None
         ("encoder x.pt --single-file", 2, "--single-file is the whole model, not the encoder alone"),
         ("decoder x.pt --batch 2", 2, "--batch is for image encoders"),
         ("encoder x.pt --max-points 3", 2, "--max-points is for mask decoders"),
+        ("encoder x.pt --contract sam", 2, "sam is the contract of a mask decoder"),
+        ("all x.pt --contract onnx", 2, "onnx"),
         ("all x.pt --precision int8", 2, "int8"),
         ("all x.pt --opset 11", 2, "--opset"),
         ("all x.pt --max-points 1", 2, "--max-points"),

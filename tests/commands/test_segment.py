@@ -94,6 +94,41 @@ def test_json(segment: Run) -> None:
     assert 0 < found["predicted_iou"] < 1.5
 
 
+def test_zoom(segment: Run) -> None:
+    """A small object gets a window of its own, a large one is told to need none; masks lie where they lay."""
+    photo("a.jpg", 800, 600)
+    boxes = ("--box", "700,500,740,520", "--box", "10,20,600,500")
+    ran = segment("a.jpg", *boxes, "--zoom", "--json")
+    assert ran.code == 0, ran.err
+    assert "1 of 2 objects seen closer, in 2 runs of the encoder; a window would show the others hardly" in ran.words
+    record = json.loads(ran.out)
+    assert record["encodings"] == 2
+    assert list(record["timings_ms"]) == ["read", "segment", "write"]
+    assert [found["window"] for found in record["objects"]] == [[599, 399, 800, 600], None]
+    near, far = (found["bbox"] for found in record["objects"])
+    np.testing.assert_allclose(near, (700, 500, 40, 20), atol=1)
+    np.testing.assert_allclose(far, (10, 20, 590, 480), atol=3)
+    photo("photos/b.jpg", 800, 600)
+    photo("photos/c.jpg", 800, 600)
+    ran = segment("photos", *boxes, "--zoom", "--exclusive")
+    assert "2 of 2 photos done, 4 objects, the encoder ran 4 times; a photo: read" in ran.words
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--everything", "--everything has no objects to look closer at before it has found them --crops 1"),
+        ("--multimask", "--multimask gives readings of different sizes, for which --zoom has no one window"),
+    ],
+)
+def test_what_cannot_be_zoomed(segment: Run, option: str, words: str) -> None:
+    photo("a.jpg")
+    prompt = () if option == "--everything" else ("--box", Box)
+    ran = segment("a.jpg", *prompt, option, "--zoom")
+    assert ran.code == 2
+    assert words in ran.words
+
+
 @pytest.mark.parametrize("kind", list(FORMATS))
 def test_every_format_has_its_default_name(segment: Run, kind: str) -> None:
     photo("deep/a.jpg")

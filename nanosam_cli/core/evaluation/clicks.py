@@ -245,4 +245,4 @@ def plan_clicks(
 
 def is_dialogue(settings: Mapping[str, Any]) -> bool:
     """Whether a record is that of corrections."""
-    return settings.get("prompt") == "clicks" and "steps" in settings
+    return settings.get("prompt") == "clicks" and bool(settings.get("steps")) and bool(settings.get("start"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from nanosam_cli.core.ids import whole_number
 from nanosam_cli.core.masks import Mask, Window, mask_window
 from nanosam_cli.core.media.declared_size import fit_size
 from nanosam_cli.core.media.mask_codes import rle_to_mask
+from nanosam_cli.core.system.documents import parse_json
 
 TILE = 240  # pixels, without the caption
 CAPTION = 30
@@ -82,7 +82,7 @@ def read_predicted_masks(path: Path) -> dict[int, dict[str, Any]]:
     """Saved masks by the id of their object: run-length codes. InputError where it is no such file."""
     try:
         return {
-            whole_number(row["annotation_id"]): row["segmentation"] for row in json.loads(read_file(path, "masks file"))
+            whole_number(row["annotation_id"]): row["segmentation"] for row in parse_json(read_file(path, "masks file"))
         }
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nanosam_cli.core.errors import OutputError
-from nanosam_cli.core.export.parts import Precision
+from nanosam_cli.core.export.options import Precision
 from nanosam_cli.core.export.proof import ExportProof
 from nanosam_cli.core.precision.agreement import MaskAgreement
 from nanosam_cli.core.system.files import file_sha256

@@ -31,6 +31,8 @@ class CardFacts:
     outputs: Sequence[TensorInfo]
     proof: Mapping[str, str]  # what was compared -> the figure
     remark: str  # what the proof does not show
+    contract: str = "nanosam"
+    proved: str = "Torch and ONNX Runtime on the CPU"  # what was compared
 
 
 _CARD = """\
@@ -50,7 +52,7 @@ _CARD = """\
 
 {command}
 """
-_PROOF = "Torch and ONNX Runtime on the CPU, on made-up inputs and on the photos that come with nanosam. {remark}"
+_PROOF = "{proved}, on made-up inputs and on the photos that come with nanosam. {remark}"
 
 _PROMPTS = (
     "`point_labels`: 1 on the object, 0 beside it, 2 and 3 a box's top left and bottom right corner, -1 padding, which "
@@ -66,7 +68,21 @@ _DECODER = (
     "`point_coords` are pixels of the photo times 1024, divided by its longest side. {prompts} An image encoder made "
     "from the same checkpoint gives `image_embeddings`:"
 )
+_PIXELS = (
+    "`input_image` is RGB from 0 to 255, resized so that its longest side is 1024: its pixels are those of "
+    "`point_coords`. The file resizes it to {size}, normalises by {mean} and {std} and pads. A mask decoder made from "
+    "the same checkpoint takes `image_embeddings`:"
+)
+_SAM_DECODER = (
+    "`orig_im_size` is height and width of the photo, and `masks` are logits at that size: an object is where they are "
+    "above 0. " + _DECODER
+)
 _WHOLE = "`masks` are logits of the photo's size: an object is where they are above 0. {prompts}"
+_HOW = {
+    "nanosam": {ENCODER: _ENCODER, DECODER: _DECODER},
+    "sam": {ENCODER: _ENCODER, DECODER: _SAM_DECODER},
+    "samexporter": {ENCODER: _PIXELS, DECODER: _SAM_DECODER},
+}
 
 _SEGMENT = """\
 ```console
@@ -112,7 +128,7 @@ def card_text(facts: CardFacts) -> str:
     return _CARD.format(
         title=facts.title,
         about=_table("what", about),
-        said=fill(_PROOF.format(remark=facts.remark).strip(), _WIDTH),
+        said=fill(_PROOF.format(proved=facts.proved, remark=facts.remark).strip(), _WIDTH),
         proof=_table("compared", facts.proof),
         how=fill(_how(facts), _WIDTH),
         command=_command(facts),
@@ -120,7 +136,8 @@ def card_text(facts: CardFacts) -> str:
 
 
 def _how(facts: CardFacts) -> str:
-    template = {ENCODER: _ENCODER, DECODER: _DECODER}.get(facts.kind, _WHOLE)
+    templates = _HOW.get(facts.contract, _HOW["nanosam"])
+    template = templates.get(facts.kind, _WHOLE)
     return template.format(size=facts.image_size, mean=SAM_MEAN, std=SAM_STD, prompts=_PROMPTS)
 
 

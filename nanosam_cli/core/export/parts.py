@@ -4,47 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.export.options import WHOLE, ExportOptions
 from nanosam_cli.core.export.source import ExportSource
 from nanosam_cli.core.inference.contract import INPUTS, OUTPUTS
 from nanosam_cli.core.modeling.whole_model import WHOLE_INPUTS, WHOLE_OUTPUTS, WholeModel
 from nanosam_cli.core.types import DECODER, ENCODER
-
-Precision = Literal["fp32", "fp16", "fp16-weights"]  # the last computes in float32, with weights stored in half
-
-# The TorchScript exporter's opsets with LayerNormalization. 17, 18 and 20 give equal times on ONNX Runtime
-# (docs/experiments/export.md); the oldest is read by the most runtimes.
-OPSET, NEWEST_OPSET = 17, 20
-TEACHER, WHOLE, ALL = "teacher", "model", "all"
-WHATS = (ENCODER, DECODER, TEACHER, ALL)
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """How files are made."""
-
-    precision: Precision = "fp32"
-    opset: int = OPSET
-    batch: int | None = None  # images a run of the encoder; None: any number
-    max_points: int | None = None  # N of the decoder; None: any number
-    single_file: bool = False
-
-    def names(self, what: str) -> tuple[str, ...]:
-        """The files that exporting one of WHATS makes, without suffix. UsageError where an option has no use there."""
-        if self.single_file and what != ALL:
-            raise UsageError(f"--single-file is the whole model, not the {what} alone", "nanosam export all SOURCE ...")
-        if self.batch is not None and (what == DECODER or self.single_file):
-            raise UsageError("--batch is for image encoders", "leave it out")
-        if self.max_points is not None and what in (ENCODER, TEACHER):
-            raise UsageError("--max-points is for mask decoders", "leave it out")
-        if self.single_file:
-            return (WHOLE,)
-        return (ENCODER, DECODER) if what == ALL else (what,)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from torch import nn
 from nanosam_cli.core.datasets.coco import AnnotatedPhoto
 from nanosam_cli.core.datasets.examples import example_photos
 from nanosam_cli.core.errors import ModelError
-from nanosam_cli.core.export.parts import WHOLE, ExportPart, Precision
+from nanosam_cli.core.export.options import WHOLE, Precision
+from nanosam_cli.core.export.parts import ExportPart
 from nanosam_cli.core.graphs.half_plan import FP16
 from nanosam_cli.core.inference.backends.torch import TorchSession
 from nanosam_cli.core.inference.decoder_inputs import decoder_points

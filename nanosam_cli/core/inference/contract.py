@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nanosam_cli.core.errors import ModelError
-from nanosam_cli.core.frame import COORDINATE_SIZE
+from nanosam_cli.core.frame import COORDINATE_SIZE, SAM_MEAN, SAM_STD
 from nanosam_cli.core.inference.session import Session, TensorInfo
 from nanosam_cli.core.types import DECODER, ENCODER
 
 Shape = tuple[int | None, ...]
+
+LARGEST_SIDE = 4096  # pixels of an encoder's square: four times Segment Anything's, 0.2 GB a photo
+MOST_POINTS = 65_536  # of a decoder that takes so many, no fewer: each call is filled up to them
 
 # Names are Segment Anything's and NVIDIA NanoSAM's; None where files differ. Order is free, other outputs are ignored.
 INPUTS: Mapping[str, Mapping[str, Shape]] = {
@@ -27,6 +30,28 @@ OUTPUTS: Mapping[str, Mapping[str, Shape]] = {
     ENCODER: {"image_embeddings": (None, 256, 64, 64)},
     DECODER: {"iou_predictions": (None, None), "low_res_masks": (None, None, 256, 256)},
 }
+
+# What a program must know beyond names and shapes, as every file says it of itself and every engine's side-car does.
+# docs/contract.md is the same at length.
+FACTS: Mapping[str, Mapping[str, str]] = {
+    ENCODER: {
+        "nanosam.contract": "nanosam",
+        "nanosam.image": "RGB, longest side resized to the image size, (0..255 - mean) / std, then padded with zeros "
+        "at the bottom and right",
+        "nanosam.mean": ",".join(map(str, SAM_MEAN)),
+        "nanosam.std": ",".join(map(str, SAM_STD)),
+    },
+    DECODER: {
+        "nanosam.contract": "nanosam",
+        "nanosam.point_coords": "x y in pixels of the photo, times the coordinate size / its longest side",
+        "nanosam.point_labels": "1 on the object, 0 beside it, 2 and 3 a box's top left and bottom right, -1 padding, "
+        "which also stands for a box that is not given",
+        "nanosam.low_res_masks": "logits over the square: resize to the coordinate size, cut off the padding, resize "
+        "to the photo; the object is where they are above 0. Mask 0 answers boxes, the others are readings of a point",
+    },
+}
+
+_KNOWN = "give a file that `nanosam export`, segment-anything's own exporter or samexporter wrote"
 
 
 @dataclass(frozen=True)
@@ -52,6 +77,8 @@ def read_contract(encoder: Session, decoder: Session) -> Contract:
     for part, session in ((ENCODER, encoder), (DECODER, decoder)):
         check_part(part, session)
     prompts, points, _ = _shape(decoder, "point_coords")
+    if points is not None and points > MOST_POINTS:
+        raise ModelError(f"{decoder.path} takes exactly {points} points a prompt; expected {MOST_POINTS} or fewer")
     if prompts not in (None, 1):
         raise ModelError(f"{decoder.path} takes exactly {prompts} prompts a call; expected 1 or any number")
     return Contract(
@@ -89,7 +116,8 @@ def check_part(part: str, session: Session) -> None:
         what = kind[other] if _looks_like(other, session) else "not a SAM model file"
         raise ModelError(
             f"{session.path}, given as {part}, is {what}: "
-            f"expected {', '.join(INPUTS[part])} -> {', '.join(OUTPUTS[part])}; found {found}"
+            f"expected {', '.join(INPUTS[part])} -> {', '.join(OUTPUTS[part])}; found {found}",
+            _KNOWN,
         )
     for tables, infos in ((INPUTS, session.inputs), (OUTPUTS, session.outputs)):
         for info in infos:
@@ -115,6 +143,8 @@ def _image_size(encoder: Session) -> int:
             f"{encoder.path} takes images of any size and does not say which it was made for",
             "add its metadata entry nanosam.image_size, or export it with a fixed input size",
         )
+    if size > LARGEST_SIDE:
+        raise ModelError(f"{encoder.path} takes images of {size} pixels a side; expected {LARGEST_SIDE} or fewer")
     if (height or size) != (width or size):
         raise ModelError(f"{encoder.path} takes images of {width}x{height} pixels; expected a square")
     return size
@@ -128,9 +158,12 @@ def _number(session: Session, key: str) -> int | None:
     text = session.metadata.get(key)
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise ModelError(f"{session.path} has metadata {key}={text}; expected a number of pixels")
-    return int(text)
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if not 0 < number <= LARGEST_SIDE:
+        raise ModelError(
+            f"{session.path} has metadata {key}={text}; expected a number of pixels, {LARGEST_SIDE} at most"
+        )
+    return number
 
 
 def _join(infos: tuple[TensorInfo, ...]) -> str:

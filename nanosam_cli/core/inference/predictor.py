@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
-from nanosam_cli.core.frame import SAM_MEAN, SAM_STD, Array, Frame
+from nanosam_cli.core.frame import SAM_MEAN, SAM_STD, Array, Frame, PixelBox
 from nanosam_cli.core.inference.contract import read_contract
 from nanosam_cli.core.inference.decoder_inputs import check_prompt, decoder_points, split_prompts
+from nanosam_cli.core.inference.other_contracts import as_contract
 from nanosam_cli.core.inference.session import Session, Tensor, host
 from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.system.files import file_sha256
@@ -41,8 +42,8 @@ class Predictor:
     """An image encoder and a mask decoder. It holds no image: embeddings belong to the caller.
 
     It closes its sessions on `close` or at the end of a `with` block. Threads may share it where they may share the
-    sessions, as with ONNX Runtime's. `mean` and `std` normalise RGB in [0, 255]. ModelError where the two files do not
-    follow the contract.
+    sessions, as with ONNX Runtime's. `mean` and `std` normalise RGB in [0, 255]. Files of segment-anything's and
+    samexporter's contracts are read as well. ModelError where the two files follow none that is known.
     """
 
     def __init__(
@@ -52,9 +53,8 @@ class Predictor:
         mean: tuple[float, float, float] = SAM_MEAN,
         std: tuple[float, float, float] = SAM_STD,
     ) -> None:
-        self.contract = read_contract(encoder, decoder)
-        self.encoder = encoder
-        self.decoder = decoder
+        self.encoder, self.decoder = (as_contract(session, mean, std) for session in (encoder, decoder))
+        self.contract = read_contract(self.encoder, self.decoder)
         self._mean = np.array(mean, np.float32)
         self._std = np.array(std, np.float32)
 
@@ -78,13 +78,23 @@ class Predictor:
             "backend": sorted({one.backend for one in parts.values()}),
         }
 
-    def prepare_image(self, image: Photo) -> PreparedImage:
+    def frame(self, original_hw: tuple[int, int], window: PixelBox | None = None) -> Frame:
+        """Where a photo of that size, or a window of it, lies in the model's square.
+
+        UsageError where the window is empty or leaves the photo.
+        """
+        if window is not None:
+            _check_window(window, original_hw)
+        return Frame(original_hw, self.contract.image_size, self.contract.coordinate_size, window)
+
+    def prepare_image(self, image: Photo, window: PixelBox | None = None) -> PreparedImage:
         """(H, W, 3) uint8 RGB, a path or a Pillow image -> the encoder's input.
 
-        It can be made in a thread of its own while the encoder runs.
+        It can be made in a thread of its own while the encoder runs. With a window, x0 y0 x1 y1 in whole pixels, of
+        that part of the photo alone.
         """
         pixels = _pixels(image)
-        frame = Frame(pixels.shape[:2], self.contract.image_size, self.contract.coordinate_size)
+        frame = self.frame((pixels.shape[0], pixels.shape[1]), window)
         return PreparedImage(frame.image_to_input(pixels, self._mean, self._std), frame)
 
     def encode_image(self, image: Photo | PreparedImage, timings: Timings | None = None) -> ImageEmbedding:
@@ -96,6 +106,17 @@ class Predictor:
         with (timings or Timings()).stage("encode"):
             prepared = image if isinstance(image, PreparedImage) else self.prepare_image(image)
             return ImageEmbedding(self.encoder.run({"image": prepared.tensor})["image_embeddings"], prepared.frame)
+
+    def encode_window(
+        self, image: NDArray[np.uint8], window: PixelBox, timings: Timings | None = None
+    ) -> ImageEmbedding:
+        """A part of (H, W, 3) uint8 RGB, x0 y0 x1 y1 in whole pixels, as large as the encoder sees a whole photo.
+
+        Prompts for the embedding and masks from it stay in the photo's pixels. UsageError where the window is empty or
+        leaves the photo.
+        """
+        with (timings or Timings()).stage("encode"):
+            return self.encode_image(self.prepare_image(image, window))
 
     def predict(
         self,
@@ -130,7 +151,7 @@ class Predictor:
         kept: list[int] = [*range(len(prompt))]
         skipped: dict[int, str] = {}
         if invalid == "skip":
-            kept, skipped = split_prompts(prompt, embedding.original_hw)
+            kept, skipped = split_prompts(prompt, embedding.original_hw, embedding.frame.window)
             prompt = prompt[kept] if skipped else prompt
         for rows, masks, ious in self.decode(embedding, prompt, timings):
             with timings.stage("post"):
@@ -188,7 +209,7 @@ class Predictor:
 
     def decoder_calls(self, embedding: ImageEmbedding, prompt: Prompt) -> Iterator[Prompt]:
         """The prompts of each decoder call: at most MAX_PROMPTS, and as many as its file takes."""
-        prompt = check_prompt(prompt, embedding.original_hw)
+        prompt = check_prompt(prompt, embedding.original_hw, embedding.frame.window)
         contract = self.contract
         one_mask = prompt.mask_logits is not None and 1 in (contract.mask_prompts, contract.has_mask_prompts)
         step = contract.prompts or (1 if one_mask else MAX_PROMPTS)
@@ -216,6 +237,16 @@ def _pixels(image: Photo) -> NDArray[np.uint8]:
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
         raise InputError(f"an image must be (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
     return image
+
+
+def _check_window(window: PixelBox, original_hw: tuple[int, int]) -> None:
+    x0, y0, x1, y1 = window
+    height, width = original_hw
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise UsageError(
+            f"the window {x0},{y0},{x1},{y1} is empty or leaves the photo, which is {width}x{height} pixels",
+            f"give x0,y0,x1,y1 in whole pixels from 0,0,1,1 to 0,0,{width},{height}",
+        )
 
 
 def first_reading(ious: Array) -> int:

@@ -29,7 +29,7 @@ def export_into_cache(spec: ModelSpec, note: Note) -> None:
         )
     try:
         from nanosam_cli.core.export.export import export_model
-        from nanosam_cli.core.export.parts import ALL
+        from nanosam_cli.core.export.options import ALL
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"{spec.name} is a checkpoint; making ONNX files of it", "train", str(error.name)

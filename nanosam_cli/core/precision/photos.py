@@ -34,6 +34,15 @@ def example_proof_photos() -> list[ProofPhoto]:
     return [_photo(resource("examples", name), entry["boxes"]) for name, entry in sorted(objects.items())]
 
 
+def example_object_photos() -> list[ProofPhoto]:
+    """The photos that come with the package, each with its objects' boxes alone."""
+    objects = json.loads(resource("examples", "prompts.json").read_text(encoding="utf-8"))
+    return [
+        ProofPhoto(name, read_image(resource("examples", name)), Prompt.from_boxes(entry["boxes"]))
+        for name, entry in sorted(objects.items())
+    ]
+
+
 def photos_of(folder: Path | None, most: int = MOST) -> list[ProofPhoto]:
     """At most so many photos of a folder, evenly chosen; the example photos without one.
 

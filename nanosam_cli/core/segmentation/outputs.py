@@ -24,6 +24,7 @@ from nanosam_cli.core.segmentation.result_record import ResultRecord, photo_hash
 from nanosam_cli.core.segmentation.shared_file import SharedFile, open_shared_file
 from nanosam_cli.core.system.files import check_writable, write_text
 from nanosam_cli.core.system.journal import check_choice, check_free, journal_path
+from nanosam_cli.core.system.lock import only_run
 
 _FIRST = ("1", "1-1")  # how the first of a photo's separate files is numbered; see `Found.name`
 
@@ -66,6 +67,17 @@ class Outputs:
     def _folder(self) -> Path:
         return next(iter(self.targets.values())).parent
 
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """No other run writes the same there: a photo's file, or files of this format in the folder. What photos share
+        is locked with its journal."""
+        if self.format.shared:
+            yield
+            return
+        (first, *more), folder = self.targets.values(), self._folder
+        with only_run(folder, folder / f".{self.format.name}.lock") if more or self.resume else only_run(first):
+            yield
+
     def _find_done(self, record: ResultRecord) -> set[Path]:
         """Photos whose results are whole and of this run; see `ResultRecord.covers` for those of others."""
         first = next(iter(self.targets.values()))
@@ -97,9 +109,14 @@ class Outputs:
         `settings` decide the masks. They are asked for where several photos make a run that can be gone on with.
 
         Raises:
-            OutputError: a file cannot be written, has the names of other classes, or `resume` finds no record of it.
+            OutputError: a file cannot be written, has the names of other classes, `resume` finds no record of it, or
+                another run is at work there.
             InputError: what `resume` finds was made with other settings or of other photos.
         """
+        with self._locked():
+            yield from self._started(settings)
+
+    def _started(self, settings: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
         first = next(iter(self.targets.values()))
         made_with: Mapping[str, Any] = {}
         if self._is_recorded or self.format.shared:
@@ -119,6 +136,11 @@ class Outputs:
         layout = self.format.layout
         with open_shared_file(target, layout, self.image_ids, made_with, self.resume, self._record) as self._shared:
             yield
+
+    def check_free(self) -> None:
+        """OutputError where another run is at work there."""
+        with self._locked():
+            pass
 
     def write(self, result: PhotoResult) -> None:
         """Write one photo's files and note their names in the result; a shared file is written at the end."""
@@ -205,16 +227,19 @@ def plan_outputs(
     shared = {file for one in folders for file in class_files(one, classes or {}, photos)}
     files = sorted({*targets.values(), *shared})
     _check_read(files, photos, read)
+    ids, counted = number_photos(photos, image_ids or {})
+    outputs = Outputs(kind, targets, ids, counted, classes or {}, separate, force, simplify or 0.0, resume, grey)
     if not force and not resume:
         if kind.shared:
             check_free(journal_path(files[0]))
-        _check_existing([old for file in files for old in _existing(file, separate and file not in shared)], single)
+        if old := [old for file in files for old in _existing(file, separate and file not in shared)]:
+            outputs.check_free()
+            _refuse_existing(old, single)
     if force:
         _check_classes({file for file in shared if file.name == CLASS_NAMES}, targets)
     for parent in {file.parent for file in files}:
         check_writable(parent)
-    ids, counted = number_photos(photos, image_ids or {})
-    return Outputs(kind, targets, ids, counted, classes or {}, separate, force, simplify or 0.0, resume, grey)
+    return outputs
 
 
 def _check_options(kind: OutputFormat, separate: bool, simplify: float | None, grey: bool) -> None:
@@ -277,14 +302,13 @@ def _check_classes(places: Collection[Path], targets: Mapping[Path, Path]) -> No
             )
 
 
-def _check_existing(files: Sequence[Path], single: bool) -> None:
-    if files:
-        count = "" if len(files) == 1 else f"{len(files)} files: "
-        more = "" if single else "`--resume` to do what is left, "
-        raise OutputError(
-            f"{count}{some(files)} exist{'s' if len(files) == 1 else ''} already; nothing was done",
-            f"add `--force` to overwrite, {more}or give another place with `-o`",
-        )
+def _refuse_existing(files: Sequence[Path], single: bool) -> None:
+    count = "" if len(files) == 1 else f"{len(files)} files: "
+    more = "" if single else "`--resume` to do what is left, "
+    raise OutputError(
+        f"{count}{some(files)} exist{'s' if len(files) == 1 else ''} already; nothing was done",
+        f"add `--force` to overwrite, {more}or give another place with `-o`",
+    )
 
 
 def _numbered(file: Path, name: str) -> Path:

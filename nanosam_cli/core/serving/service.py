@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.frame import PixelBox
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.media.image import image_area, read_image
@@ -50,7 +51,7 @@ class Encoded:
     """A photo that was encoded."""
 
     handle: str
-    original_hw: tuple[int, int]
+    original_hw: tuple[int, int]  # of the whole photo, whatever part of it was encoded
     watch: Stopwatch
 
 
@@ -87,16 +88,22 @@ class SegmentService:
         for pool in (self._decoding, self._model):
             pool.shutdown(cancel_futures=True)
 
-    async def encode(self, source: bytes | Path) -> Encoded:
-        """A photo's bytes or its file -> a handle, the same for the same bytes. InputError where it is no photo."""
+    async def encode(self, source: bytes | Path, window: PixelBox | None = None) -> Encoded:
+        """A photo's bytes or its file -> a handle, the same for the same bytes, and the same window of them.
+
+        A window, x0 y0 x1 y1 in whole pixels, is encoded as large as the whole photo would be; prompts and masks stay
+        in the photo's pixels. InputError where it is no photo, UsageError where it has no such window.
+        """
         watch = Stopwatch()
         with watch("read"):
             data = await self._run(self._decoding, lambda: _bytes(source))
-            handle = sha256(data).hexdigest()[:32]
+            handle = _handle(data, window)
         if handle in self.cache:
             return Encoded(handle, self.cache.get(handle).original_hw, watch)
         with watch("read"):
-            prepared = await self._run(self._decoding, lambda: self.predictor.prepare_image(self.read_photo(data)))
+            prepared = await self._run(
+                self._decoding, lambda: self.predictor.prepare_image(self.read_photo(data), window)
+            )
         with watch("encode"):
             embedding = await self._run(self._model, lambda: self.predictor.encode_image(prepared))
         self.cache.put(handle, embedding)
@@ -149,6 +156,14 @@ class SegmentService:
         self.limits.check_photo(image_area(data))
         return read_image(data)
 
+    async def embedding(self, source: bytes | Path) -> ImageEmbedding:
+        """A photo's bytes or its file -> its embedding. InputError where it is no photo."""
+        return self.cache.get((await self.encode(source)).handle)
+
+    async def run_model(self, work: Callable[[], T]) -> T:
+        """Do something with the model, alone."""
+        return await self._run(self._model, work)
+
     async def decode(self, work: Callable[[], T]) -> T:
         """Do something with pictures beside the event loop."""
         return await self._run(self._decoding, work)
@@ -186,6 +201,13 @@ class SegmentService:
 
 def _bytes(source: bytes | Path) -> bytes:
     return source if isinstance(source, bytes) else read_input(source, "photo")
+
+
+def _handle(data: bytes, window: PixelBox | None) -> str:
+    digest = sha256(data)
+    if window is not None:
+        digest = sha256(digest.digest() + repr(window).encode())
+    return digest.hexdigest()[:32]
 
 
 def _calls(objects: Sequence[ObjectPrompt], original_hw: tuple[int, int]) -> Iterator[list[int]]:

@@ -1,5 +1,6 @@
 // The labelling page: puts the parts together, and is the one place that knows all of them.
 
+import { carry } from "./carry.js";
 import { Desk } from "./desk.js";
 import { exportAsked } from "./export.js";
 import { actionOf } from "./keys.js";
@@ -8,6 +9,7 @@ import { Pointer } from "./pointer.js";
 import { ask, askJson, Gone, onPresence } from "./server.js";
 import { View } from "./view.js";
 
+const STILL = 200; // ms without a move, after which what is seen is encoded from near
 const HELD = 8; // photos whose steps are still known when one comes back to them
 const find = (id) => document.getElementById(id);
 
@@ -66,6 +68,13 @@ view.paint = () => {
   if (page.cross) view.cross(page.cross);
 };
 
+let settling = 0;
+
+view.moved = () => {
+  clearTimeout(settling);
+  settling = setTimeout(() => page.desk?.look(view.seen), STILL);
+};
+
 function refresh() {
   const { desk } = page;
   view.draw();
@@ -73,7 +82,7 @@ function refresh() {
     button.setAttribute("aria-pressed", String(button.dataset.tool === page.tool));
   }
   view.canvas.classList.toggle("drawing", page.tool !== "clicks");
-  view.canvas.setAttribute("aria-busy", String(!desk || desk.asked > 0 || !desk.handle));
+  view.canvas.setAttribute("aria-busy", String(!desk || desk.busy));
   showCategories([...page.categories.values()], desk?.hand?.category ?? page.category, choose);
   if (!desk) return;
   const about = page.photos[page.place];
@@ -87,9 +96,13 @@ function refresh() {
   })) {
     document.querySelector(`[data-does="${does}"]`).disabled = !can;
   }
-  const unsaved = desk.fault ? "not saved" : "saving";
-  find("saved").textContent = desk.unsaved ? unsaved : `saved in ${page.file}`;
-  find("saved").classList.toggle("wrong", desk.unsaved && desk.fault !== null);
+  find("saved").textContent = savedWords(desk);
+  find("saved").classList.toggle("wrong", (desk.unsaved && desk.fault !== null) || desk.trouble !== null);
+}
+
+function savedWords({ unsaved, fault, trouble }) {
+  if (unsaved) return fault ? "not saved" : "saving";
+  return trouble ? `kept in the journal: ${trouble}` : `saved in ${page.file}`;
 }
 
 // photos
@@ -231,6 +244,19 @@ async function propose() {
   say(`${found.length} on offer: click on one to take it, Enter takes all, Esc drops them.`);
 }
 
+async function carryOn() {
+  const { desk, place } = page;
+  if (!desk) return;
+  if (desk.hand) return say("Accept or drop the object in hand first.", true);
+  if (desk.scene.offers.some((one) => one.track)) desk.takeAll();
+  if (!desk.scene.objects.length) return say("Accept an object first, then carry on.", true);
+  if (place + 1 >= page.photos.length) return say("This is the last frame.");
+  await desk.save();
+  if (desk.unsaved) return;
+  await go(place + 1);
+  if (page.place === place + 1 && page.desk) say(await carry(desk, page.desk));
+}
+
 async function done() {
   const { desk } = page;
   if (!desk) return;
@@ -264,6 +290,7 @@ const DOES = {
   },
   newCategory: () => find("category-name").focus(),
   propose,
+  carryOn,
   next: () => go(page.place + 1),
   previous: () => go(page.place - 1),
   done,
@@ -324,7 +351,7 @@ async function hover(place) {
   while (wanted) {
     const { desk } = page, at = wanted;
     wanted = null;
-    const idle = desk?.handle && !desk.hand && page.tool === "clicks" && view.has(at);
+    const idle = desk?.whole.handle && !desk.hand && page.tool === "clicks" && view.has(at);
     if (!idle || desk.at([...desk.scene.offers, ...desk.scene.objects], at)) {
       page.preview = null;
     } else {
@@ -427,9 +454,10 @@ onPresence(async (there) => {
   if (!there) return;
   say("The server is back.");
   for (const desk of page.desks.values()) {
-    desk.handle = null;
+    desk.forget();
     desk.resume();
   }
+  view.moved();
   if (!page.desk && page.place >= 0) go(page.place);
 });
 

@@ -17,11 +17,13 @@ from onnx import TensorProto
 from nanosam_cli.core.errors import InputError, ModelError, OutputError, UsageError
 from nanosam_cli.core.export import proof
 from nanosam_cli.core.export.export import Exported, export_model, to_onnx
-from nanosam_cli.core.export.parts import OPSET, ExportOptions, decoder_part, encoder_part
+from nanosam_cli.core.export.options import OPSET, ExportOptions
+from nanosam_cli.core.export.parts import decoder_part, encoder_part
 from nanosam_cli.core.export.proof import LIMITS, prove_outputs
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.inference.backends.onnxruntime import open_file
 from nanosam_cli.core.inference.session import host
+from nanosam_cli.core.loading.convert import convert_model
 from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.modeling.region_decoder import RegionDecoder
@@ -161,6 +163,14 @@ def test_one_file_does_what_the_two_do(trained: Path, files: list[Exported], tmp
         np.testing.assert_allclose(found["low_res_masks"][row, 0], segmentation.low_res_logits, atol=1e-4)
         assert found["iou_predictions"][row, 0] == pytest.approx(segmentation.predicted_iou, abs=1e-5)
         assert np.count_nonzero((found["masks"][row, 0] > 0) != segmentation.mask) <= 2
+
+
+def test_a_checkpoint_in_another_contract_is_exported_first(trained: Path, tmp_path: Path) -> None:
+    options = ExportOptions(max_points=4, contract="sam")
+    [file] = convert_model(str(trained), "decoder", tmp_path, options)
+    assert shape_of(file.path, "point_labels") == ["P", 4]
+    assert metadata_of(file.path)["nanosam.contract"] == "sam"
+    assert max(file.proof.max_difference.values()) < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from nanosam_cli.core.errors import OutputError
 from nanosam_cli.core.export import proof
 from nanosam_cli.core.export.export import export_model
 from nanosam_cli.core.export.finished import find_finished
-from nanosam_cli.core.export.parts import ExportOptions
+from nanosam_cli.core.export.options import ExportOptions
 from tests.command_line import run_nanosam
 
 # one photo to prove with; killed when the decoder's card, or the decoder itself, is written

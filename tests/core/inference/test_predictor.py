@@ -92,6 +92,33 @@ def test_extreme_photos(files: Files, original_hw: tuple[int, int]) -> None:
     assert found.mask.shape == original_hw
 
 
+def test_a_window_is_encoded_as_large_as_a_photo_and_its_masks_lie_in_the_photo(files: Files) -> None:
+    image = photo((1200, 1600), 0)
+    image[400:450, 1000:1040] = 255
+    window = (960, 380, 1088, 508)
+    with load_predictor(encoder=files[0], decoder=files[1]) as sam:
+        embedding = sam.encode_window(image, window)
+        alone = sam.encode_image(np.ascontiguousarray(image[380:508, 960:1088]))
+        np.testing.assert_array_equal(embedding.numpy(), alone.numpy())
+        prompt = Prompt.from_boxes([[1001, 401, 1042, 453]])
+        (near,) = sam.predict(embedding, prompt, select="single")
+        (far,) = sam.predict(sam.encode_image(image), prompt, select="single")
+    assert near.mask.shape == far.mask.shape == (1200, 1600)
+    assert near.bbox == far.bbox == (1001, 401, 41, 52)
+    cells_near, cells_far = (np.count_nonzero(one.low_res_logits > 0) for one in (near, far))
+    assert cells_near == pytest.approx(cells_far * (1600 / 128) ** 2, rel=0.2)  # so much more is seen of it
+
+
+@pytest.mark.parametrize(
+    "window", [(0, 0, 0, 5), (5, 5, 5, 9), (9, 5, 5, 9), (-1, 0, 5, 5), (0, -1, 5, 5), (0, 0, 101, 5), (0, 0, 5, 81)]
+)
+def test_windows_that_leave_the_photo_are_refused(
+    recorded: tuple[Predictor, Recorder], window: tuple[int, int, int, int]
+) -> None:
+    with pytest.raises(UsageError, match="is empty or leaves the photo, which is 100x80 pixels"):
+        recorded[0].encode_window(photo((80, 100)), window)
+
+
 def test_the_encoder_sees_the_normalised_photo_in_rgb(files: Files) -> None:
     colour = np.array([200, 100, 50])
     image = np.broadcast_to(colour.astype(np.uint8), (640, 640, 3))

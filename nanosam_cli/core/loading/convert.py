@@ -1,0 +1,104 @@
+"""A model in another tool's contract, by its name, its ONNX file or its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nanosam_cli.core.errors import InputError, MissingExtraError, UsageError
+from nanosam_cli.core.export.anylabeling import ForAnyLabeling, export_anylabeling
+from nanosam_cli.core.export.contract_files import Converted, convert_files
+from nanosam_cli.core.export.contract_proof import Original
+from nanosam_cli.core.export.options import ALL, ExportOptions
+from nanosam_cli.core.loading.part_files import model_files
+from nanosam_cli.core.messages import Note
+from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.core.zoo.models import DEFAULT_MODEL, MODELS
+
+
+def convert_model(
+    source: str,
+    what: str,
+    folder: Path,
+    options: ExportOptions,
+    *,
+    overwrite: bool = False,
+    note: Note = lambda _: None,
+) -> list[Converted]:
+    """Write what `options.contract` makes of a model's files.
+
+    A model of the zoo is converted from its ONNX files, and an ONNX file as it is, without torch. A checkpoint, and a
+    model of which another shape or precision is asked for, is exported first, with that proof.
+
+    Raises:
+        InputError, ModelError, OutputError: as `export_model` and `convert_files`.
+        MissingExtraError: it must be exported, and torch is not installed.
+        UsageError: an option has no use here.
+    """
+    options.names(what)
+    with open_original(source, what, options, note) as original:
+        return convert_files(original, folder, options.contract, overwrite=overwrite, note=note)
+
+
+def convert_for_anylabeling(
+    source: str | None,
+    folder: Path,
+    options: ExportOptions,
+    *,
+    overwrite: bool = False,
+    note: Note = lambda _: None,
+) -> ForAnyLabeling:
+    """Write a model, the default one without a name, as AnyLabeling and X-AnyLabeling load it; see `convert_model`."""
+    refuse_shapes(options, "anylabeling")
+    with open_original(source or DEFAULT_MODEL, ALL, options, note) as original:
+        return export_anylabeling(original, folder, overwrite=overwrite, note=note)
+
+
+def refuse_shapes(options: ExportOptions, what: str) -> None:
+    """UsageError where something is asked of files whose shape a tool gives."""
+    if options.single_file or options.batch or options.max_points or options.contract != "nanosam":
+        raise UsageError(
+            f"{what} says what its files are like", "leave --contract, --batch, --max-points and --single-file out"
+        )
+
+
+@contextmanager
+def open_original(source: str, what: str, options: ExportOptions, note: Note) -> Iterator[Original]:
+    """The files to convert; those that are exported for it are gone afterwards."""
+    wanted = (ENCODER, DECODER) if what == ALL else (what,)
+    if Path(source).suffix == ".onnx":
+        yield Original({what: _onnx_file(source, what, options)}, wanted)
+    elif options.is_plain and source in MODELS:
+        spec = MODELS[source]
+        yield Original(dict(zip((ENCODER, DECODER), model_files(spec, note))), wanted, spec.mean, spec.std)
+    else:
+        with TemporaryDirectory(prefix="nanosam-") as temporary:
+            yield Original(_exported(source, what, Path(temporary), options, note), wanted)
+
+
+def _onnx_file(source: str, what: str, options: ExportOptions) -> Path:
+    path = Path(source)
+    if what == ALL:
+        raise UsageError(
+            f"{source} is one part of a model", f"nanosam export encoder|decoder {source} --contract {options.contract}"
+        )
+    if not options.is_plain:
+        raise UsageError(
+            f"{source} is an ONNX file already: shapes and precision are those of a checkpoint's export",
+            "leave those options out",
+        )
+    if not path.is_file():
+        raise InputError(f"no such ONNX file: {source}", "check the path")
+    return path
+
+
+def _exported(source: str, what: str, folder: Path, options: ExportOptions, note: Note) -> dict[str, Path]:
+    try:
+        from nanosam_cli.core.export.export import export_model
+        from nanosam_cli.core.export.source import find_checkpoint
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("exporting a checkpoint", "train", str(error.name)) from error
+    plain = ExportOptions(options.precision, options.opset, options.batch, options.max_points)
+    return {file.part: file.path for file in export_model(find_checkpoint(source), folder, what, plain, note=note)}
