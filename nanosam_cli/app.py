@@ -138,7 +138,8 @@ def _interrupt(number: int, _: object) -> None:
     _Signal.number = number
     if number != signal.SIGINT:
         signal.signal(number, signal.SIG_IGN)  # `timeout` sends two, and the second must not stop the ending
-    raise KeyboardInterrupt
+    if not ending.end_at_once():
+        raise KeyboardInterrupt
 
 
 def _flushed(code: int) -> bool:

@@ -157,9 +157,7 @@ def _for_anylabeling(source: str | None, output: Path, options: ExportOptions, f
     if json:
         console.json_line({"schema_version": 1, **written.record()})
         return
-    console.text(
-        f"{written.config}: load it in AnyLabeling or X-AnyLabeling as a custom model; keep the files beside it"
-    )
+    console.text(f"{written.config}: a custom model for AnyLabeling and X-AnyLabeling; keep the files beside it")
     agreement = written.mask_iou
     console.text(f"{agreement.title} with `nanosam segment`: {agreement.figures}; {written.bytes / 1e6:.1f} MB")
 

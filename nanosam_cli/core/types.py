@@ -65,7 +65,7 @@ class Prompt:
     def __len__(self) -> int:
         return next(len(part) for part in (self.boxes, self.points, self.mask_logits) if part is not None)
 
-    def __getitem__(self, rows: slice | Sequence[int]) -> Prompt:
+    def __getitem__(self, rows: slice | list[int]) -> Prompt:
         """Some of the prompts, for the decoder's batches."""
         parts = (self.boxes, self.points, self.labels, self.mask_logits)
         return Prompt(*(None if part is None else part[rows] for part in parts))

@@ -19,7 +19,9 @@ from nanosam_cli.core.datasets.coco_layout import ListedAnnotation, ListedImage,
 from nanosam_cli.core.datasets.photo_files import read_file
 from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.ids import read_id, whole_number
+from nanosam_cli.core.media.image import MAX_PIXELS
 from nanosam_cli.core.media.mask_codes import rle_box, rle_to_mask
+from nanosam_cli.core.messages import quoted
 from nanosam_cli.core.system.documents import parse_json
 
 _MEND = "correct that entry, or leave it out of the file"
@@ -118,6 +120,12 @@ def _declared(image: ListedImage) -> tuple[int, int]:
     """Height and width. KeyError where an image has none."""
     if image.size is None:
         raise KeyError("height and width")
+    height, width = image.size
+    if min(height, width) < 1 or height * width > MAX_PIXELS:
+        raise InputError(
+            f"image {image.id} has the size {quoted(width)}x{quoted(height)}",
+            f"height and width are pixels, {MAX_PIXELS // 10**6} million of them at most",
+        )
     return image.size
 
 
@@ -127,11 +135,11 @@ def annotation_rle(entry: ListedAnnotation, height: int, width: int) -> dict[str
     InputError where it cannot be read, or has another size.
     """
     segmentation = entry.content.get("segmentation")
-    if isinstance(segmentation, list):  # a polygon of fewer than three points has no area
-        segmentation = [ring for ring in segmentation if len(ring) >= 6]
-    if not segmentation:
-        return None
     try:
+        if isinstance(segmentation, list):  # a polygon of fewer than three points has no area
+            segmentation = [ring for ring in segmentation if len(ring) >= 6]
+        if not segmentation:
+            return None
         rle = _compressed(segmentation, height, width)
         size = tuple(rle["size"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -260,7 +260,7 @@ def _merged_meta(files: Sequence[Results]) -> dict[str, Any]:
         for key, value in meta.get("counts", {}).items()
     }
     shard = [1, 1] if whole else sorted(file.settings["shard"] for file in files if file.settings.get("shard"))
-    return {**meta, "settings": {**meta.get("settings", {}), "shard": shard}, "counts": counts}
+    return {**meta, "settings": {**(meta.get("settings") or {}), "shard": shard}, "counts": counts}
 
 
 def _names(files: Sequence[Results]) -> str:

@@ -122,7 +122,7 @@ class Results:
     @property
     def settings(self) -> Mapping[str, Any]:
         """What decided the results; see `evaluation_plan.Plan`."""
-        settings: Mapping[str, Any] = self.meta.get("settings", {})
+        settings: Mapping[str, Any] = self.meta.get("settings") or {}
         return settings
 
     @property
@@ -133,7 +133,7 @@ class Results:
     @property
     def categories(self) -> dict[int, str]:
         """Category names by id, where they are recorded."""
-        return {whole_number(key): name for key, name in self.meta.get("data", {}).get("categories", {}).items()}
+        return {whole_number(key): name for key, name in (self.meta.get("data") or {}).get("categories", {}).items()}
 
     @cached_property
     def ious(self) -> NDArray[np.float64]:
@@ -222,7 +222,10 @@ def _read_meta(path: Path, data: bytes) -> dict[str, Any]:
     hint = f"remove {record} to read {path.name} without it"
     try:
         meta: dict[str, Any] = parse_json(read_input(record, most=RECORD_BYTES))
-        described = read_section(_Meta, meta, strangers=True).results.sha256
+        checked = read_section(_Meta, meta, strangers=True)
+        described = checked.results.sha256
+        for key in checked.data.categories if checked.data else ():
+            whole_number(key)
     except ValueError as error:
         raise InputError(f"{record} cannot be read: {error}", hint) from error
     if described != sha256(data).hexdigest():

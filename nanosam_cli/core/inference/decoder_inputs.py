@@ -43,7 +43,8 @@ def check_prompt(prompt: Prompt, original_hw: tuple[int, int], window: PixelBox 
 def split_prompts(
     prompt: Prompt, original_hw: tuple[int, int], window: PixelBox | None = None
 ) -> tuple[list[int], dict[int, str]]:
-    """Which prompts suit a photo, and of the others, by their places, what `check_prompt` has against them."""
+    """Which prompts suit a photo or its window, and of the others, by their places, what `check_prompt` has against
+    them."""
     kept, skipped = [], {}
     for row in range(len(prompt)):
         try:

@@ -90,8 +90,9 @@ class Predictor:
     def prepare_image(self, image: Photo, window: PixelBox | None = None) -> PreparedImage:
         """(H, W, 3) uint8 RGB, a path or a Pillow image -> the encoder's input.
 
-        It can be made in a thread of its own while the encoder runs. With a window, x0 y0 x1 y1 in whole pixels, of
-        that part of the photo alone.
+        With a window, x0 y0 x1 y1 in whole pixels, of that part of the photo alone.
+
+        It can be made in a thread of its own while the encoder runs.
         """
         pixels = _pixels(image)
         frame = self.frame((pixels.shape[0], pixels.shape[1]), window)
@@ -107,10 +108,8 @@ class Predictor:
             prepared = image if isinstance(image, PreparedImage) else self.prepare_image(image)
             return ImageEmbedding(self.encoder.run({"image": prepared.tensor})["image_embeddings"], prepared.frame)
 
-    def encode_window(
-        self, image: NDArray[np.uint8], window: PixelBox, timings: Timings | None = None
-    ) -> ImageEmbedding:
-        """A part of (H, W, 3) uint8 RGB, x0 y0 x1 y1 in whole pixels, as large as the encoder sees a whole photo.
+    def encode_window(self, image: Photo, window: PixelBox, timings: Timings | None = None) -> ImageEmbedding:
+        """A part of a photo, x0 y0 x1 y1 in whole pixels, as large as the encoder sees a whole photo.
 
         Prompts for the embedding and masks from it stay in the photo's pixels. UsageError where the window is empty or
         leaves the photo.

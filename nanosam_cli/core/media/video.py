@@ -141,7 +141,9 @@ class StreamVideo:
             raise InputError(f"{name} has no video in it", "give a video file, or a folder of frames")
         self._container, self._stream = container, container.streams.video[0]
         self._stream.thread_type = "AUTO"
-        codec = self._stream.codec_context
+        codec: Any = self._stream.codec_context
+        if codec is None:
+            raise InputError(f"{name} is coded in a way that this FFmpeg does not know", "convert it to H.264")
         if codec.width * codec.height > MAX_PIXELS:
             raise InputError(
                 f"{name} has frames of {codec.width}x{codec.height} pixels, more than {MAX_PIXELS // 10**6} million",

@@ -22,6 +22,7 @@ from nanosam_cli.core.errors import InputError, UsageError, fault
 from nanosam_cli.core.ids import LARGEST_ID, read_id, whole_number
 from nanosam_cli.core.masks import mask_window
 from nanosam_cli.core.media.mask_codes import coco_image, mask_to_rle, rle_to_mask
+from nanosam_cli.core.messages import quoted
 from nanosam_cli.core.prompting.labels import check_class_name
 from nanosam_cli.core.serving.answers import NotFoundError
 from nanosam_cli.core.system.documents import parse_json
@@ -229,8 +230,10 @@ def _rle(entry: Entry, image: ListedImage, original_hw: tuple[int, int]) -> dict
     """The mask of an annotation, ready for JSON; None where it has none."""
     segmentation = entry.get("segmentation")
     if isinstance(segmentation, Mapping) and isinstance(segmentation.get("counts"), str):
-        if tuple(segmentation["size"]) != original_hw:
-            raise InputError(f"annotation {entry['id']} has a mask of {segmentation['size']}, its photo {original_hw}")
+        if segmentation.get("size") != list(original_hw):
+            raise InputError(
+                f"annotation {entry['id']} has a mask of {quoted(segmentation.get('size'))}, its photo {original_hw}"
+            )
         return dict(segmentation)
     rle = annotation_rle(ListedAnnotation(f"annotation {entry['id']}", image, entry), *original_hw)
     return rle and {"size": list(original_hw), "counts": rle["counts"].decode("ascii")}

@@ -77,6 +77,7 @@ class SegmentService:
         self.cache = HeldEmbeddings(self.limits.cache_bytes)
         self._model = ThreadPoolExecutor(1, "model")
         self._decoding = ThreadPoolExecutor(2, "decode")
+        self._encoding: dict[str, asyncio.Future[ImageEmbedding]] = {}  # what is on its way, by handle
         self._waiting = 0
 
     def __enter__(self) -> SegmentService:
@@ -100,13 +101,10 @@ class SegmentService:
             handle = _handle(data, window)
         if handle in self.cache:
             return Encoded(handle, self.cache.get(handle).original_hw, watch)
-        with watch("read"):
-            prepared = await self._run(
-                self._decoding, lambda: self.predictor.prepare_image(self.read_photo(data), window)
-            )
-        with watch("encode"):
-            embedding = await self._run(self._model, lambda: self.predictor.encode_image(prepared))
-        self.cache.put(handle, embedding)
+        if handle not in self._encoding:  # else it is on its way already, as ahead of a person who goes on
+            self._encoding[handle] = asyncio.ensure_future(self._encode(handle, data, window, watch))
+            self._encoding[handle].add_done_callback(lambda _: self._encoding.pop(handle))
+        embedding = await asyncio.shield(self._encoding[handle])
         return Encoded(handle, embedding.original_hw, watch)
 
     async def segment(
@@ -167,6 +165,16 @@ class SegmentService:
     async def decode(self, work: Callable[[], T]) -> T:
         """Do something with pictures beside the event loop."""
         return await self._run(self._decoding, work)
+
+    async def _encode(self, handle: str, data: bytes, window: PixelBox | None, watch: Stopwatch) -> ImageEmbedding:
+        with watch("read"):
+            prepared = await self._run(
+                self._decoding, lambda: self.predictor.prepare_image(self.read_photo(data), window)
+            )
+        with watch("encode"):
+            embedding = await self._run(self._model, lambda: self.predictor.encode_image(prepared))
+        self.cache.put(handle, embedding)
+        return embedding
 
     async def _run(self, pool: Executor, work: Callable[[], T]) -> T:
         if self._waiting >= self.limits.waiting:

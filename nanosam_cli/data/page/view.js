@@ -126,13 +126,13 @@ export class View {
     if (!picture) return;
     if ((this.filled || faint) && !bare) {
       const { x, y } = bitmapOf(rle);
-      context.globalAlpha = this.opacity * (faint ? 0.7 : 1);
+      context.globalAlpha = this.opacity * (faint ? 0.5 : 1);
       context.drawImage(picture, x, y);
       context.globalAlpha = 1;
     }
     context.strokeStyle = colour;
     context.lineWidth = (strong ? 3 : 1.5) / this.scale;
-    context.setLineDash(dashed ? [6 / this.scale, 4 / this.scale] : []);
+    context.setLineDash(dashed || faint ? [6 / this.scale, 4 / this.scale] : []);
     context.stroke(path);
     if (strong) {
       context.strokeStyle = "white";

@@ -104,6 +104,7 @@ def test_corrupt_results(tmp_path: Path, rows: Any, words: str) -> None:
         ({"counts": {"photos": 1e300}}, "counts.photos: must be int, not 1e"),
         ({"data": {"annotations": 1, "images": "a"}}, "data.annotations: must be str, not 1"),
         ({"data": {"annotations": "a", "images": "b", "categories": [1]}}, "data.categories: must be a section"),
+        ({"data": {"annotations": "a", "images": "b", "categories": {"one": "cat"}}}, "'one' is no whole number"),
         ({"model": ["m"]}, r"model: must be str, not \['m'\]"),
     ],
 )
@@ -122,6 +123,15 @@ def test_a_record_that_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "results.meta.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError, match=r"results\.meta\.json cannot be read"):
         read_results(tmp_path / "results.json")
+
+
+def test_a_record_whose_parts_are_left_empty(tmp_path: Path) -> None:
+    recorded(tmp_path, "results.json", nanosam_results(3))
+    record = tmp_path / "results.meta.json"
+    save(record, json.loads(record.read_text()) | {"settings": None, "data": None, "model": None})
+    found = read_results(tmp_path / "results.json")
+    assert (found.settings, found.categories, found.name) == ({}, {}, "results")
+    assert merge([found]).objects == found.objects
 
 
 def test_records_that_say_little_are_joined_all_the_same(tmp_path: Path) -> None:

@@ -386,3 +386,10 @@ def test_a_list_of_other_files_is_no_video(tmp_path: Path, name: str, text: str)
 
 def test_a_percent_sign_in_a_name_is_but_a_sign(tmp_path: Path) -> None:
     assert len(read(save_video(tmp_path / "100% done.mp4"))) == 8
+
+
+def test_a_video_of_no_known_code(tmp_path: Path) -> None:
+    path = save_video(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(InputError, match=r"a\.mp4 is coded in a way that this FFmpeg does not know"):
+        read(path)

@@ -1,4 +1,4 @@
-"""Label Studio's ML backend interface, asked as `MLApi` of label-studio 1.23 asks."""
+"""Label Studio's ML backend interface. The bodies are those that Label Studio 1.23.2 was seen to send."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from starlette.testclient import TestClient
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.serving.answers import NotFoundError
 from nanosam_cli.core.serving.guard import Access
-from nanosam_cli.core.serving.label_studio import find_brush, task_photo
-from nanosam_cli.core.serving.label_studio_routes import label_studio_routes
+from nanosam_cli.core.serving.label_studio.routes import label_studio_routes
+from nanosam_cli.core.serving.label_studio.tasks import find_brush, task_photo
 from nanosam_cli.core.serving.photos import OpenedPhotos
 from nanosam_cli.version import __version__
 from tests.brush import brush_to_mask
@@ -52,7 +52,8 @@ def asked(
     *regions: dict[str, Any], photo: Any = "/data/local-files/?d=photos/a.png", config: str = CONFIG, tasks: int = 1
 ) -> dict[str, Any]:
     """The body of /predict."""
-    task = {"id": 7, "data": {"photo": photo}, "annotations": [], "drafts": [], "predictions": [], "project": 3}
+    task = {"id": 7, "annotations": [], "drafts": [], "predictions": [], "data": {"photo": photo}, "meta": {}}
+    task |= {"inner_id": 1, "project": 3, "updated_by": None, "comment_authors": [], "allow_skip": True}
     context = {"result": list(regions)} if regions else None
     params = {"login": None, "password": None, "context": context}
     return {"tasks": [task] * tasks, "project": "3.1791000000", "label_config": config, "params": params}

@@ -379,3 +379,18 @@ def test_objects_are_carried_through_a_video(page: Page, serve: Callable[..., Se
     ]
     for index, one in enumerate(annotations):
         assert mask_iou(rle_to_mask(one["segmentation"]), square(index)) > 0.8
+
+
+def test_what_was_under_the_pointer_is_not_shown_beside_what_was_accepted(
+    page: Page, serve: Callable[..., Server]
+) -> None:
+    page.open(serve().address)
+    page.photo("cat.jpg")
+    bare = page.pixel(ON_THE_CAT)
+    page.page.mouse.move(*page.at((180, 150)))
+    page.page.wait_for_timeout(1000)
+    assert page.pixel(ON_THE_CAT) != bare
+    page.drag((300, 200), (440, 290))
+    page.press("Enter")
+    page.has(1)
+    assert page.pixel(ON_THE_CAT) == bare

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.media.mask_codes import mask_to_rle, rle_to_mask
 from nanosam_cli.core.serving.answers import BusyError
 from nanosam_cli.core.serving.limits import RequestLimits
@@ -244,3 +245,21 @@ def test_many_at_once_are_all_answered(own_files: tuple[Path, Path], folder: Pat
     with service_of(own_files) as service:
         answers = run_together(*(service.encode(folder / name) for name in ["a.png", "b.png"] * 10))
     assert len({answer.handle for answer in answers}) == 2
+
+
+def test_a_photo_that_is_asked_for_twice_at_once_is_encoded_once(
+    own_files: tuple[Path, Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with service_of(own_files) as service:
+        encode, runs = service.predictor.encode_image, []
+
+        def counted(image: Any) -> Any:
+            runs.append(image)
+            return encode(image)
+
+        monkeypatch.setattr(service.predictor, "encode_image", counted)
+        one, other = run_together(service.encode(folder / "a.png"), service.encode(folder / "a.png"))
+        assert (one.handle, len(runs)) == (other.handle, 1)
+        broken = run_together(service.encode(b"no photo"), service.encode(b"no photo"))
+        assert all(isinstance(error, InputError) for error in broken)
+        assert not service._encoding

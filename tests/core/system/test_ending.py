@@ -58,8 +58,8 @@ def started(body: str, folder: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(("name", "code"), SIGNALS)
-def test_work_of_which_nothing_is_kept_ends_within_a_second(tmp_path: Path, name: str, code: int) -> None:
-    """Though a library swallows what is raised; its lock, its temporary file and its scratch folder go too."""
+def test_work_of_which_nothing_is_kept_ends_at_once(tmp_path: Path, name: str, code: int) -> None:
+    """Nothing is raised into its library; its lock, its temporary file and its scratch folder go too."""
     with started(_DISPOSABLE, tmp_path) as process:
         assert process.stdout is not None
         scratch = Path(process.stdout.readline().strip())
@@ -68,9 +68,9 @@ def test_work_of_which_nothing_is_kept_ends_within_a_second(tmp_path: Path, name
         start = monotonic()
         process.send_signal(getattr(signal, name))
         _, errors = process.communicate(timeout=30)
-        assert monotonic() - start < 10  # one is the grace; a busy machine takes longer
+        assert monotonic() - start < 10  # far less, where the machine is not busy
     assert process.returncode == code
-    assert errors == "swallowed\ninterrupted\n"
+    assert errors == "interrupted\n"
     assert not scratch.exists()
     assert not list(tmp_path.iterdir())
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter
 
 from nanosam_cli.core.errors import NanosamError, UsageError
 from nanosam_cli.core.messages import Note
-from nanosam_cli.core.serving.label_studio import (
+from nanosam_cli.core.serving.label_studio.tasks import (
     PredictBody,
     SetupBody,
     SmartRegion,
