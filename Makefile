@@ -3,6 +3,7 @@
 # make test-all   everything CI checks
 # make lint       style and types alone
 # make test-pose  tests with MediaPipe, in an environment of its own (1.3 GB): it wants older numpy and protobuf
+# make test-clients  tests with the tools that read our files, in environments of their own (3 GB)
 # make clean      remove what the other targets made
 #
 # Needs a Python of 3.10 or newer (PYTHON=python3.12 make test picks one) and a package index. No GPU, no weights.
@@ -10,6 +11,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 POSE_VENV ?= .venv-pose
+CLIENTS_VENV ?= .venv-clients
+# environments of clients that go together, each with the tests it is for: tests/clients/NAME.txt and test_NAME.py
+CLIENTS := $(basename $(notdir $(wildcard tests/clients/*.txt)))
 BIN := $(VENV)/bin
 # as many tests at once as there are cores, and 8 at most: each may take 1.5 GB; `make test PARALLEL=` runs them in turn
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
@@ -18,7 +22,7 @@ RACCOON := 0,0,588,417
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-pose lint clean
+.PHONY: help demo test test-all test-pose test-clients lint clean $(CLIENTS:%=test-client-%)
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -36,13 +40,18 @@ test-all: lint
 test-pose: $(POSE_VENV)/.pose
 	$(POSE_VENV)/bin/python -m pytest tests/core/prompting/test_pose_estimator.py tests/commands/test_track_pose.py
 
+test-clients: $(CLIENTS:%=test-client-%)
+
+$(CLIENTS:%=test-client-%): test-client-%: $(CLIENTS_VENV)/%/.ready
+	NANOSAM_TEST_CLIENTS=1 QT_QPA_PLATFORM=offscreen $(CLIENTS_VENV)/$*/bin/python -m pytest tests/clients/test_$*.py
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(POSE_VENV) build dist demo.png .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(POSE_VENV) $(CLIENTS_VENV) build dist demo.png .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: an install runs again only when what it depends on has changed. Editable, so that a pull needs none.
@@ -60,4 +69,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 $(POSE_VENV)/.pose: pyproject.toml
 	$(PYTHON) -m venv $(POSE_VENV)
 	$(POSE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[pose,video]' 'pytest>=8'
+	@touch $@
+
+$(CLIENTS_VENV)/%/.ready: tests/clients/%.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -e . -r $<
 	@touch $@

@@ -19,7 +19,8 @@ from time import process_time
 import onnx
 
 from nanosam_cli.core.export.export import to_onnx
-from nanosam_cli.core.export.parts import ExportOptions, ExportPart, make_part
+from nanosam_cli.core.export.options import ExportOptions
+from nanosam_cli.core.export.parts import ExportPart, make_part
 from nanosam_cli.core.export.source import load_source
 from nanosam_cli.core.inference.backends.onnxruntime import open_file
 from nanosam_cli.core.types import DECODER, ENCODER

@@ -2,10 +2,10 @@
 
 The public API is imported on first use, so that `import nanosam_cli` costs nothing:
 
-    from nanosam_cli import Prompt, load_predictor, read_image
+    from nanosam_cli import Prompt, load_predictor
 
     with load_predictor() as predictor:
-        embedding = predictor.encode_image(read_image("photo.jpg"))
+        embedding = predictor.encode_image("photo.jpg")
         cat, = predictor.predict(embedding, Prompt.from_boxes([[10, 20, 300, 400]]))
 """
 
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from nanosam_cli.core.prompting.people import Person as Person
     from nanosam_cli.core.prompting.pose import PoseChoice as PoseChoice
     from nanosam_cli.core.prompting.pose import SeenPeople as SeenPeople
+    from nanosam_cli.core.segmentation.to_supervision import to_supervision as to_supervision
     from nanosam_cli.core.tracking.tracker import Tracker as Tracker
     from nanosam_cli.core.types import ImageEmbedding as ImageEmbedding
     from nanosam_cli.core.types import Prompt as Prompt
     from nanosam_cli.core.types import Segmentation as Segmentation
+    from nanosam_cli.core.types import Segmentations as Segmentations
 
 _HOME = {
     "load_predictor": "loading.load",
@@ -37,7 +39,9 @@ _HOME = {
     "ImageEmbedding": "types",
     "Segmentation": "types",
     "read_image": "media.image",
+    "Segmentations": "types",
     "Tracker": "tracking.tracker",
+    "to_supervision": "segmentation.to_supervision",
     "Keypoint": "prompting.people",
     "Person": "prompting.people",
     "PoseChoice": "prompting.pose",
@@ -53,11 +57,13 @@ __all__ = [
     "Prompt",
     "SeenPeople",
     "Segmentation",
+    "Segmentations",
     "Tracker",
     "__version__",
     "load_predictor",
     "read_image",
     "read_parts",
+    "to_supervision",
 ]
 
 

@@ -25,10 +25,12 @@ from nanosam_cli.commands import (
     track,
 )
 from nanosam_cli.core.errors import NanosamError, machine_error
+from nanosam_cli.core.system import ending
+from nanosam_cli.core.system.ending import INTERRUPTED
 from nanosam_cli.options import Command, Group, QuietOption, VerboseOption, spelling
 from nanosam_cli.version import __version__
 
-DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+DONE, FAILED, USAGE = 0, 1, 2
 
 # shown after Typer's own usage errors, which know what is wrong but not what would be right: by the option that the
 # line ends with, for want of a value, or by the command
@@ -86,11 +88,19 @@ def main() -> None:
     """Run the command line and end the process with 0 done, 1 failed, 2 usage, 130 interrupted, 143 by SIGTERM."""
     console.configure()
     _Signal.number = None
-    for number in _ENDING:
+    for number in ending.ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has SIGHUP
             signal.signal(number, _interrupt)
+    with ending.watched(console.info):
+        code = _run()
+    sys.exit(code if _flushed(code) else FAILED)
+
+
+def _run() -> int:
+    code: int
     try:
         app(prog_name=app.info.name)
+        code = DONE
     except NanosamError as error:
         code = error.exit_code if _Signal.number is None else INTERRUPTED
         if code != INTERRUPTED:
@@ -112,11 +122,8 @@ def main() -> None:
             console.example(example)
     if code == INTERRUPTED:
         console.info("interrupted")
-        code = INTERRUPTED if _Signal.number in (None, signal.SIGINT) else TERMINATED
-    sys.exit(code if _flushed(code) else FAILED)
-
-
-_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        code = INTERRUPTED if _Signal.number is None else ending.exit_code(_Signal.number)
+    return code
 
 
 class _Signal:
@@ -131,7 +138,8 @@ def _interrupt(number: int, _: object) -> None:
     _Signal.number = number
     if number != signal.SIGINT:
         signal.signal(number, signal.SIG_IGN)  # `timeout` sends two, and the second must not stop the ending
-    raise KeyboardInterrupt
+    if not ending.end_at_once():
+        raise KeyboardInterrupt
 
 
 def _flushed(code: int) -> bool:

@@ -238,6 +238,14 @@ MaskOption = Annotated[
         "--mask", metavar="FILE", rich_help_panel=PROMPT, help="A mask to refine: a PNG, each value but 0 an object."
     ),
 ]
+ZoomOption = Annotated[
+    bool,
+    typer.Option(
+        "--zoom",
+        rich_help_panel=PROMPT,
+        help="Look closer: encode a window around each object anew. Sharper masks of small things, in more time.",
+    ),
+]
 
 LabelOption = Annotated[
     list[str] | None,
@@ -290,6 +298,12 @@ ThreadsOption = Annotated[
 
 OutputOption = Annotated[
     str | None, typer.Option("-o", "--output", metavar="PATH", rich_help_panel=OUTPUT, help="Where to write.")
+]
+GreyOption = Annotated[
+    bool,
+    typer.Option(
+        "--grey", rich_help_panel=OUTPUT, help="Label PNGs in greyscale, whose values OpenCV reads as they are."
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", rich_help_panel=OUTPUT, help="Overwrite files that exist.")]
 ResumeOption = Annotated[

@@ -43,7 +43,7 @@ TextModelOption = Annotated[
     str | None,
     typer.Option(
         "--text-model",
-        metavar="NAME|DIR",
+        metavar="NAME[@REVISION]|DIR",
         rich_help_panel=OTHERS,
         help="Zero-shot detector for --text, by its name on Hugging Face or in a folder; else OWLv2.",
     ),

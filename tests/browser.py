@@ -33,9 +33,9 @@ IN_A_BROWSER = [  # marks of a test
 class Server:
     """`nanosam label` in a process of its own."""
 
-    def __init__(self, folder: Path, *arguments: str, port: str = "0") -> None:
+    def __init__(self, folder: Path, *arguments: str, port: str = "0", photos: str = "photos") -> None:
         program = "from nanosam_cli.app import main; main()"
-        command = ["label", "photos", "--no-browser", "--port", port, "--threads", "1", *arguments]
+        command = ["label", photos, "--no-browser", "--port", port, "--threads", "1", *arguments]
         self.process = subprocess.Popen(
             [sys.executable, "-c", program, *command],
             stdout=subprocess.PIPE,
@@ -86,10 +86,10 @@ class Page:
         self.page.mouse.click(*self.at(place), button=button)
         self.ready()
 
-    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        self.page.mouse.move(*self.at(start))
+    def drag(self, start: tuple[float, float], end: tuple[float, float], size: tuple[int, int] = (451, 300)) -> None:
+        self.page.mouse.move(*self.at(start, size))
         self.page.mouse.down()
-        self.page.mouse.move(*self.at(end), steps=6)
+        self.page.mouse.move(*self.at(end, size), steps=6)
         self.page.mouse.up()
         self.ready()
 

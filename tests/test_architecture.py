@@ -41,9 +41,11 @@ HOMES = {
     "cuda": ("core.inference.backends.tensorrt",),
     "pycocotools": ("core.datasets.coco", "core.media.mask_codes", "core.evaluation.metrics"),
     "shapely": ("core.media.mask_codes",),
+    "matplotlib": ("core.showing", "core.evaluation", "core.training"),
+    "supervision": ("core.segmentation.to_supervision",),
     "av": ("core.media.video",),
     "pillow_heif": ("core.media.image",),
-    "yaml": ("core.prompting.class_names",),
+    "yaml": ("core.prompting.class_names", "core.prompting.text_prompt"),  # the latter: the error of a model's card
     "tkinter": ("core.tracking.window",),
     "requests": ("core.zoo.transport",),
     "urllib3": ("core.zoo.transport",),
@@ -58,6 +60,7 @@ HOMES = {
 
 # layer -> layers of this package that it may import
 LAYERS = {
+    "entry": {"app"},
     "app": {"app", "commands", "core", "options", "console", "version"},
     "commands": {"commands", "core", "options", "prompt_options", "console"},
     "options": {"console", "core"},

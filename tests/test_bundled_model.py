@@ -18,7 +18,6 @@ from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.loading.part_files import model_files
 from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.paths import resource
-from nanosam_cli.core.system.files import file_sha256
 from nanosam_cli.core.types import Prompt
 from nanosam_cli.core.zoo.models import DEFAULT_MODEL, find_model
 from tests.command_line import run_nanosam
@@ -59,7 +58,9 @@ def test_its_files_are_those_of_the_zoo() -> None:
 def test_it_says_what_it_is() -> None:
     import onnx
 
-    weights = file_sha256(resource("models", DEFAULT_MODEL, "weights.safetensors"))
+    safe_open = pytest.importorskip("safetensors", reason="checkpoints need the extra `train`").safe_open
+    with safe_open(resource("models", DEFAULT_MODEL, "weights.safetensors"), framework="numpy") as file:
+        weights = json.loads(file.metadata()["nanosam"])["source_sha256"]  # of the checkpoint that all came from
     for file, part, precision in FILES:
         path = resource("models", DEFAULT_MODEL, file)
         metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
@@ -67,6 +68,21 @@ def test_it_says_what_it_is() -> None:
         assert metadata["nanosam.part"] == part
         assert metadata["nanosam.precision"] == precision
         assert metadata["nanosam.source_sha256"] == weights
+
+
+def test_the_wheel_stays_small() -> None:
+    files = resource("models", DEFAULT_MODEL, "encoder.onnx").parent
+    assert sum(file.stat().st_size for file in files.iterdir()) < 25e6
+
+
+def test_training_can_go_on_from_it() -> None:
+    """What its ONNX files hold is read back from them."""
+    pytest.importorskip("torch", reason="models need the extra `train`")
+    from nanosam_cli.core.export.source import load_source
+
+    source = load_source(resource("models", DEFAULT_MODEL, "weights.safetensors"))
+    assert source.decoder is not None
+    assert sum(tensor.numel() for part in (source.encoder, source.decoder) for tensor in part.parameters()) > 6e6
 
 
 def test_on_a_cpu_its_encoder_is_the_int8_one() -> None:

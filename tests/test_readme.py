@@ -18,7 +18,7 @@ GUIDES = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, ROOT / "recipes" / "README.md", *GUIDES]
 LINKED = [*PAGES, *sorted(ROOT.glob("docs/*/*.md")), *sorted(ROOT.glob("recipes/results/*.md"))]
 LINKED += [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md"]
-WITH_PROGRAMS = [README, ROOT / "docs" / "tracking.md"]
+WITH_PROGRAMS = [README, ROOT / "docs" / "tracking.md", ROOT / "docs" / "results.md"]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]+)")
 WORDS = 900  # of a guide, its tables included
@@ -63,6 +63,9 @@ LEFT_OUT = {
     "runs until Ctrl-C; tests/commands/test_serve_page.py and tests/commands/test_label.py start such servers": (
         "nanosam label examples --classes cat,dog,person",
         "nanosam label examples -o cats.json --detections examples/instances.json --no-browser",
+        "nanosam label video.mp4 --classes cat --stride 5",
+        "nanosam label photos --import labels/",
+        "nanosam label photos --detections boxes.json",
         "nanosam serve examples --port 8765",
         "nanosam serve examples --host 0.0.0.0 --port 8765",
     ),

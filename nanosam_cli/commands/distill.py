@@ -54,6 +54,7 @@ def distill(
         torchrun --no-python --nproc-per-node 2 nanosam distill nanosam-lite2 --set optimiser.micro_batch=4 --resume
     """
     from nanosam_cli.core.training.recipe import find_recipe, list_recipe_files, load_recipe
+    from nanosam_cli.core.training.stages import plan_stages
     from nanosam_cli.core.training.students import list_students
 
     if list_recipes:
@@ -65,7 +66,13 @@ def distill(
     if recipe is None:
         raise UsageError("no recipe given", "nanosam distill --list")
     chosen = load_recipe(find_recipe(recipe), overrides or [])
-    _train(chosen, output or Path("runs") / chosen.model.name, resume)
+    *first, last = plan_stages(chosen, output or Path("runs") / chosen.model.name)
+    for stage in first:
+        if resume and stage.weights.exists():
+            continue
+        console.info(f"{last.folder} begins with what the recipe {stage.recipe.model.name} gives: {stage.folder}")
+        _train(stage.recipe, stage.folder, resume)
+    _train(last.recipe, last.folder, resume)
 
 
 def _train(recipe: Recipe, folder: Path, resume: bool) -> None:

@@ -29,6 +29,7 @@ from nanosam_cli.options import (
     ResumeOption,
     ThreadsOption,
     VerboseOption,
+    ZoomOption,
     chosen_model,
     parse_number,
 )
@@ -160,6 +161,7 @@ def coco(
             "box+point.",
         ),
     ] = None,
+    zoom: ZoomOption = False,
     box_noise: Annotated[
         float,
         typer.Option(
@@ -223,7 +225,9 @@ def coco(
     with ExitStack() as opened:
         place, file = find_data(images, annotations)
         files = opened.enter_context(PhotoFiles(place))
-        segmenter = opened.enter_context(open_segmenter(chosen, select=choice.protocol.select, note=console.info))
+        segmenter = opened.enter_context(
+            open_segmenter(chosen, select=choice.protocol.select, zoom=zoom, note=console.info)
+        )
         truth = read_annotations(file, place)
         plan = plan_evaluation(truth, files, segmenter, choice, prompting, save_masks=save_masks)
         _report_plan(plan, allow_missing)
@@ -231,7 +235,10 @@ def coco(
         console.detail(f"{about['name']}: {' + '.join(about.get('backend', ['needs no runtime']))}")
         target = output or Path("results.json" if shard is None else f"results-{part.part}of{part.parts}.json")
         run = opened.enter_context(start_run(plan, target, resume=resume, force=force))
+        before = run.done
         _work(run, segmenter, files)
+        if zoom:
+            console.info(f"the encoder ran {segmenter.encodings} times for {_photos(run.done - before)}")
         results = run.finish(keep_failed=not allow_missing)
         _report(run, results, json)
         _check_failed(run, allow_missing)
@@ -265,6 +272,12 @@ def clicks(
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", rich_help_panel=OUTPUT, help="Results, JSON; else clicks.json."),
     ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(
+            "--sheet", metavar="PNG", rich_help_panel=OUTPUT, help="Draw ten objects with their first clicks."
+        ),
+    ] = None,
     resume: ResumeOption = False,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -286,21 +299,25 @@ def clicks(
 
         nanosam eval clicks --images photos/ --annotations instances.json
 
-        nanosam eval clicks --start box --clicks 5 -o from-a-box.json
+        nanosam eval clicks --start box --clicks 5 -o from-a-box.json --sheet clicks.png
 
         nanosam eval clicks --prompt mask -o masks.json
     """
     from nanosam_cli.core.datasets.coco import read_annotations
     from nanosam_cli.core.datasets.photo_files import PhotoFiles, find_data
     from nanosam_cli.core.evaluation.clicks import PROTOCOL, Corrections, MaskPrompts, plan_clicks
+    from nanosam_cli.core.evaluation.clicks_sheet import check_sheet, draw_clicks, first_clicks
     from nanosam_cli.core.evaluation.plan import ObjectFilter
     from nanosam_cli.core.evaluation.run import start_run
     from nanosam_cli.core.evaluation.segmenters import BASELINES, DISC, open_segmenter
+    from nanosam_cli.core.media.image import write_png
     from nanosam_cli.core.zoo.models import check_model_name
 
     chosen = chosen_model(model, encoder, decoder, device, backend, threads)
     check_model_name(model, [*BASELINES, DISC])
     corrections = Corrections(start.value, count)
+    if sheet is not None:
+        check_sheet(sheet, None if prompt is Given.mask else corrections, force=force)
     with ExitStack() as opened:
         place, file = find_data(images, annotations)
         files = opened.enter_context(PhotoFiles(place))
@@ -314,6 +331,9 @@ def clicks(
         _work(run, segmenter, files)
         results = run.finish(keep_failed=not allow_missing)
         _report_clicks(run, results, json)
+        if sheet is not None:
+            write_png(sheet, draw_clicks(first_clicks(corrections), segmenter, plan.photos, files), overwrite=force)
+            console.info(f"first clicks: {sheet}")
         _check_failed(run, allow_missing)
 
 

@@ -92,6 +92,10 @@ def export(
     single_file: Annotated[
         bool, typer.Option("--single-file", rich_help_panel=SHAPES, help="One file from photo and prompts to masks.")
     ] = False,
+    trainable: Annotated[
+        bool,
+        typer.Option("--trainable", help="With all: also what training needs to go on from the two files, half a MB."),
+    ] = False,
     contract: Annotated[
         ContractOption,
         typer.Option(
@@ -132,7 +136,7 @@ def export(
     """
     from nanosam_cli.core.export.options import ExportOptions
 
-    options = ExportOptions(precision.value, opset, batch, max_points, single_file, contract.value)
+    options = ExportOptions(precision.value, opset, batch, max_points, single_file, contract.value, trainable)
     if runtime is not None and what is not What.browser:
         raise UsageError("--runtime is for browser", "nanosam export browser --runtime FILE -o DIR")
     if what is What.anylabeling:

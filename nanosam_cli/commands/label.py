@@ -26,7 +26,9 @@ from nanosam_cli.options import (
 
 
 def label(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTOS", help="Photos: files, directories, patterns.")],
+    photos: Annotated[
+        list[str], typer.Argument(metavar="PHOTOS", help="Photos: files, directories, patterns; videos.")
+    ],
     output: Annotated[
         Path,
         typer.Option(
@@ -59,6 +61,7 @@ def label(
             help="Annotations to go on with in a new file: COCO, YOLO's outlines, labelme's polygons.",
         ),
     ] = None,
+    stride: Annotated[int, typer.Option("--stride", min=1, metavar="N", help="Of videos only every N-th frame.")] = 1,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8765,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Print the address, and open nothing.")] = False,
@@ -73,6 +76,8 @@ def label(
 ) -> None:
     """Label photos in a browser: click, see the mask, press Enter. Everything accepted is on disk at once.
 
+    A video's frames go into a folder beside the annotations, as photos to be labelled.
+
     The page is served from this machine to this machine; nothing is uploaded. Ctrl-C ends it, and the next start with
     the same file goes on. `?` on the page shows its keys.
 
@@ -86,6 +91,7 @@ def label(
 
     try:
         from nanosam_cli.core.serving.browser import open_page
+        from nanosam_cli.core.serving.label.frames import with_frames
         from nanosam_cli.core.serving.labelling import open_labelling, parse_classes
         from nanosam_cli.core.serving.run import Serving, serve_labels
     except ModuleNotFoundError as error:
@@ -97,6 +103,7 @@ def label(
             console.warn("there is no browser to open the page in", "open the address yourself")
         console.info("Ctrl-C ends it")
 
+    photos = with_frames(photos, output.parent, stride, console.info)
     labelling = open_labelling(photos, output, parse_classes(classes or ""), detections, begin_with=begin_with)
     with labelling.store:
         for note in [*left_out(photos), *labelling.notes]:

@@ -24,6 +24,7 @@ from nanosam_cli.options import (
     EachPointOption,
     EncoderOption,
     ForceOption,
+    GreyOption,
     JsonOption,
     LabelOption,
     MaskOption,
@@ -34,6 +35,7 @@ from nanosam_cli.options import (
     ResumeOption,
     ThreadsOption,
     VerboseOption,
+    ZoomOption,
     chosen_model,
     parse_number,
     parse_positive,
@@ -61,6 +63,8 @@ from nanosam_cli.prompt_options import (
 )
 
 if TYPE_CHECKING:
+    from nanosam_cli.core.loading.choice import ModelChoice
+    from nanosam_cli.core.segmentation.edit import EditPlan
     from nanosam_cli.core.segmentation.job import Job
     from nanosam_cli.core.segmentation.outputs import Outputs
     from nanosam_cli.core.segmentation.result import PhotoResult, Tally
@@ -131,6 +135,7 @@ def segment(
             "--multimask", rich_help_panel=PROMPT, help="Give every reading of a prompt, such as part and whole."
         ),
     ] = False,
+    zoom: ZoomOption = False,
     threshold: Annotated[
         float,
         typer.Option(
@@ -141,8 +146,21 @@ def segment(
             help="Above 0 masks shrink, below they grow.",
         ),
     ] = 0.0,
+    edit: Annotated[
+        Path | None,
+        typer.Option(
+            "--edit",
+            metavar="FILE",
+            rich_help_panel=PROMPT,
+            help="Correct one object of an earlier run's file, with --point or --box; the others stay as they are.",
+        ),
+    ] = None,
+    object_: Annotated[
+        int | None,
+        typer.Option("--object", min=1, metavar="K", rich_help_panel=PROMPT, help="Which object --edit corrects."),
+    ] = None,
     format: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
             parser=parse_format,
@@ -151,7 +169,7 @@ def segment(
             rich_help_panel=OUTPUT,
             help="; ".join(f"{kind.name}: {kind.about}" for kind in FORMATS.values()) + ". Else png.",
         ),
-    ] = "png",
+    ] = None,
     simplify: Annotated[
         float | None,
         typer.Option(
@@ -170,6 +188,7 @@ def segment(
         bool,
         typer.Option("--exclusive", rich_help_panel=OUTPUT, help="Where masks overlap, leave each pixel to the best."),
     ] = False,
+    grey: GreyOption = False,
     output: OutputOption = None,
     force: ForceOption = False,
     resume: ResumeOption = False,
@@ -197,14 +216,19 @@ def segment(
 
         nanosam segment photos/ --detections detections.json --min-score 0.5 --format coco
 
+        nanosam segment large.jpg --detections detections.json --zoom --format yolo
+
         nanosam segment photo.jpg --text "a tree" --format overlay
 
         nanosam segment photo.jpg --pose auto --part shirt
+
+        nanosam segment photo.jpg --edit photo_mask.png --object 2 --point 40,60,0 --force
     """
     from nanosam_cli.core.loading.load import open_predictor
     from nanosam_cli.core.media.find_photos import find_photos, left_out
     from nanosam_cli.core.messages import some
     from nanosam_cli.core.prompting.options import PromptOptions
+    from nanosam_cli.core.segmentation.edit import plan_edit
     from nanosam_cli.core.segmentation.image_ids import COUNTED, counted_categories
     from nanosam_cli.core.segmentation.job import make_job
     from nanosam_cli.core.segmentation.outputs import plan_outputs
@@ -237,16 +261,29 @@ def segment(
         min_area=min_area,
         batch=batch,
     )
+    models = chosen_model(model, encoder, decoder, device, backend, threads)
+    if edit is not None:
+        given = {"format": format, "separate": separate, "exclusive": exclusive, "multimask": multimask}
+        for option, value in {**given, "resume": resume, "grey": grey}.items():
+            if value:
+                raise UsageError(f"--edit writes the file as it is but for one object, so it takes no --{option}")
+        plan = plan_edit(
+            find_photos(images), edit, asked, object_, output, threshold=threshold, simplify=simplify, force=force
+        )
+        _edit(plan, models, json)
+        return
+    if object_ is not None:
+        raise UsageError("--object belongs to --edit, which was not given")
     job = make_job(find_photos(images), asked)
     for note in left_out(images):
         console.warn(note, "save them as JPEG or PNG")
-    reading = MaskOptions(multimask, threshold, exclusive)
+    reading = MaskOptions(multimask, threshold, exclusive, zoom)
     check_mask_options(job, reading)
     _report_unmatched(job)
     photos = list(job.sources)
     outputs = plan_outputs(
         photos,
-        format,
+        format or "png",
         output,
         separate,
         force,
@@ -255,14 +292,15 @@ def segment(
         resume,
         read=asked.files(),
         image_ids=job.image_ids,
+        grey=grey,
     )
     if outputs.format.shared and outputs.ids_counted:
         console.info(COUNTED)
     if outputs.format.shared and job.classes_counted and job.classes:
         console.info(counted_categories(job.classes))
     with (
-        open_predictor(chosen_model(model, encoder, decoder, device, backend, threads), console.info) as predictor,
-        outputs.opened(partial(run_settings, predictor, asked, reading)),
+        open_predictor(models, console.info) as predictor,
+        outputs.opened(partial(run_settings, predictor, asked, job, reading)),
     ):
         if outputs.are_there:
             console.info("the results are there already, and no run that was cut off: nothing is done")
@@ -272,9 +310,27 @@ def segment(
         with job:
             if job.about:
                 console.info(job.about)
-            tally = _segment_photos(partial(segment_photo, predictor, job), outputs, photos, reading, json)
+            tally = _segment_photos(
+                partial(segment_photo, predictor, job, check_count=outputs.check_count), outputs, photos, reading, json
+            )
     if failed := [*job.missing, *tally.failed]:
         raise InputError(f"no result for {some(failed)}", "--resume tries them again, once they are mended")
+
+
+def _edit(plan: EditPlan, models: ModelChoice, json: bool) -> None:
+    """Correct one object of a file."""
+    from nanosam_cli.core.loading.load import open_predictor
+    from nanosam_cli.core.media.find_photos import STDIN
+    from nanosam_cli.core.segmentation.edit import edit_object
+
+    with open_predictor(models, console.info) as predictor:
+        result = edit_object(predictor, plan, sys.stdin.buffer if plan.photo == STDIN else plan.photo)
+    for note in result.notes:
+        console.warn(f"{plan.file}: {note}")
+    if json:
+        console.json_line(result.record())
+    else:
+        console.text(str(result))
 
 
 def _segment_photos(
@@ -330,6 +386,8 @@ def _closing_line(tally: Tally) -> Iterator[None]:
 
 def _report(result: PhotoResult, json: bool, brief: bool) -> None:
     files = ", ".join(str(file) for file in result.files)
+    if result.zoomed is not None:
+        (console.detail if brief else console.info)(f"{result.photo}: {result.zoomed}")
     if json:
         console.json_line(result.record())
     elif brief or not result.found:

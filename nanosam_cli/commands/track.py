@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,12 +23,14 @@ from nanosam_cli.options import (
     EachPointOption,
     EncoderOption,
     ForceOption,
+    GreyOption,
     JsonOption,
     MaskOption,
     ModelOption,
     OutputOption,
     PointOption,
     QuietOption,
+    ResumeOption,
     ThreadsOption,
     VerboseOption,
     chosen_model,
@@ -118,6 +122,7 @@ def track(
             "--masks", metavar="DIR", rich_help_panel=OUTPUT, help="Also a label PNG a frame: object k has the value k."
         ),
     ] = None,
+    grey: GreyOption = False,
     show: Annotated[
         bool,
         typer.Option(
@@ -127,6 +132,7 @@ def track(
         ),
     ] = False,
     force: ForceOption = False,
+    resume: ResumeOption = False,
     json: JsonOption = False,
     model: ModelOption = None,
     encoder: EncoderOption = None,
@@ -140,7 +146,8 @@ def track(
     """Follow objects through a video, and find them again.
 
     Every --box is an object. The overlay video is VIDEO_track.mp4 in the working directory, or -o FILE.mp4; --json
-    prints a line a frame with each object's run-length code, box, score and state: tracked, uncertain or lost.
+    prints a line a frame with each object's run-length code, box, score and state: tracked, uncertain or lost. A run
+    that was killed goes on when it is asked the same with --resume, and ends with the same files and lines.
 
         nanosam track video.mp4 --box 10,20,300,400
 
@@ -158,6 +165,7 @@ def track(
     from nanosam_cli.core.prompting.request import make_request
     from nanosam_cli.core.tracking.outputs import SURVIVED, TrackOutputs, plan_track
     from nanosam_cli.core.tracking.people import follow_people
+    from nanosam_cli.core.tracking.record import opened_record, track_settings
     from nanosam_cli.core.tracking.run import TrackingRun
     from nanosam_cli.core.tracking.timed_requests import (
         TimedRequest,
@@ -189,7 +197,10 @@ def track(
         request = make_request(box or [], point or [], each_point=each_point, masks=mask)
         requests.insert(0, TimedRequest(frames.start, request))
     check_asked(requests, later=show or people is not None)
-    plan = plan_track(video, output, masks, video=not no_video, force=force)
+    plan = plan_track(video, output, masks, video=not no_video, force=force, resume=resume, grey=grey)
+    if plan.is_finished:
+        console.info("the results are there already, and no run that was killed: nothing is done")
+        return
     with ExitStack() as opened:
         source = opened.enter_context(open_video(video, None if fps is None else Fraction(fps)))
         requests, early = split_early(requests, frames.start, source.rate)
@@ -202,17 +213,25 @@ def track(
         )
         for session in (predictor.encoder, predictor.decoder):
             console.detail(f"{session.path}: {session.backend}")
+        opened.enter_context(plan.locked())
         run = TrackingRun(predictor, requests, max_side, people)
         window = opened.enter_context(TrackWindow(f"nanosam track {video}", run)) if show else None
+        said = replace(asked, prompts=prompts)
+        settings = partial(track_settings, video, predictor, said, frames, max_side, fps, grey)
+        record = opened.enter_context(opened_record(plan.record, settings, resume=resume))
+        if record.state is not None:
+            run.restore(record.state)
+            console.info(f"{record.kept} frames are done already; they are drawn again from their record")
         try:
             with (
                 TrackOutputs(plan, source) as outputs,
                 console.progress("track", frames.count(source), "frames") as advance,
             ):
-                for tracked in run.frames(frames.of(source)):
+                for tracked in run.frames(frames.of(source), record.past()):
                     outputs.write(tracked)
+                    record.add(tracked, run)
                     if json:
-                        console.json_line(tracked.record())
+                        console.json_line(tracked.record)
                     advance(fps=run.summary.fps)
                     if window and not window.show(tracked):
                         break

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.messages import quoted
 
 LARGEST_ID = 2**63 - 1  # what numpy, pycocotools and other tools hold
 
@@ -27,8 +28,7 @@ def whole_number(value: Any) -> int:
     elif isinstance(value, int) and not isinstance(value, bool):
         number = value
     if number is None or abs(number) > LARGEST_ID:
-        text = repr(value)
-        raise ValueError(f"{text if len(text) <= 40 else text[:40] + '...'} is no whole number")
+        raise ValueError(f"{quoted(value)} is no whole number")
     return number
 
 

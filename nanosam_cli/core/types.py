@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.masks import mask_window
+from nanosam_cli.core.showing import draw_mask, mask_thumbnail, show_figures
 
 FOREGROUND, BACKGROUND = 1, 0  # point labels of a prompt
 PADDING, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 2, 3  # further labels of the mask decoder's file contract
@@ -64,7 +65,7 @@ class Prompt:
     def __len__(self) -> int:
         return next(len(part) for part in (self.boxes, self.points, self.mask_logits) if part is not None)
 
-    def __getitem__(self, rows: slice) -> Prompt:
+    def __getitem__(self, rows: slice | list[int]) -> Prompt:
         """Some of the prompts, for the decoder's batches."""
         parts = (self.boxes, self.points, self.labels, self.mask_logits)
         return Prompt(*(None if part is None else part[rows] for part in parts))
@@ -129,8 +130,24 @@ class Segmentation:
 
     mask: NDArray[np.bool_]  # (H, W), original pixels
     predicted_iou: float
-    low_res_logits: NDArray[np.float32] = field(repr=False)  # (256, 256), usable as the next prompt's mask
+    low_res_logits: NDArray[np.float32] = field(repr=False)  # (256, 256), the next prompt's mask for this embedding
     index: int = 0  # which of the decoder's K masks this is
+
+    def plot(self, image: Image | None = None, ax: Any = None) -> Any:
+        """Draw the mask, over its photo (H, W, 3) uint8 RGB where that is given -> matplotlib's Axes.
+
+        `ax` is where to draw; else a new figure. MissingExtraError where matplotlib is not installed.
+        """
+        return draw_mask(self.mask, f"{self.area} pixels, IoU {self.predicted_iou:.2f} predicted", image, ax)
+
+    def show(self, image: Image | None = None) -> None:
+        """`plot`, and open a window or print the picture in a notebook."""
+        self.plot(image)
+        show_figures()
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows of a result: the mask, white on black."""
+        return mask_thumbnail(self.mask)
 
     @property
     def area(self) -> int:
@@ -145,3 +162,12 @@ class Segmentation:
             return None
         rows, columns = window
         return columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
+
+
+class Segmentations(list[Segmentation]):
+    """The segmentations of some prompts, in their order, and which prompts they are of."""
+
+    def __init__(self, found: Iterable[Segmentation], kept: Sequence[int], skipped: Mapping[int, str]) -> None:
+        super().__init__(found)
+        self.kept = kept  # of each segmentation, the place of its prompt
+        self.skipped = skipped  # places of prompts that no photo of this size can have, and why

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -70,6 +71,27 @@ def test_table_and_files(evaluate: Run) -> None:
     assert "1 annotated masks are empty; their IoU is 0" in ran.err
     assert sorted(path.name for path in Path().iterdir()) == ["data", "results.json", "results.meta.json"]
     assert len(rows()) == 12
+
+
+def test_zoom(evaluate: Run, own_files: tuple[Path, Path]) -> None:
+    """The record says so, the encoder's runs are told, and a run of the whole photo is another run."""
+    model = ("--encoder", own_files[0], "--decoder", own_files[1])
+    ran = evaluate(*model, "--zoom", "-o", "near.json")
+    assert ran.code == 0, ran.err
+    matched = re.search(r"the encoder ran (\d+) times for 4 photos", ran.words)
+    assert matched
+    assert int(matched[1]) > 4
+    assert evaluate(*model, "-o", "far.json").code == 0
+    near, far = (json.loads(Path(f"{name}.meta.json").read_text())["settings"]["model"] for name in ("near", "far"))
+    assert near == {**far, "zoom": True}
+    assert [row["id"] for row in rows("near.json")] == [row["id"] for row in rows("far.json")]
+    refused = evaluate(*model, "-o", "near.json", "--resume")
+    assert (refused.code, "other settings" in refused.words) == (1, True)
+
+
+def test_a_baseline_takes_no_zoom(evaluate: Run) -> None:
+    ran = evaluate("--zoom")
+    assert (ran.code, "the baseline ellipse looks at no photo leave --zoom out" in ran.words) == (2, True)
 
 
 def test_json(evaluate: Run) -> None:

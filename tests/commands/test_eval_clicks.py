@@ -6,8 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from nanosam_cli.core.evaluation.clicks_sheet import SIDE
+from nanosam_cli.core.evaluation.contact_sheet import GAP, ON_IT, PREDICTION, TRUTH
 from tests.command_line import Ran, run_nanosam
 from tests.evaluation_data import save_data_set
 
@@ -78,6 +82,21 @@ def test_masks_as_prompts(evaluate: Run, own_files: tuple[Path, Path]) -> None:
     assert "rough mask + box" in ran.out
 
 
+def test_the_first_clicks_in_a_picture(evaluate: Run) -> None:
+    ran = evaluate("--start", "box", "--clicks", "7", "--sheet", "clicks.png")
+    assert ran.code == 0, ran.err
+    assert "first clicks: clicks.png" in ran.err
+    with Image.open("clicks.png") as sheet:
+        pixels = np.asarray(sheet.convert("RGB")).astype(int)
+    assert pixels.shape[1] == 6 * (SIDE + GAP) + GAP  # the box and five clicks
+    for colour in (TRUTH, PREDICTION, ON_IT):
+        assert (np.abs(pixels - colour).sum(axis=2) == 0).sum() > 20, colour
+    Path("clicks.json").unlink()
+    Path("clicks.meta.json").unlink()
+    assert evaluate("--sheet", "clicks.png").code == 1
+    assert not Path("clicks.json").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -87,6 +106,8 @@ def test_masks_as_prompts(evaluate: Run, own_files: tuple[Path, Path]) -> None:
         (["--clicks", "101"], "not 101"),
         (["--start", "mask"], "mask"),
         (["--resume", "--force"], "give one of them"),
+        (["--sheet", "clicks.jpg"], "the picture of --sheet is a PNG"),
+        (["--sheet", "clicks.png", "--prompt", "mask"], "--sheet shows clicks"),
     ],
 )
 def test_what_is_refused(evaluate: Run, arguments: list[str], words: str) -> None:

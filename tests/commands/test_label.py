@@ -113,12 +113,34 @@ def test_what_cannot_be_done_is_told(arguments: list[str], code: int, words: str
     assert (ran.code, words in ran.words) == (code, True), ran.err
 
 
-def test_a_port_that_is_taken_is_told_before_the_model_is_loaded() -> None:
+@pytest.mark.parametrize("command", [["serve"], ["label", "a.png"]])
+def test_a_port_that_is_taken_is_told_before_the_model_is_loaded(command: list[str]) -> None:
+    save_photo(Path("a.png"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        ran = run_nanosam("serve", "--port", taken.getsockname()[1])
+        ran = run_nanosam(*command, "--port", taken.getsockname()[1])
     assert (ran.code, "--port 0 takes any that is free" in ran.words) == (1, True)
+
+
+def test_a_folder_that_cannot_be_written_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    save_photo(Path("a.png"))
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root, who runs CI, may write everywhere
+    ran = run_nanosam("label", "a.png")
+    assert (ran.code, "cannot write into .: permission denied" in ran.words) == (1, True), ran.err
+
+
+def test_without_a_browser_the_address_is_printed_and_served(model: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    save_photo(Path("photos/a.png"))
+    for name in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(Path.cwd()))
+    process, address = start("label", "photos", *model)
+    served = requests.get(address, timeout=10).status_code
+    code, err = end(process)
+    assert (served, code) == (200, 130)
+    assert "there is no browser to open the page in" in err
+    assert "open the address yourself" in err
 
 
 @pytest.mark.parametrize("command", [["label", "a.png"], ["serve"]])

@@ -94,6 +94,41 @@ def test_json(segment: Run) -> None:
     assert 0 < found["predicted_iou"] < 1.5
 
 
+def test_zoom(segment: Run) -> None:
+    """A small object gets a window of its own, a large one is told to need none; masks lie where they lay."""
+    photo("a.jpg", 800, 600)
+    boxes = ("--box", "700,500,740,520", "--box", "10,20,600,500")
+    ran = segment("a.jpg", *boxes, "--zoom", "--json")
+    assert ran.code == 0, ran.err
+    assert "1 of 2 objects seen closer, in 2 runs of the encoder; a window would show the others hardly" in ran.words
+    record = json.loads(ran.out)
+    assert record["encodings"] == 2
+    assert list(record["timings_ms"]) == ["read", "segment", "write"]
+    assert [found["window"] for found in record["objects"]] == [[599, 399, 800, 600], None]
+    near, far = (found["bbox"] for found in record["objects"])
+    np.testing.assert_allclose(near, (700, 500, 40, 20), atol=1)
+    np.testing.assert_allclose(far, (10, 20, 590, 480), atol=3)
+    photo("photos/b.jpg", 800, 600)
+    photo("photos/c.jpg", 800, 600)
+    ran = segment("photos", *boxes, "--zoom", "--exclusive")
+    assert "2 of 2 photos done, 4 objects, the encoder ran 4 times; a photo: read" in ran.words
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--everything", "--everything has no objects to look closer at before it has found them --crops 1"),
+        ("--multimask", "--multimask gives readings of different sizes, for which --zoom has no one window"),
+    ],
+)
+def test_what_cannot_be_zoomed(segment: Run, option: str, words: str) -> None:
+    photo("a.jpg")
+    prompt = () if option == "--everything" else ("--box", Box)
+    ran = segment("a.jpg", *prompt, option, "--zoom")
+    assert ran.code == 2
+    assert words in ran.words
+
+
 @pytest.mark.parametrize("kind", list(FORMATS))
 def test_every_format_has_its_default_name(segment: Run, kind: str) -> None:
     photo("deep/a.jpg")
@@ -101,7 +136,9 @@ def test_every_format_has_its_default_name(segment: Run, kind: str) -> None:
     assert ran.code == 0, ran.err
     name = {"png": "a_mask.png", "rle": "a_rle.json", "polygon": "a_polygon.json"}
     name |= {"coco": "coco.json", "coco-dataset": "coco-dataset.json"}
-    names = {"yolo": ["a.txt", "classes.txt"], "labelme": ["a.json"]}.get(kind, [name.get(kind, f"a_{kind}.png")])
+    names = {"yolo": ["a.txt", "classes.txt", "data.yaml"], "labelme": ["a.json"]}.get(
+        kind, [name.get(kind, f"a_{kind}.png")]
+    )
     assert files() == [*names, "deep"]
 
 
@@ -121,7 +158,8 @@ def test_simplify(segment: Run, monkeypatch: pytest.MonkeyPatch, kind: str) -> N
     monkeypatch.setitem(sys.modules, "shapely", None)  # not needed for exact outlines
     assert segment("a.jpg", "--box", Box, "--format", kind, "-o", "exact/").code == 0
     simple, exact = (
-        next(path for path in Path(place).iterdir() if path.stem != "classes") for place in ("simple", "exact")
+        next(path for path in Path(place).iterdir() if path.name not in ("classes.txt", "data.yaml"))
+        for place in ("simple", "exact")
     )
     assert simple.stat().st_size < exact.stat().st_size
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nanosam_cli.core.inference.predictor import Predictor
+from nanosam_cli.core.media import render
 from tests.command_line import Ran, run_nanosam
 
 Run = Callable[..., Ran]
@@ -177,3 +179,29 @@ def test_only_what_is_empty_is_said_to_be(segment: Run) -> None:
     assert segment("a.jpg", *CAT).err == ""
     ran = segment("a.jpg", *CAT, *CAT, *CAT, "--exclusive", "--force")
     assert "the mask is empty: objects 2, 3" in ran.words
+
+
+# label PNGs
+
+
+@pytest.mark.parametrize(("options", "mode"), [((), "P"), (("--grey",), "L")])
+def test_label_pngs_have_colours_unless_they_are_to_be_grey(segment: Run, options: tuple[str, ...], mode: str) -> None:
+    assert segment("a.jpg", *CAT, *DOG, *options).code == 0
+    with Image.open("a_mask.png") as labels:
+        assert labels.mode == mode
+        assert np.unique(np.asarray(labels)).tolist() == [0, 1, 2]
+
+
+def test_more_objects_than_labels_are_refused_before_they_are_segmented(
+    segment: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "MAX_LABELS", 1)
+    monkeypatch.setattr(Predictor, "encode_image", None)
+    ran = segment("a.jpg", *CAT, *DOG)
+    assert (ran.code, "holds at most 1 objects, not 2" in ran.words) == (2, True)
+    assert "--format rle, polygon, coco or coco-dataset hold any number" in ran.words
+
+
+def test_grey_is_for_labels(segment: Run) -> None:
+    ran = segment("a.jpg", *CAT, "--grey", "--format", "rle")
+    assert (ran.code, "--format rle has no labels, so it takes no --grey" in ran.words) == (2, True)

@@ -467,3 +467,51 @@ def test_a_file_that_a_power_cut_emptied_is_made_again(segment: Run) -> None:
     assert ran.code == 0, ran.err
     assert [line.split(":")[0] for line in ran.out.splitlines()] == ["photos/2.png"]
     assert contents("cut") == contents("whole")
+
+
+HELD = (
+    "import sys\n"
+    "from pathlib import Path\n"
+    "from nanosam_cli.core.inference.predictor import Predictor\n"
+    "predict, calls = Predictor.predict, []\n"
+    "def slow(self, *arguments, **options):\n"
+    "    calls.append(1)\n"
+    "    if len(calls) == 3:\n"
+    "        print('amid', file=sys.stderr, flush=True)\n"
+    "        sys.stdin.read()\n"
+    "    return predict(self, *arguments, **options)\n"
+    "Predictor.predict = slow\n"
+    "from nanosam_cli.app import main\n"
+    "main()\n"
+)
+
+
+@pytest.mark.parametrize("kind", ["png", "yolo", "rle"])
+def test_a_second_run_in_a_folder_is_told_at_once(segment: Run, own_files: tuple[Path, Path], kind: str) -> None:
+    """Whatever it is to do with what is there. Another format may go there at the same time, and a photo alone."""
+    assert segment("--format", kind, "-o", "whole/").code == 0
+    models = ["--encoder", str(own_files[0]), "--decoder", str(own_files[1])]
+    with subprocess.Popen(
+        [sys.executable, "-c", HELD, "segment", "photos", *Two, *models, "--format", kind, "-o", "out/"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdin is not None
+        assert first.stderr is not None
+        assert "amid\n" in iter(first.stderr.readline, "")
+        before = contents("out")
+        for more in ([], ["--resume"], ["--force"]):
+            ran = segment("--format", kind, "-o", "out/", *more)
+            assert (ran.code, ran.out) == (1, "")
+            assert "another run is at work on out wait until it has ended" in ran.words
+        assert contents("out") == before
+        assert segment("--format", "overlay", "-o", "out/").code == 0
+        one = run_nanosam("segment", "photos/3.png", *Two, *models, "--format", kind, "-o", "out/", "--force")
+        assert one.code == 0, one.err
+        first.stdin.close()
+        first.stderr.read()
+        assert first.wait() == 1  # of the photo that somebody else has done meanwhile
+    assert segment("--format", kind, "-o", "out/", "--force").code == 0
+    assert {name: data for name, data in contents("out").items() if "overlay" not in name} == contents("whole")

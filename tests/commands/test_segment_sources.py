@@ -120,7 +120,7 @@ def test_class_names_are_in_every_format(segment: Run, kind: str) -> None:
     choice = ("--class", "light", "--class-names", "names.json")
     ran = segment("a.jpg", "--detections", "found.json", *choice, "--format", kind, "-o", "out/")
     assert ran.code == 0, ran.err
-    (file,) = (file for file in Path("out").iterdir() if file.name != "classes.txt")
+    (file,) = (file for file in Path("out").iterdir() if file.name not in ("classes.txt", "data.yaml"))
     if file.suffix == ".png":
         with Image.open(file) as picture:
             assert isinstance(picture.info[PNG_KEY], str)
@@ -222,7 +222,8 @@ def test_results_are_prompts_again(segment: Run) -> None:
         assert [found["class"] for found in got["objects"]] == ["light", "boat"]
         for found, before in zip(got["objects"], first):
             x, y, width, height = before["bbox"]
-            assert found["box"] == pytest.approx([x, y, x + width, y + height], abs=1e-3)
+            near = 1e-3 if kind == "coco-dataset" else 0.56  # the others' corners lie within the pixels of the mask
+            assert found["box"] == pytest.approx([x, y, x + width, y + height], abs=near)
 
 
 def test_coco_evaluation(segment: Run) -> None:

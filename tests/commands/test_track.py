@@ -116,6 +116,17 @@ def test_masks_and_json_lines(track: Run) -> None:
         assert 0 < one["score"] <= 1
 
 
+@pytest.mark.parametrize(("options", "mode"), [((), "P"), (("--grey",), "L")])
+def test_masks_have_the_colours_of_davis_unless_they_are_to_be_grey(
+    track: Run, options: tuple[str, ...], mode: str
+) -> None:
+    save_frames(Path("clip"), count=2)
+    assert track("clip", "--box", Box, "--masks", "found", "--no-video", *options).code == 0
+    with Image.open("found/00001.png") as image:
+        assert image.mode == mode
+        assert np.unique(np.asarray(image)).tolist() == [0, 1]
+
+
 def test_several_objects_and_prompts_for_later(track: Run) -> None:
     save_frames(Path("clip"))
     later = {"3": {"boxes": [[26, 30, 56, 60]], "ids": [7]}, "0.25s": {"points": [[45, 45, 1]], "ids": [2]}}
@@ -352,13 +363,14 @@ def wrong_ids() -> str:
         (clip, ("--box", Box, "-o", "a.xyz"), 2, "no encoder for .xyz"),
         (clip, ("--box", Box, "-o", "a.mp4", "--no-video"), 2, "takes no -o"),
         (clip, ("--box", Box, "--masks", "clip"), 2, "holds the frames that are read"),
+        (clip, ("--box", Box, "--grey"), 2, "--grey is for the label PNGs of --masks"),
         (lambda: "7", ("--box", Box), 1, "camera 7 cannot be opened"),
     ],
     ids=[
         *("missing", "no video", "zero frames", "no prompt", "box outside", "point outside", "empty mask"),
         *("mask size", "no mask", "prompt file", "ids", "start", "start text", "fps", "fps of a file", "text"),
         "container",
-        *("no video but -o", "masks", "camera"),
+        *("no video but -o", "masks", "grey", "camera"),
     ],
 )
 def test_bad_input(track: Run, make: Callable[[], str], options: tuple[str, ...], code: int, words: str) -> None:

@@ -14,8 +14,6 @@ from nanosam_cli.core.benchmark.cold_start import ColdStart
 from nanosam_cli.core.benchmark.measure import (
     STAGES,
     Accuracy,
-    Conditions,
-    FileFacts,
     ModelReport,
     Run,
     Timing,
@@ -23,7 +21,10 @@ from nanosam_cli.core.benchmark.measure import (
 )
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.evaluation.metrics import SIZES
-from nanosam_cli.core.system.machine import Load, Machine, Settings
+from nanosam_cli.core.schema import Amount, Share, read_section
+from nanosam_cli.core.system.documents import RECORD_BYTES, parse_json
+from nanosam_cli.core.system.files import read_input
+from nanosam_cli.core.system.machine import Machine
 
 SCHEMA_VERSION = 1
 
@@ -90,22 +91,25 @@ def run_text(run: Run) -> str:
 
 def read_run(path: Path) -> Run:
     """What `nanosam benchmark -o FILE` wrote. InputError where it is anything else."""
+    hint = "run `nanosam benchmark -o FILE` again"
+    data = _read(path)
     try:
-        record = json.loads(path.read_bytes())
-        if record["schema_version"] != SCHEMA_VERSION:
-            raise InputError(f"{path} was written by another version of nanosam", "run `nanosam benchmark -o` again")
-        conditions = record["conditions"]
-        return Run(
-            Machine(**{**record["machine"], "gpus": tuple(record["machine"]["gpus"])}),
-            Settings(**record["settings"]),
-            Load(**record["load"]),
-            Conditions(**{**conditions, "photo_hw": tuple(conditions["photo_hw"])}),
-            tuple(map(_read_model, record["models"])),
-        )
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", "check the path") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is not a run that `nanosam benchmark -o FILE` saved: {error}") from error
+        record = parse_json(data)
+        if isinstance(record, dict) and record.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
+            raise InputError(f"{path} was written by another version of nanosam", hint)
+        run = read_section(Run, record, strangers=True)
+        lacking = [stage for model in run.models for stage in STAGES if stage not in model.timings]
+        if lacking:
+            raise ValueError(f"models.timings.{lacking[0]}: missing")
+        return run
+    except ValueError as error:
+        raise InputError(f"{path} is not a run that `nanosam benchmark -o FILE` saved: {error}", hint) from error
+
+
+def _read(path: Path) -> bytes:
+    if not path.exists():
+        raise InputError(f"cannot read {path}: no such file", "check the path")
+    return read_input(path)
 
 
 @dataclass(frozen=True)
@@ -237,20 +241,6 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def _read_model(record: dict[str, Any]) -> ModelReport:
-    accuracy = record["accuracy"]
-    return ModelReport(
-        name=record["name"],
-        encoder=FileFacts(**record["encoder"]),
-        decoder=FileFacts(**record["decoder"]),
-        image_size=record["image_size"],
-        timings={stage: Timing(**record["timings"][stage]) for stage in STAGES},
-        images_per_s=record["images_per_s"],
-        cold_start=ColdStart(**record["cold_start"]),
-        accuracy=None if accuracy is None else Accuracy(**accuracy),
-    )
-
-
 def _flat(run: Run) -> dict[str, Any]:
     """Settings and conditions that two comparable runs should share."""
     return {**asdict(run.settings), **{name: getattr(run.conditions, name) for name in _COMPARED_CONDITIONS}}
@@ -277,25 +267,45 @@ def _labelled(runs: Mapping[Path, Run]) -> tuple[ModelReport, ...]:
     )
 
 
+@dataclass(frozen=True)
+class _About:
+    """What is looked at of the file beside a results file."""
+
+    model: str
+
+
+@dataclass(frozen=True)
+class _Overlap:
+    """What is looked at of an object's result."""
+
+    area: Amount
+    iou: Share
+
+
 def _named_model(results: Path) -> str | None:
     """The model that the file beside a results file names."""
     beside = results.with_suffix(".meta.json")
-    try:
-        name = json.loads(beside.read_bytes())["model"]
-    except FileNotFoundError:
+    if not beside.exists():
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{beside} does not say which model {results} is of: {error}") from error
-    return str(name)
+    data = read_input(beside, most=RECORD_BYTES)
+    try:
+        return read_section(_About, parse_json(data), strangers=True).model
+    except ValueError as error:
+        raise InputError(
+            f"{beside} does not say which model {results} is of: {error}", f"give its name: NAME={results}"
+        ) from error
 
 
 def _mean_iou(results: Path) -> Accuracy:
     """The mean IoU of a list of objects with `area` and `iou`, ours or NVIDIA NanoSAM's."""
+    data = _read(results)
     try:
-        pairs = [(float(entry["area"]), float(entry["iou"])) for entry in json.loads(results.read_bytes())]
-    except OSError as error:
-        raise InputError(f"cannot read {results}: {error.strerror}", "check the path") from error
-    except (ValueError, KeyError, TypeError) as error:
+        rows = parse_json(data)
+        if not isinstance(rows, list):
+            raise ValueError("it is no list")
+        objects = [read_section(_Overlap, row, strangers=True) for row in rows]
+    except ValueError as error:
         raise InputError(f"{results} is not a results file of `nanosam eval coco`: {error}") from error
+    pairs = [(one.area, one.iou) for one in objects]
     by_size = {size: [iou for area, iou in pairs if low <= area < high] for size, (low, high) in SIZES.items()}
     return Accuracy({size: fmean(ious) if ious else None for size, ious in by_size.items()}, len(pairs))

@@ -5,7 +5,6 @@ Format: https://cocodataset.org/#format-data. This module and `formats` are wher
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,10 @@ from nanosam_cli.core.datasets.coco_layout import ListedAnnotation, ListedImage,
 from nanosam_cli.core.datasets.photo_files import read_file
 from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.ids import read_id, whole_number
+from nanosam_cli.core.media.image import MAX_PIXELS
 from nanosam_cli.core.media.mask_codes import rle_box, rle_to_mask
+from nanosam_cli.core.messages import quoted
+from nanosam_cli.core.system.documents import parse_json
 
 _MEND = "correct that entry, or leave it out of the file"
 _EXPECTED = "give COCO's instances: images with id, file_name, height and width, and annotations with segmentation"
@@ -85,7 +87,7 @@ def read_annotations(annotations: Path, images: Path | None = None) -> Annotatio
     data = read_file(annotations, "annotation file")
     missing = 0
     try:
-        layout = read_layout(annotations, json.loads(data))
+        layout = read_layout(annotations, _parsed(annotations, data))
         found: dict[int, list[AnnotatedObject]] = {identity: [] for identity in layout.images}
         for entry in layout.annotations:
             rle = annotation_rle(entry, *_declared(entry.image))
@@ -97,11 +99,9 @@ def read_annotations(annotations: Path, images: Path | None = None) -> Annotatio
             AnnotatedPhoto(image.id, folder / image.name, _declared(image), tuple(found[image.id]))
             for image in layout.images.values()
         )
-        names = category_names(layout.categories)
+        names = category_names(annotations, layout.categories)
         digest = sha256(data).hexdigest()
         return Annotations(annotations, digest, photos, names, missing, layout.notes)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{annotations} is not JSON: {error}", _EXPECTED) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{annotations} is not a COCO instances file: {fault(error)}", _EXPECTED) from error
     except InputError as error:
@@ -109,10 +109,23 @@ def read_annotations(annotations: Path, images: Path | None = None) -> Annotatio
         raise InputError(str(error) if named else f"{annotations}: {error}", error.hint) from error
 
 
+def _parsed(annotations: Path, data: bytes) -> Any:
+    try:
+        return parse_json(data)
+    except ValueError as error:
+        raise InputError(f"{annotations} is not JSON: {error}", _EXPECTED) from error
+
+
 def _declared(image: ListedImage) -> tuple[int, int]:
     """Height and width. KeyError where an image has none."""
     if image.size is None:
         raise KeyError("height and width")
+    height, width = image.size
+    if min(height, width) < 1 or height * width > MAX_PIXELS:
+        raise InputError(
+            f"image {image.id} has the size {quoted(width)}x{quoted(height)}",
+            f"height and width are pixels, {MAX_PIXELS // 10**6} million of them at most",
+        )
     return image.size
 
 
@@ -122,11 +135,11 @@ def annotation_rle(entry: ListedAnnotation, height: int, width: int) -> dict[str
     InputError where it cannot be read, or has another size.
     """
     segmentation = entry.content.get("segmentation")
-    if isinstance(segmentation, list):  # a polygon of fewer than three points has no area
-        segmentation = [ring for ring in segmentation if len(ring) >= 6]
-    if not segmentation:
-        return None
     try:
+        if isinstance(segmentation, list):  # a polygon of fewer than three points has no area
+            segmentation = [ring for ring in segmentation if len(ring) >= 6]
+        if not segmentation:
+            return None
         rle = _compressed(segmentation, height, width)
         size = tuple(rle["size"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:

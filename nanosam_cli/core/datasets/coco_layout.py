@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.ids import read_id, whole_number
 from nanosam_cli.core.messages import some
+from nanosam_cli.core.names import read_name
 
 _RENUMBER = "give each image an id of its own, and its annotations the same"
 
@@ -117,6 +118,6 @@ def _categories(path: Path, entries: Sequence[Mapping[str, Any]]) -> dict[int, M
     return categories
 
 
-def category_names(categories: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
-    """Names by id. KeyError where one has none."""
-    return {key: str(entry["name"]) for key, entry in categories.items()}
+def category_names(path: Path, categories: Mapping[int, Mapping[str, Any]]) -> dict[int, str]:
+    """Names by id. InputError where one is no name of a class, KeyError where one is missing."""
+    return {key: read_name(entry, "name", f"{path}, category {key}") for key, entry in categories.items()}

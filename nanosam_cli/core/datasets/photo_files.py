@@ -100,11 +100,14 @@ class PhotoFiles:
             self._archive.close()
 
     def __contains__(self, path: Path) -> bool:
-        """Whether a photo is there, by its path below `place` or by its plain name: some tools write folders before."""
+        """Whether a photo is there, by its path below `place` or by its plain name: some tools write folders before.
+
+        InputError where the name leads out of `place`.
+        """
         return self._file(path) is not None
 
     def read(self, path: Path) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB, upright. InputError where the photo is missing or broken."""
+        """(H, W, 3) uint8 RGB, upright. InputError where the photo is missing or broken, or lies outside of `place`."""
         found = self._file(path)
         if found is None:
             raise InputError(f"no such photo: {path}", "check --images")
@@ -127,7 +130,18 @@ class PhotoFiles:
         name = path.relative_to(self.place).as_posix() if path.is_relative_to(self.place) else path.name
         if self._archive is not None:
             return self._members.get(name) or self._members.get(path.name) or self._spelled(name)
-        return _first(self.place / name, self.place / path.name) or self._spelled(name)
+        there = [place for place in (self.place / name, self.place / path.name) if _exists(place)]
+        inside = next((place for place in there if self._is_inside(place)), None)
+        if there and inside is None:
+            raise InputError(
+                f"{path} leads out of {self.place}, to {there[0].resolve()}",
+                "give the folder where the photos are by --images, or copy that photo into it",
+            )
+        return inside or self._spelled(name)
+
+    def _is_inside(self, photo: Path) -> bool:
+        """Whether it lies in the folder itself, and not where `..` or a link leads to."""
+        return photo.resolve().is_relative_to(self._resolved)
 
     def _spelled(self, name: str) -> str | Path | None:
         """The photo whose name is the same text in other code points, as one that was written on a Mac."""
@@ -137,11 +151,16 @@ class PhotoFiles:
         return self._composed.get(composed) or self._composed.get(PurePosixPath(composed).name)
 
     @cached_property
+    def _resolved(self) -> Path:
+        return self.place.resolve()
+
+    @cached_property
     def _composed(self) -> Mapping[str, str | Path]:
         """Photos by path and by plain name, as NFC."""
         if self._archive is not None:
             return {normalize("NFC", name): member for name, member in self._members.items()}
-        files = {file.relative_to(self.place).as_posix(): file for file in self.place.rglob("*")}
+        found = (file for file in self.place.rglob("*") if self._is_inside(file))
+        files = {file.relative_to(self.place).as_posix(): file for file in found}
         plain: dict[str, str | Path] = {normalize("NFC", file.name): file for file in files.values()}
         return plain | {normalize("NFC", name): file for name, file in files.items()}
 

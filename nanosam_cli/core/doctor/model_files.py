@@ -14,8 +14,10 @@ from nanosam_cli.core.inference.session import open_session
 from nanosam_cli.core.inference.sidecar import Flavour, check_engine, read_sidecar, sidecar_path
 from nanosam_cli.core.loading.engines import FLAVOURS, check, engine_folder, engine_name
 from nanosam_cli.core.system.files import file_sha256
+from nanosam_cli.core.system.ownership import others_can_write
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.core.zoo.models import CHECKPOINT, MODELS, ModelSpec, file_path
+from nanosam_cli.core.zoo.partial_file import PartFile
 
 _SAID = ("model", "part", "image_size", "precision", "exporter")  # of a file's metadata
 
@@ -38,7 +40,13 @@ def cache_checks() -> Iterator[Check]:
     if not home.exists():
         yield Check("cache", "directory", "ok", f"{home}, which does not exist yet: nothing was downloaded or built")
         return
-    yield Check("cache", "directory", "ok", f"{home}, {_content(home)}")
+    if fault := others_can_write([home]):
+        detail = f"{fault}: what lies in it may be another's, and engines of it are passed over"
+        yield Check(
+            "cache", "directory", "broken", detail, f"chmod -R o-w {home}, or set {paths.HOME.name} to your own"
+        )
+    else:
+        yield Check("cache", "directory", "ok", f"{home}, {_content(home)}")
     for entry in sorted(home.iterdir()):
         yield Check("cache", entry.name, "ok", _content(entry))
     for spec in MODELS.values():
@@ -47,6 +55,8 @@ def cache_checks() -> Iterator[Check]:
                 yield from _engine(spec, part, flavour)
     for recorded in sorted(home.rglob("*.sha256")):
         yield _recorded(home, recorded)
+    for about in sorted(home.rglob("*.part.json")):
+        yield _unfinished(home, about)
 
 
 def _part(spec: ModelSpec, part: str) -> Check:
@@ -100,6 +110,17 @@ def _recorded(home: Path, recorded: Path) -> Check:
         detail = f"its sha256 is not the one in {recorded.name}"
         return Check("cache", name, "broken", detail, f"delete {path}, and download or build it again")
     return Check("cache", name, "ok", f"sha256 as in {recorded.name}")
+
+
+def _unfinished(home: Path, about: Path) -> Check:
+    """A download that broke off; without knowing where its bytes came from, it begins anew."""
+    target = about.with_name(about.name.removesuffix(".part.json"))
+    part = PartFile(target)
+    name = str(part.path.relative_to(home))
+    if part.size and part.origin() is None:
+        detail = f"{about.name} does not say what the {part.size} bytes are of, so the download begins anew"
+        return Check("cache", name, "broken", detail, f"delete {part.path} and {about}")
+    return Check("cache", name, "ok", f"{part.size / 1e6:.1f} MB of a download that broke off")
 
 
 def _content(path: Path) -> str:

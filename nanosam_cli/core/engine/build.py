@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -32,8 +31,10 @@ from nanosam_cli.core.messages import Note
 from nanosam_cli.core.precision.ladder_step import Step
 from nanosam_cli.core.precision.proof import Method, Proof
 from nanosam_cli.core.precision.prover import Prover
+from nanosam_cli.core.system.ending import disposable
 from nanosam_cli.core.system.files import atomic_write, check_writable, write_text
 from nanosam_cli.core.system.lock import only_run
+from nanosam_cli.core.system.temporary import scratch_folder
 from nanosam_cli.core.types import DECODER, ENCODER
 
 Tell = Callable[[EngineJob, Step], None]
@@ -104,12 +105,14 @@ def build(plan: BuildPlan, settings: BuildOptions, tell: Tell) -> Iterator[Engin
             decoder = originals.get(DECODER)
             prover = Prover(originals[ENCODER], decoder, settings.photos, settings.thresholds, plan.spec)
         for job in sorted(plan.jobs, key=lambda job: job.part != ENCODER):
-            builder = _Builder(plan, job, settings, originals[job.part], prover)
-            calibration: list[Array] = []
-            if job.precision == "int8":
-                size = encoder_image_size(originals[job.part])
-                calibration = calibration_tensors(settings.calibration, size, plan.spec)
-            yield builder.build(calibration, tell)
+            with disposable():
+                builder = _Builder(plan, job, settings, originals[job.part], prover)
+                calibration: list[Array] = []
+                if job.precision == "int8":
+                    size = encoder_image_size(originals[job.part])
+                    calibration = calibration_tensors(settings.calibration, size, plan.spec)
+                engine = builder.build(calibration, tell)
+            yield engine
 
 
 def timing_cache(target: EngineTarget) -> Path:
@@ -160,8 +163,8 @@ class _Builder:
     def _run(self, compiled: Compiled, steps: Sequence[Step]) -> Proof:
         """Load the engine as users will, and prove it."""
         assert self._prover is not None
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, self._job.engine.name)
+        with scratch_folder() as folder:
+            path = folder / self._job.engine.name
             path.write_bytes(compiled.data)
             write_text(sidecar_path(path), self._sidecar(compiled, steps).text())
             with closing(open_session(path, backend=self._target.backend, device="cuda")) as session:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from time import perf_counter
 
 import onnx
@@ -23,6 +21,7 @@ from nanosam_cli.core.precision.ladder import Ladder
 from nanosam_cli.core.precision.ladder_step import Candidate, Prove, Step
 from nanosam_cli.core.precision.proof import UNPROVED, Method, Proof
 from nanosam_cli.core.precision.prover import Prover
+from nanosam_cli.core.system.temporary import scratch_folder
 
 QUICK_PROOF_PHOTOS = 3  # photos that a search looks at
 
@@ -59,8 +58,8 @@ def _prove(part: str, prover: Prover | None, method: Method) -> Prove:
     def prove(candidate: Candidate) -> Proof:
         if prover is None:
             return UNPROVED
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "candidate.onnx")
+        with scratch_folder() as folder:
+            path = folder / "candidate.onnx"
             onnx.save(candidate.model, path)
             with closing(open_file(path, "cpu", None, fuse_int8=method == "run")) as session:
                 return prover.prove(part, session, method, candidate.emulation)

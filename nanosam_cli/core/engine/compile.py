@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 import onnx
@@ -17,6 +15,7 @@ from nanosam_cli.core.engine.tensorrt import BuildSettings, build_tensorrt
 from nanosam_cli.core.errors import BackendError
 from nanosam_cli.core.inference.sidecar import Flavour
 from nanosam_cli.core.precision.ladder_step import Step
+from nanosam_cli.core.system.temporary import scratch_folder
 
 # the types of layers by which an engine is recognised, the rarest first
 _SIGNS: Mapping[str, str] = {"int8": "int8", "float16": "fp16", "bfloat16": "bf16"}
@@ -39,8 +38,8 @@ def compile_step(job: EngineJob, backend: Flavour, step: Step, settings: BuildSe
     if backend == "onnxruntime":
         data, layers = model.SerializeToString(), _onnx_types(model)
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, job.onnx.name)
+        with scratch_folder() as folder:
+            path = folder / job.onnx.name
             onnx.save(model, path)
             built = build_tensorrt(path, backend, job.profile, settings)
         data, layers = built.engine, built.layers

@@ -81,7 +81,8 @@ def decisions(plan: BuildPlan, job: EngineJob, settings: BuildOptions) -> dict[s
 def _flat(decisions: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values, one a name, so that a message names what differs and no more."""
     options = decisions["options"]
-    proof = options.get("proof") or {}
+    proof = options.get("proof")
+    proof = proof if isinstance(proof, dict) else {}  # whatever stands in a side-car
     plain = {**decisions, **options, **{f"proof {name}": value for name, value in proof.items()}}
     plain["proof"] = bool(proof)
     plain["target"] = asdict(decisions["target"])

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
-from pathlib import Path
 from time import perf_counter
 
 import onnx
@@ -28,6 +26,7 @@ from nanosam_cli.core.graphs.rewrites import SPLIT, SPLIT_SUM, rewrite
 from nanosam_cli.core.precision.ladder_step import Candidate, Prove, Step
 from nanosam_cli.core.precision.proof import Proof
 from nanosam_cli.core.precision.search import smallest
+from nanosam_cli.core.system.temporary import scratch_folder
 
 # Of calibration, in the order they are tried. Entropy gave MinMax's ranges on the model in the box, at twice the time.
 METHODS = ("MinMax", "Percentile")
@@ -153,8 +152,8 @@ def quantized(
     }
     if scheme.symmetric:
         options |= {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):  # it prints
-        result = Path(folder, "int8.onnx")
+    with scratch_folder() as folder, contextlib.redirect_stdout(io.StringIO()):  # it prints
+        result = folder / "int8.onnx"
         quantize_static(
             source,
             result,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any, Literal
 
 import onnx
@@ -12,6 +10,7 @@ import onnxruntime
 from nanosam_cli.core.errors import ModelError
 from nanosam_cli.core.graphs.graph import metadata_of
 from nanosam_cli.core.inference.backends.onnxruntime import session_options
+from nanosam_cli.core.system.temporary import scratch_folder
 
 # basic: standard operators only. extended: fused ones of ONNX Runtime's own, the same on every CPU. What is beyond
 # depends on the CPU, and loading does it.
@@ -23,8 +22,8 @@ def optimized(model: onnx.ModelProto, level: Level) -> onnx.ModelProto:
     levels = onnxruntime.GraphOptimizationLevel
     options: Any = session_options(1)
     options.graph_optimization_level = {"basic": levels.ORT_ENABLE_BASIC, "extended": levels.ORT_ENABLE_EXTENDED}[level]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "optimized.onnx")
+    with scratch_folder() as folder:
+        path = folder / "optimized.onnx"
         options.optimized_model_filepath = str(path)
         try:
             onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -6,7 +6,7 @@ missing or too much, the pixel that lies deepest. Every object of a photo is cor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -51,6 +51,13 @@ class Click(NamedTuple):
         return self.x + 0.5, self.y + 0.5
 
 
+class Said(NamedTuple):
+    """One step of a dialogue about several objects."""
+
+    masks: Sequence[ScoredMask]
+    newest: Sequence[Click | None]  # what each was clicked, None where its mask was right already
+
+
 @dataclass(frozen=True)
 class Corrections:
     """Corrects each object `clicks` times, from the first click or from the annotated box on."""
@@ -82,28 +89,42 @@ class Corrections:
         asked = [truth for truth in truths if truth.area]
         if not asked:
             return EvaluatedPhoto(photo, [], [], len(truths))
-        boxes = _boxes(photo, asked) if self.start == "box" else None
-        nothing = np.zeros(photo.original_hw, bool)
-        masks = [ScoredMask(nothing, 0.0) for _ in asked] if boxes is None else list(segment(Prompt(boxes)))
-        ious = [[] if boxes is None else [truth.iou(found.mask)] for truth, found in zip(asked, masks)]
-        clicks: list[list[Click]] = [[] for _ in asked]
+        ious: list[list[float]] = [[] for _ in asked]
         obeyed: list[list[bool]] = [[] for _ in asked]
-        for step in range(1, self.clicks + 1):
-            for truth, found, made in zip(asked, masks, clicks):
-                if len(made) == step - 1 and (click := correct(truth, found.mask, made)):
-                    made.append(click)
-            fed_back = None if step == 1 and boxes is None else [found.logits for found in masks]
-            answers = segment(_prompt(boxes, clicks, step, fed_back))
-            for row, (truth, made) in enumerate(zip(asked, clicks)):
-                if len(made) == step:  # nobody clicks on a mask that is right: it stays
-                    masks[row] = answers[row]
-                    obeyed[row].append(bool(masks[row].mask[made[-1].y, made[-1].x]) == (made[-1].label == FOREGROUND))
+        masks: Sequence[ScoredMask] = ()
+        for said in self.dialogue(photo, asked, segment):
+            masks = said.masks
+            for row, truth in enumerate(asked):
                 ious[row].append(truth.iou(masks[row].mask))
+                if click := said.newest[row]:
+                    obeyed[row].append(bool(masks[row].mask[click.y, click.x]) == (click.label == FOREGROUND))
         results = [
             replace(object_result(photo, truth, values[-1]), ious=tuple(values), obeyed=tuple(heard))
             for truth, values, heard in zip(asked, ious, obeyed)
         ]
         return EvaluatedPhoto(photo, results, masks, len(truths) - len(asked))
+
+    def dialogue(self, photo: AnnotatedPhoto, asked: Sequence[AnnotatedMask], segment: Ready) -> Iterator[Said]:
+        """The masks after the box, where it starts with one, and after each click."""
+        boxes = _boxes(photo, asked) if self.start == "box" else None
+        clicks: list[list[Click]] = [[] for _ in asked]
+        nobody: list[Click | None] = [None for _ in asked]
+        nothing = ScoredMask(np.zeros(photo.original_hw, bool), 0.0)
+        masks = [nothing for _ in asked] if boxes is None else list(segment(Prompt(boxes)))
+        if boxes is not None:
+            yield Said(list(masks), nobody)
+        for step in range(1, self.clicks + 1):
+            newest = [
+                correct(truth, found.mask, made) if len(made) == step - 1 else None
+                for truth, found, made in zip(asked, masks, clicks)
+            ]
+            for made, click in zip(clicks, newest):
+                made.extend([click] if click else [])
+            fed_back = None if step == 1 and boxes is None else [found.logits for found in masks]
+            answers = segment(_prompt(boxes, clicks, step, fed_back))
+            # nobody clicks on a mask that is right: it stays
+            masks = [answer if click else found for answer, found, click in zip(answers, masks, newest)]
+            yield Said(masks, newest)
 
 
 def correct(truth: AnnotatedMask, mask: Mask, before: Sequence[Click] = ()) -> Click | None:
@@ -245,4 +266,4 @@ def plan_clicks(
 
 def is_dialogue(settings: Mapping[str, Any]) -> bool:
     """Whether a record is that of corrections."""
-    return settings.get("prompt") == "clicks" and "steps" in settings
+    return settings.get("prompt") == "clicks" and bool(settings.get("steps")) and bool(settings.get("start"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from nanosam_cli.core.ids import whole_number
 from nanosam_cli.core.masks import Mask, Window, mask_window
 from nanosam_cli.core.media.declared_size import fit_size
 from nanosam_cli.core.media.mask_codes import rle_to_mask
+from nanosam_cli.core.system.documents import parse_json
 
 TILE = 240  # pixels, without the caption
 CAPTION = 30
@@ -30,6 +30,7 @@ MARGIN = 0.25  # of the object's longer side, around what is shown
 LEAST_CONTEXT = 24  # pixels of the photo around a small object
 TRUTH, PREDICTION, BOX = (60, 210, 90), (255, 60, 150), (255, 255, 255)
 LEGEND = ("annotated mask", "predicted mask", "annotated box")
+ON_IT, BESIDE_IT, DOT = (40, 200, 80), (230, 50, 50), 5
 PAPER, INK = (24, 24, 28), (235, 235, 235)
 
 
@@ -68,7 +69,7 @@ def open_data(results: Results, annotations: Path | None, images: Path | None) -
         UsageError: the annotation file is neither given nor recorded.
         InputError: something is not there any more, or has changed.
     """
-    recorded = results.meta.get("data", {})
+    recorded = results.meta.get("data") or {}
     file = annotations or (Path(recorded["annotations"]) if recorded else None)
     if file is None:
         raise UsageError(f"{results.path} does not say what it was evaluated on", "--annotations FILE --images DIR")
@@ -82,7 +83,7 @@ def read_predicted_masks(path: Path) -> dict[int, dict[str, Any]]:
     """Saved masks by the id of their object: run-length codes. InputError where it is no such file."""
     try:
         return {
-            whole_number(row["annotation_id"]): row["segmentation"] for row in json.loads(read_file(path, "masks file"))
+            whole_number(row["annotation_id"]): row["segmentation"] for row in parse_json(read_file(path, "masks file"))
         }
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -138,18 +139,34 @@ def _tile(entry: SheetEntry, files: PhotoFiles) -> Image.Image:
     masks = [truth] if predicted is None else [truth, predicted]
     if any(mask.shape != image.shape[:2] for mask in masks):
         raise InputError(f"the masks of object {entry.result.id} are not of the size of {entry.photo.path}")
-    window = _shown(target.box, masks)
+    return draw_tile(image, target.box, shown_window(target.box, masks), masks)
+
+
+def draw_tile(
+    image: NDArray[np.uint8],
+    box: Sequence[float],
+    window: Window,
+    masks: Sequence[Mask],
+    clicks: Sequence[tuple[float, float, bool]] = (),
+    side: int = TILE,
+) -> Image.Image:
+    """A window of a photo (H, W, 3), enlarged to fill `side`: outlines of the annotated mask (H, W) and of a predicted
+    one, the box x0 y0 x1 y1, and clicks x y, green on the object and red beside it."""
     crop = Image.fromarray(image[window])
-    scale = TILE / max(crop.size)
+    scale = side / max(crop.size)
     size = max(1, round(crop.width * scale)), max(1, round(crop.height * scale))
     tile = crop.resize(size, Image.Resampling.BICUBIC)
-    _draw_box(tile, target.box, window, scale)
+    _draw_box(tile, box, window, scale)
     for mask, colour in zip(masks, (TRUTH, PREDICTION)):
         _draw_outline(tile, mask[window], colour)
+    draw = ImageDraw.Draw(tile)
+    for x, y, on_it in clicks:
+        centre = (x - window[1].start) * scale, (y - window[0].start) * scale
+        draw.circle(centre, DOT, fill=ON_IT if on_it else BESIDE_IT, outline=PAPER)
     return tile
 
 
-def _shown(box: Sequence[float], masks: Sequence[Mask]) -> Window:
+def shown_window(box: Sequence[float], masks: Sequence[Mask]) -> Window:
     """Rows and columns that hold the box and all masks, with some of what is around them."""
     height, width = masks[0].shape
     x0, y0, x1, y1 = box

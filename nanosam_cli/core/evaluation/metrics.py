@@ -224,7 +224,7 @@ def merge(files: Sequence[Results]) -> Results:
 
 def missing_shards(files: Sequence[Results]) -> list[int]:
     """Numbers of the shards that a merge lacks; none where the files are not recorded as shards."""
-    shards = [file.settings["shard"] for file in files if file.settings]
+    shards = [file.settings["shard"] for file in files if file.settings.get("shard")]
     if len(shards) < len(files):
         return []
     return sorted(set(range(1, shards[0][1] + 1)) - {part for part, _ in shards})
@@ -232,12 +232,12 @@ def missing_shards(files: Sequence[Results]) -> list[int]:
 
 def _but_shard(file: Results) -> dict[str, Any]:
     """Shards of 4 and of 5 must not be mixed, so the number of shards stays."""
-    return {key: value[1] if key == "shard" else value for key, value in file.settings.items()}
+    return {key: value[1] if key == "shard" and value else value for key, value in file.settings.items()}
 
 
 def _in_turns(files: Sequence[Results]) -> list[ObjectResult]:
     """Photo by photo from one file after the other: photos were dealt out so. Without a record, file by file."""
-    if not all(file.settings for file in files):
+    if not all(file.settings.get("shard") for file in files):
         return list(chain.from_iterable(file.objects for file in files))
     ordered = sorted(files, key=lambda file: file.settings["shard"][0])
     turns = zip_longest(*(_photos(file.objects) for file in ordered), fillvalue=())
@@ -256,11 +256,11 @@ def _merged_meta(files: Sequence[Results]) -> dict[str, Any]:
     whole = not missing_shards(files)
     per_run = {"annotations_without_mask"}  # counted before photos were dealt out
     counts = {
-        key: value if key in per_run else sum(file.meta["counts"][key] for file in files)
-        for key, value in meta["counts"].items()
+        key: value if key in per_run else sum(file.meta.get("counts", {}).get(key, 0) for file in files)
+        for key, value in meta.get("counts", {}).items()
     }
-    shard = [1, 1] if whole else sorted(file.settings["shard"] for file in files)
-    return {**meta, "settings": {**meta["settings"], "shard": shard}, "counts": counts}
+    shard = [1, 1] if whole else sorted(file.settings["shard"] for file in files if file.settings.get("shard"))
+    return {**meta, "settings": {**(meta.get("settings") or {}), "shard": shard}, "counts": counts}
 
 
 def _names(files: Sequence[Results]) -> str:

@@ -95,7 +95,7 @@ def worst_report(results: Results, count: int, names: Mapping[int, str]) -> Metr
 
 def made_differently(files: Sequence[Results]) -> dict[str, list[str]]:
     """Settings in which recorded files differ, with their values: what else a difference in IoU may come from."""
-    values = {key: list(dict.fromkeys(str(file.settings[key]) for file in files if file.settings)) for key in _MADE}
+    values = {key: list(dict.fromkeys(str(file.settings.get(key)) for file in files if file.settings)) for key in _MADE}
     return {key: found for key, found in values.items() if len(found) > 1}
 
 
@@ -117,7 +117,7 @@ def _title(results: Results) -> str:
     settings = results.settings
     if not settings:
         return f"{results.path} (nothing is recorded of how it was made)"
-    return f"{results.name}: {settings['prompt']} prompts, protocol {settings['protocol']}"
+    return f"{results.name}: {settings.get('prompt')} prompts, protocol {settings.get('protocol')}"
 
 
 def _number(value: float | None) -> str:

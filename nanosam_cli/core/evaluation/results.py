@@ -7,6 +7,7 @@ NanoSAM's own tool have no record.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.ids import whole_number
+from nanosam_cli.core.schema import Amount, Count, Share, Whole, read_section
+from nanosam_cli.core.system.documents import RECORD_BYTES, parse_json
 from nanosam_cli.core.system.files import read_input, write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -35,13 +38,13 @@ class ObjectResult:
     """One object's result. Names are those of NVIDIA NanoSAM's result files."""
 
     id: int
-    area: float  # as annotated
+    area: Amount  # as annotated
     category_id: int
     iscrowd: int
     image_id: int
     box: tuple[float, float, float, float]  # x0 y0 x1 y1, as annotated
-    iou: float
-    ious: tuple[float, ...] = ()  # where an object was prompted several times: of each step; the record names them
+    iou: Share
+    ious: tuple[Share, ...] = ()  # where an object was prompted several times: of each step; the record names them
     obeyed: tuple[bool, ...] = ()  # of each click: whether its pixel is then on the side that it asked for
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,12 +59,56 @@ class ObjectResult:
         x0, y0, x1, y1 = (float(side) for side in row["box"])
         area, iou = float(row["area"]), float(row["iou"])
         ious = tuple(float(value) for value in row.get("ious", ()))
-        if not all(0 <= value <= 1 for value in (iou, *ious)) or not area >= 0:
+        if not all(0 <= value <= 1 for value in (iou, *ious)) or not 0 <= area < math.inf:
             raise ValueError(f"iou {iou:g} and area {area:g} cannot be")
+        if not all(map(math.isfinite, (x0, y0, x1, y1))):
+            raise ValueError("a side of the box is not a finite number")
         numbers = (whole_number(row[key]) for key in ("id", "category_id", "iscrowd", "image_id"))
         identity, category, crowd, image = numbers
         obeyed = tuple(bool(value) for value in row.get("obeyed", ()))
         return ObjectResult(identity, area, category, crowd, image, (x0, y0, x1, y1), iou, ious, obeyed)
+
+
+@dataclass(frozen=True)
+class _Described:
+    """The list that a record is of."""
+
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What was evaluated on."""
+
+    annotations: str
+    images: str
+    categories: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Of those that decided the results, the ones that are looked at."""
+
+    prompt: str | None = None
+    protocol: str | None = None
+    shard: tuple[Count, Count] | None = None
+    annotations_sha256: str | None = None
+    box_noise: float | None = None
+    seed: int | None = None
+    start: str | None = None
+    steps: tuple[Any, ...] = ()
+    clicks: int | None = None
+
+
+@dataclass(frozen=True)
+class _Meta:
+    """A record, as far as it is looked at."""
+
+    results: _Described
+    model: str | None = None
+    settings: _Settings | None = None
+    counts: Mapping[str, Whole] = field(default_factory=dict)
+    data: _Data | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +122,7 @@ class Results:
     @property
     def settings(self) -> Mapping[str, Any]:
         """What decided the results; see `evaluation_plan.Plan`."""
-        settings: Mapping[str, Any] = self.meta.get("settings", {})
+        settings: Mapping[str, Any] = self.meta.get("settings") or {}
         return settings
 
     @property
@@ -86,7 +133,7 @@ class Results:
     @property
     def categories(self) -> dict[int, str]:
         """Category names by id, where they are recorded."""
-        return {int(key): name for key, name in self.meta.get("data", {}).get("categories", {}).items()}
+        return {whole_number(key): name for key, name in (self.meta.get("data") or {}).get("categories", {}).items()}
 
     @cached_property
     def ious(self) -> NDArray[np.float64]:
@@ -144,8 +191,8 @@ def read_results(path: Path) -> Results:
         if not path.exists():
             raise InputError(f"no such results file: {path}", "nanosam eval coco")
         data = read_input(path)
-        rows = json.loads(data)
-    except (ValueError, RecursionError) as error:  # not JSON, or not text
+        rows = parse_json(data)
+    except ValueError as error:
         if path.suffix == ".jsonl":
             raise InputError(
                 f"{path} is a run that was not finished",
@@ -158,7 +205,7 @@ def read_results(path: Path) -> Results:
     for number, row in enumerate(rows):
         try:
             result = ObjectResult.from_dict(row)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{path}, entry {number}: not a result: {error!r}",
                 f"expected {', '.join(ObjectResult.__dataclass_fields__)}",
@@ -174,10 +221,13 @@ def _read_meta(path: Path, data: bytes) -> dict[str, Any]:
         return {}
     hint = f"remove {record} to read {path.name} without it"
     try:
-        meta: dict[str, Any] = json.loads(record.read_bytes())
-        described = meta["results"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{record} cannot be read: {error!r}", hint) from error
+        meta: dict[str, Any] = parse_json(read_input(record, most=RECORD_BYTES))
+        checked = read_section(_Meta, meta, strangers=True)
+        described = checked.results.sha256
+        for key in checked.data.categories if checked.data else ():
+            whole_number(key)
+    except ValueError as error:
+        raise InputError(f"{record} cannot be read: {error}", hint) from error
     if described != sha256(data).hexdigest():
         raise InputError(f"{path} is not the file that {record.name} describes", hint)
     return meta

@@ -32,10 +32,21 @@ from nanosam_cli.core.evaluation.results import (
 )
 from nanosam_cli.core.evaluation.segmenters import Segmenter
 from nanosam_cli.core.media.mask_codes import mask_to_rle
+from nanosam_cli.core.schema import Whole
 from nanosam_cli.core.system.files import atomic_write
 from nanosam_cli.core.system.journal import Journal, check_choice, check_free, check_same, journal_path
 
 _PACKAGES = ("numpy", "pillow", "pycocotools")  # what images are read and masks are decoded with
+
+
+@dataclass(frozen=True)
+class _PhotoRecord:
+    """A line of the journal."""
+
+    image_id: int
+    objects: tuple[ObjectResult, ...]
+    empty: Whole
+    masks: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass
@@ -171,7 +182,7 @@ def start_run(
         for old in (output, meta_path(output), masks_path(output)):
             if old.exists():
                 raise OutputError(f"{old} exists already", "add `--force` to overwrite it, or give another place")
-    journal = Journal(path, plan.settings, resume=resume)
+    journal = Journal(path, plan.settings, resume=resume, kind=_PhotoRecord)
     return EvaluationRun(plan, output, journal, overwrite=resume or force, examine=examine)
 
 

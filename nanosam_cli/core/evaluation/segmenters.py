@@ -21,7 +21,9 @@ from nanosam_cli.core.loading.choice import ModelChoice
 from nanosam_cli.core.loading.load import open_predictor
 from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.messages import Note
-from nanosam_cli.core.types import FOREGROUND, PADDING, ImageEmbedding, Prompt
+from nanosam_cli.core.prompting.request import Request
+from nanosam_cli.core.segmentation.zoom import segment_zoomed
+from nanosam_cli.core.types import FOREGROUND, PADDING, Image, ImageEmbedding, Prompt, Segmentation
 
 ReadImage = Callable[[Path], NDArray[np.uint8]]  # an `AnnotatedPhoto.path` -> (H, W, 3) uint8 RGB
 
@@ -39,6 +41,8 @@ Ready = Callable[[Prompt], Sequence[ScoredMask]]  # a mask for each prompt, in t
 
 class Segmenter(Protocol):
     """Photos and prompts to masks, in two steps so that the first overlaps with the photo before."""
+
+    encodings: int  # runs of an image encoder so far
 
     def prepare(self, photo: AnnotatedPhoto, read: ReadImage) -> Ready:
         """What can be done before it is this photo's turn; runs in a thread of its own.
@@ -61,19 +65,41 @@ class Segmenter(Protocol):
 
 
 class ModelSegmenter:
-    """A model. The predictor stays its owner's to close."""
+    """A model, with `zoom` one that looks closer at each object. The predictor stays its owner's to close."""
 
-    def __init__(self, predictor: Predictor, select: Select = "auto", name: str | None = None) -> None:
+    def __init__(
+        self, predictor: Predictor, select: Select = "auto", name: str | None = None, zoom: bool = False
+    ) -> None:
         self._predictor = predictor
         self._select = select
         self._name = name
+        self._zoom = zoom
+        self.encodings = 0
 
     def prepare(self, photo: AnnotatedPhoto, read: ReadImage) -> Ready:
         image = checked_size(photo, read(photo.path))
-        return _ModelPhoto(self._predictor, self._predictor.prepare_image(image), self._select)
+        if self._zoom:
+            return partial(self._segment_zoomed, image)
+        return _ModelPhoto(self, self._predictor.prepare_image(image))
+
+    def encode(self, image: PreparedImage) -> ImageEmbedding:
+        """Once more, and counted."""
+        self.encodings += 1
+        return self._predictor.encode_image(image)
+
+    def segment(self, embedding: ImageEmbedding, prompt: Prompt) -> list[ScoredMask]:
+        """A mask for each prompt."""
+        return [_scored(one) for one in self._predictor.predict(embedding, prompt, select=self._select)]
+
+    def _segment_zoomed(self, image: Image, prompt: Prompt) -> list[ScoredMask]:
+        request = Request(prompt.boxes, prompt.points, prompt.labels)
+        zoomed = segment_zoomed(self._predictor, image, request, select=self._select)
+        self.encodings += zoomed.encodings
+        return [_scored(one) for one in zoomed.found]
 
     def check(self, prompting: Prompting) -> None:
-        most, points = self._predictor.contract.points, prompting.points + (2 if prompting.boxes else 1)
+        corners = prompting.boxes or self._zoom  # which gives clicks the box of what was found first
+        most, points = self._predictor.contract.points, prompting.points + (2 if corners else 1)
         if most is not None and points > most:
             raise UsageError(f"this mask decoder takes {most} points an object (a box counts as two), not {points}")
 
@@ -84,26 +110,31 @@ class ModelSegmenter:
     def describe(self) -> dict[str, Any]:
         encoder = self._predictor.encoder
         name = self._name or encoder.metadata.get("nanosam.model") or encoder.path.stem
-        return {"name": name, **self._predictor.describe()}
+        return {"name": name, **({"zoom": True} if self._zoom else {}), **self._predictor.describe()}
 
 
 class _ModelPhoto:
     """One photo, encoded when it is first asked about, and then at hand for every further prompt."""
 
-    def __init__(self, predictor: Predictor, image: PreparedImage, select: Select) -> None:
-        self._predictor, self._image, self._select = predictor, image, select
+    def __init__(self, model: ModelSegmenter, image: PreparedImage) -> None:
+        self._model, self._image = model, image
 
     @cached_property
     def _embedding(self) -> ImageEmbedding:
-        return self._predictor.encode_image(self._image)
+        return self._model.encode(self._image)
 
     def __call__(self, prompt: Prompt) -> list[ScoredMask]:
-        found = self._predictor.predict(self._embedding, prompt, select=self._select)
-        return [ScoredMask(one.mask, one.predicted_iou, one.low_res_logits) for one in found]
+        return self._model.segment(self._embedding, prompt)
+
+
+def _scored(one: Segmentation) -> ScoredMask:
+    return ScoredMask(one.mask, one.predicted_iou, one.low_res_logits)
 
 
 class ShapeSegmenter:
     """A baseline: the prompt's box itself as the mask, or the ellipse in it. It never looks at the photo."""
+
+    encodings = 0
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -129,6 +160,8 @@ class ShapeSegmenter:
 
 class DiscSegmenter:
     """A baseline: the box where one is given, and each click's disc added to it or taken away, in their order."""
+
+    encodings = 0
 
     def prepare(self, photo: AnnotatedPhoto, read: ReadImage) -> Ready:
         return partial(self._segment, photo.original_hw)
@@ -197,12 +230,16 @@ BASELINES: Mapping[str, Callable[[Array, tuple[int, int]], Mask]] = {"box": box_
 
 
 @contextmanager
-def open_segmenter(choice: ModelChoice, *, select: Select = "auto", note: Note = lambda _: None) -> Iterator[Segmenter]:
+def open_segmenter(
+    choice: ModelChoice, *, select: Select = "auto", zoom: bool = False, note: Note = lambda _: None
+) -> Iterator[Segmenter]:
     """A baseline by its name, else the model that was chosen; closed at the end of the `with` block."""
     if choice.model is not None and choice.model in (*BASELINES, DISC):
         if choice.has_files:
             raise UsageError(f"the baseline {choice.model} runs no model files", "leave --encoder and --decoder out")
+        if zoom:
+            raise UsageError(f"the baseline {choice.model} looks at no photo", "leave --zoom out")
         yield DiscSegmenter() if choice.model == DISC else ShapeSegmenter(choice.model)
         return
     with open_predictor(choice, note) as predictor:
-        yield ModelSegmenter(predictor, select, None if choice.has_files else choice.name)
+        yield ModelSegmenter(predictor, select, None if choice.has_files else choice.name, zoom)

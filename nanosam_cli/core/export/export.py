@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
@@ -20,6 +19,7 @@ from nanosam_cli.core.export.options import ALL, WHOLE, ExportOptions, Precision
 from nanosam_cli.core.export.parts import ExportPart, make_part
 from nanosam_cli.core.export.proof import LIMITS, ExportProof, PhotoProof, prove_half
 from nanosam_cli.core.export.source import ExportSource, load_source, with_decoder
+from nanosam_cli.core.export.trainable import save_trainable
 from nanosam_cli.core.frame import COORDINATE_SIZE
 from nanosam_cli.core.graphs.half_convert import convert_to_fp16, stored_in_half
 from nanosam_cli.core.graphs.half_emulate import emulate_half
@@ -29,11 +29,14 @@ from nanosam_cli.core.inference.contract import FACTS
 from nanosam_cli.core.inference.session import Session, TensorInfo
 from nanosam_cli.core.messages import Note
 from nanosam_cli.core.precision.ranges import RangeWatch
+from nanosam_cli.core.system.ending import disposable
 from nanosam_cli.core.system.files import atomic_write, check_writable, file_sha256, write_text
 from nanosam_cli.core.system.lock import only_run
+from nanosam_cli.core.system.temporary import scratch_folder
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.version import __version__
 
+TRAINABLE = "weights.safetensors"
 _CONVERSIONS: Mapping[Precision, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "fp32": lambda model: model,
     "fp16": convert_to_fp16,
@@ -65,7 +68,9 @@ def export_model(
     options = options or ExportOptions()
     places = {name: folder / f"{name}.onnx" for name in options.names(what)}
     check_writable(folder)  # known before minutes are spent
-    with only_run(folder / "export"):
+    if options.trainable and (folder / TRAINABLE).exists() and not overwrite:
+        raise OutputError(f"{folder / TRAINABLE} exists already", AGAIN)
+    with disposable(), only_run(folder / "export"):
         kept = {} if overwrite else _find_kept(places, checkpoint, options, note)
         note(f"reading {checkpoint}")
         source = load_source(checkpoint)
@@ -76,10 +81,14 @@ def export_model(
         if source.decoder is not None:
             note("torch's own masks of the example photos")
             photos = PhotoProof(source.encoder, source.decoder, source.image_size, options.max_points)
-        return [
+        files = [
             kept.get(part.name) or export_part(part, source, path, options, photos, overwrite=overwrite, note=note)
             for part, path in zip(parts, places.values())
         ]
+        if options.trainable:
+            save_trainable(folder / TRAINABLE, source, places)
+            note(f"{folder / TRAINABLE}: what training needs besides the two files")
+        return files
 
 
 def _find_kept(places: Mapping[str, Path], checkpoint: Path, options: ExportOptions, note: Note) -> dict[str, Exported]:
@@ -136,8 +145,8 @@ def _prove_half(
     part: ExportPart, traced: onnx.ModelProto, file: Session, photos: PhotoProof | None, note: Note
 ) -> ExportProof:
     emulation = emulate_half(traced, FP16)
-    with TemporaryDirectory(prefix="nanosam-") as folder:
-        path = Path(folder, f"{part.name}.onnx")
+    with scratch_folder() as folder:
+        path = folder / f"{part.name}.onnx"
         onnx.save(emulation.model, path)
         with _opened(path) as session:
             return prove_half(part, file, RangeWatch(session, emulation), photos, note)

@@ -29,12 +29,15 @@ class ExportOptions:
     max_points: int | None = None  # N of the decoder; None: any number
     single_file: bool = False
     contract: ContractName = "nanosam"
+    trainable: bool = False  # leave what the files lack, so that training can go on from them
 
     def names(self, what: str) -> tuple[str, ...]:
         """The files that exporting one of WHATS makes, without suffix. UsageError where an option has no use there."""
         if self.single_file and what != ALL:
             raise UsageError(f"--single-file is the whole model, not the {what} alone", "nanosam export all SOURCE ...")
         self._check_contract(what)
+        if self.trainable and (what != ALL or self.single_file or self.contract != "nanosam"):
+            raise UsageError("--trainable goes with encoder and decoder, in two files", "nanosam export all SOURCE ...")
         if self.batch is not None and (what == DECODER or self.single_file):
             raise UsageError("--batch is for image encoders", "leave it out")
         if self.max_points is not None and what in (ENCODER, TEACHER):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 from torch import nn
 
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
+from nanosam_cli.core.export.read_back import read_back
 from nanosam_cli.core.messages import Note, did_you_mean
-from nanosam_cli.core.modeling.checkpoint import load_state
-from nanosam_cli.core.modeling.design import ModelSection
+from nanosam_cli.core.modeling.checkpoint import load_state, put_weights
 from nanosam_cli.core.modeling.mobile_sam import load_mobile_sam
 from nanosam_cli.core.modeling.model import PromptableModel
 from nanosam_cli.core.system.files import file_sha256
@@ -74,14 +75,13 @@ def load_source(checkpoint: Path) -> ExportSource:
         name, size, licence = _MOBILE_SAM.name, sam.encoder.image_size, _MOBILE_SAM.licence
         return ExportSource(name, sam.encoder, sam.decoder, size, checkpoint, file_sha256(checkpoint), licence)
     state = load_state(checkpoint)
-    try:
-        section = ModelSection(**state.metadata["recipe"]["model"])
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{checkpoint} does not say which model it holds: {error}") from error
+    if state.about.places:
+        state = read_back(state)
+    section = state.about.recipe.model
+    if section is None:
+        raise InputError(f"{checkpoint} does not say which model it holds: its metadata has no recipe.model")
     model = PromptableModel(section, download=False).eval()
-    missing, extra = model.load_state_dict(state.part("ema.module."), strict=False)
-    if missing or extra:
-        raise InputError(f"{checkpoint} does not fit its model: missing {missing or 'none'}, extra {extra or 'none'}")
+    put_weights(model, state.part("ema.module."), checkpoint)
     return ExportSource(
         section.name,
         model.encoder,
@@ -90,8 +90,8 @@ def load_source(checkpoint: Path) -> ExportSource:
         checkpoint,
         file_sha256(checkpoint),
         _OWN_LICENCE,
-        steps=state.metadata["step"],
-        teacher=_teacher(state.metadata["recipe"].get("teacher")),
+        steps=state.about.step,
+        teacher=_teacher(state.about.recipe.teacher),
     )
 
 
@@ -104,7 +104,7 @@ def with_decoder(source: ExportSource, note: Note) -> ExportSource:
     return replace(source, decoder=teacher.decoder)
 
 
-def _teacher(section: Any) -> str | None:
+def _teacher(section: Mapping[str, Any] | None) -> str | None:
     """The name or file of the teacher whose decoder is used; None where that is a file for a runtime."""
-    name = (section.get("decoder") or section.get("encoder")) if isinstance(section, dict) else None
-    return name if name is not None and (Path(name).suffix in _SUFFIXES or name in MODELS) else None
+    name = (section.get("decoder") or section.get("encoder")) if section else None
+    return name if isinstance(name, str) and (Path(name).suffix in _SUFFIXES or name in MODELS) else None

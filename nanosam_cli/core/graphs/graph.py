@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import AttributeProto, NodeProto, TensorProto, helper, inliner, numpy_helper, shape_inference
 
@@ -93,8 +94,14 @@ def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def external_files(path: Path) -> list[str]:
-    """The files that hold weights of an ONNX file, as it names them: relative to its folder."""
-    model = onnx.load(path, load_external_data=False)
+    """The files that hold weights of an ONNX file, as it names them: relative to its folder.
+
+    ModelError where it is none.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise ModelError(f"{path} is not a whole ONNX file", "download or export it again") from error
     bodies = [model.graph, *(body for node in model.graph.node for body in subgraphs(node)), *model.functions]
     tensors = [tensor for body in bodies if isinstance(body, onnx.GraphProto) for tensor in body.initializer]
     tensors += [attribute.t for body in bodies for node in body.node for attribute in node.attribute]

@@ -12,6 +12,9 @@ from nanosam_cli.core.types import DECODER, ENCODER
 
 Shape = tuple[int | None, ...]
 
+LARGEST_SIDE = 4096  # pixels of an encoder's square: four times Segment Anything's, 0.2 GB a photo
+MOST_POINTS = 65_536  # of a decoder that takes so many, no fewer: each call is filled up to them
+
 # Names are Segment Anything's and NVIDIA NanoSAM's; None where files differ. Order is free, other outputs are ignored.
 INPUTS: Mapping[str, Mapping[str, Shape]] = {
     ENCODER: {"image": (None, 3, None, None)},
@@ -74,6 +77,8 @@ def read_contract(encoder: Session, decoder: Session) -> Contract:
     for part, session in ((ENCODER, encoder), (DECODER, decoder)):
         check_part(part, session)
     prompts, points, _ = _shape(decoder, "point_coords")
+    if points is not None and points > MOST_POINTS:
+        raise ModelError(f"{decoder.path} takes exactly {points} points a prompt; expected {MOST_POINTS} or fewer")
     if prompts not in (None, 1):
         raise ModelError(f"{decoder.path} takes exactly {prompts} prompts a call; expected 1 or any number")
     return Contract(
@@ -138,6 +143,8 @@ def _image_size(encoder: Session) -> int:
             f"{encoder.path} takes images of any size and does not say which it was made for",
             "add its metadata entry nanosam.image_size, or export it with a fixed input size",
         )
+    if size > LARGEST_SIDE:
+        raise ModelError(f"{encoder.path} takes images of {size} pixels a side; expected {LARGEST_SIDE} or fewer")
     if (height or size) != (width or size):
         raise ModelError(f"{encoder.path} takes images of {width}x{height} pixels; expected a square")
     return size
@@ -151,9 +158,12 @@ def _number(session: Session, key: str) -> int | None:
     text = session.metadata.get(key)
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise ModelError(f"{session.path} has metadata {key}={text}; expected a number of pixels")
-    return int(text)
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if not 0 < number <= LARGEST_SIDE:
+        raise ModelError(
+            f"{session.path} has metadata {key}={text}; expected a number of pixels, {LARGEST_SIDE} at most"
+        )
+    return number
 
 
 def _join(infos: tuple[TensorInfo, ...]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.frame import Array, Frame
+from nanosam_cli.core.frame import Array, Frame, PixelBox
 from nanosam_cli.core.types import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, FOREGROUND, PADDING, Prompt, no_boxes
 
 # Share of mask that a wholly covered cell is taken for, so that logits stay within +-6.9, the size of SAM's own.
@@ -16,27 +16,22 @@ from nanosam_cli.core.types import BACKGROUND, BOX_BOTTOM_RIGHT, BOX_TOP_LEFT, F
 _CERTAIN = 0.999
 
 
-def check_prompt(prompt: Prompt, original_hw: tuple[int, int]) -> Prompt:
-    """The prompt with its boxes clipped to the photo of `original_hw` pixels.
+def check_prompt(prompt: Prompt, original_hw: tuple[int, int], window: PixelBox | None = None) -> Prompt:
+    """The prompt with its boxes clipped to the photo of `original_hw` pixels, or to the window of it that was encoded.
 
-    UsageError, with the object's number from 1, where a box is inverted, empty or wholly outside the photo, a point is
-    outside (valid are 0 <= x < width, 0 <= y < height), a label is unknown, or an object has no prompt at all.
+    UsageError, with the object's number from 1, where a box is inverted, empty or wholly outside, a point is outside
+    (valid are x0 <= x < x1, y0 <= y < y1), a label is unknown, or an object has no prompt at all.
     """
     height, width = original_hw
-    photo = f"the photo is {width}x{height} pixels"
+    bounds = window or (0, 0, width, height)
+    place = ("photo", f"the photo is {width}x{height} pixels")
+    if window is not None:
+        place = ("window", "the window is {},{},{},{}".format(*window))
     boxes = prompt.boxes
     if boxes is not None:
-        top_left, bottom_right = boxes[:, :2], boxes[:, 2:]
-        for row in np.flatnonzero((top_left >= bottom_right).any(1)):
-            raise UsageError(
-                f"object {row + 1}: box {_text(boxes[row])} is empty or inverted; {photo}",
-                "give x0,y0,x1,y1 with x0 < x1 and y0 < y1",
-            )
-        for row in np.flatnonzero((bottom_right <= 0).any(1) | (top_left >= (width, height)).any(1)):
-            raise UsageError(f"object {row + 1}: box {_text(boxes[row])} lies outside the photo; {photo}")
-        boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
+        boxes = _clipped_boxes(boxes, bounds, place)
     if prompt.points is not None and prompt.labels is not None:
-        _check_points(prompt.points, prompt.labels, original_hw, photo)
+        _check_points(prompt.points, prompt.labels, bounds, place)
     if prompt.mask_logits is None:
         bare = np.ones(len(prompt), np.bool_) if boxes is None else no_boxes(boxes)[:, 0]
         pointless = np.True_ if prompt.labels is None else (prompt.labels == PADDING).all(1)
@@ -45,15 +40,46 @@ def check_prompt(prompt: Prompt, original_hw: tuple[int, int]) -> Prompt:
     return replace(prompt, boxes=boxes)
 
 
-def _check_points(points: Array, labels: Array, original_hw: tuple[int, int], photo: str) -> None:
+def split_prompts(
+    prompt: Prompt, original_hw: tuple[int, int], window: PixelBox | None = None
+) -> tuple[list[int], dict[int, str]]:
+    """Which prompts suit a photo or its window, and of the others, by their places, what `check_prompt` has against
+    them."""
+    kept, skipped = [], {}
+    for row in range(len(prompt)):
+        try:
+            check_prompt(prompt[row : row + 1], original_hw, window)
+        except UsageError as error:
+            skipped[row] = str(error).removeprefix("object 1").lstrip(": ")
+        else:
+            kept.append(row)
+    return kept, skipped
+
+
+def _clipped_boxes(boxes: Array, bounds: PixelBox, place: tuple[str, str]) -> Array:
+    name, about = place
+    top_left, bottom_right = boxes[:, :2], boxes[:, 2:]
+    for row in np.flatnonzero((top_left >= bottom_right).any(1)):
+        raise UsageError(
+            f"object {row + 1}: box {_text(boxes[row])} is empty or inverted; {about}",
+            "give x0,y0,x1,y1 with x0 < x1 and y0 < y1",
+        )
+    for row in np.flatnonzero((bottom_right <= bounds[:2]).any(1) | (top_left >= bounds[2:]).any(1)):
+        raise UsageError(f"object {row + 1}: box {_text(boxes[row])} lies outside the {name}; {about}")
+    low, high = (np.array(2 * corner, np.float32) for corner in (bounds[:2], bounds[2:]))
+    return np.clip(boxes, low, high)
+
+
+def _check_points(points: Array, labels: Array, bounds: PixelBox, place: tuple[str, str]) -> None:
+    name, about = place
     for row, column in np.argwhere(~np.isin(labels, (FOREGROUND, BACKGROUND, PADDING))):
         raise UsageError(
             f"object {row + 1}: point label {labels[row, column]:g} is unknown",
             "labels are 1 foreground and 0 background",
         )
-    outside = ((points < 0) | (points >= original_hw[::-1])).any(2) & (labels != PADDING)
+    outside = ((points < bounds[:2]) | (points >= bounds[2:])).any(2) & (labels != PADDING)
     for row, column in np.argwhere(outside):
-        raise UsageError(f"object {row + 1}: point {_text(points[row, column])} lies outside the photo; {photo}")
+        raise UsageError(f"object {row + 1}: point {_text(points[row, column])} lies outside the {name}; {about}")
 
 
 def _text(numbers: Array) -> str:

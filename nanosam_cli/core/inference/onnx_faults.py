@@ -49,13 +49,11 @@ def load_error(path: Path, runtime: str, reason: str) -> ModelError:
 
 def _weights_missing(path: Path) -> list[str]:
     """The files of weights that the model names in its own folder, and that are not there."""
-    from google.protobuf.message import DecodeError
-
     from nanosam_cli.core.graphs.graph import external_files
 
     try:
         names = external_files(path)
-    except (DecodeError, OSError, ValueError):
+    except (ModelError, OSError, ValueError):
         return []
     inside = [name for name in names if not PureWindowsPath(name).anchor and ".." not in PureWindowsPath(name).parts]
     return [name for name in inside if not (path.parent / name).exists()]

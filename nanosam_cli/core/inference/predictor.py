@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
-from nanosam_cli.core.frame import SAM_MEAN, SAM_STD, Array, Frame
+from nanosam_cli.core.frame import SAM_MEAN, SAM_STD, Array, Frame, PixelBox
 from nanosam_cli.core.inference.contract import read_contract
-from nanosam_cli.core.inference.decoder_inputs import check_prompt, decoder_points
+from nanosam_cli.core.inference.decoder_inputs import check_prompt, decoder_points, split_prompts
 from nanosam_cli.core.inference.other_contracts import as_contract
 from nanosam_cli.core.inference.session import Session, Tensor, host
+from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.system.files import file_sha256
 from nanosam_cli.core.timing import Timings
-from nanosam_cli.core.types import PADDING, ImageEmbedding, Prompt, Segmentation, no_boxes
+from nanosam_cli.core.types import PADDING, ImageEmbedding, Prompt, Segmentation, Segmentations, no_boxes
 
 MAX_PROMPTS = 64  # in one decoder call: bounds memory at 64 MB of logits
 
+Photo = NDArray[np.uint8] | str | Path | Image.Image
 Select = Literal["auto", "single", "argmax", "multimask"]
+Invalid = Literal["refuse", "skip"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,17 +78,44 @@ class Predictor:
             "backend": sorted({one.backend for one in parts.values()}),
         }
 
-    def prepare_image(self, image: NDArray[np.uint8]) -> PreparedImage:
-        """(H, W, 3) uint8 RGB -> the encoder's input, to be made in a thread of its own while the encoder runs."""
-        _check_image(image)
-        frame = Frame(image.shape[:2], self.contract.image_size, self.contract.coordinate_size)
-        return PreparedImage(frame.image_to_input(image, self._mean, self._std), frame)
+    def frame(self, original_hw: tuple[int, int], window: PixelBox | None = None) -> Frame:
+        """Where a photo of that size, or a window of it, lies in the model's square.
 
-    def encode_image(self, image: NDArray[np.uint8] | PreparedImage, timings: Timings | None = None) -> ImageEmbedding:
-        """(H, W, 3) uint8 RGB, or what `prepare_image` made of it -> features for any number of prompts."""
+        UsageError where the window is empty or leaves the photo.
+        """
+        if window is not None:
+            _check_window(window, original_hw)
+        return Frame(original_hw, self.contract.image_size, self.contract.coordinate_size, window)
+
+    def prepare_image(self, image: Photo, window: PixelBox | None = None) -> PreparedImage:
+        """(H, W, 3) uint8 RGB, a path or a Pillow image -> the encoder's input.
+
+        With a window, x0 y0 x1 y1 in whole pixels, of that part of the photo alone.
+
+        It can be made in a thread of its own while the encoder runs.
+        """
+        pixels = _pixels(image)
+        frame = self.frame((pixels.shape[0], pixels.shape[1]), window)
+        return PreparedImage(frame.image_to_input(pixels, self._mean, self._std), frame)
+
+    def encode_image(self, image: Photo | PreparedImage, timings: Timings | None = None) -> ImageEmbedding:
+        """A photo -> features for any number of prompts.
+
+        The photo is (H, W, 3) uint8 RGB, a path or a Pillow image (see `read_image`), or what `prepare_image` has made
+        of it.
+        """
         with (timings or Timings()).stage("encode"):
             prepared = image if isinstance(image, PreparedImage) else self.prepare_image(image)
             return ImageEmbedding(self.encoder.run({"image": prepared.tensor})["image_embeddings"], prepared.frame)
+
+    def encode_window(self, image: Photo, window: PixelBox, timings: Timings | None = None) -> ImageEmbedding:
+        """A part of a photo, x0 y0 x1 y1 in whole pixels, as large as the encoder sees a whole photo.
+
+        Prompts for the embedding and masks from it stay in the photo's pixels. UsageError where the window is empty or
+        leaves the photo.
+        """
+        with (timings or Timings()).stage("encode"):
+            return self.encode_image(self.prepare_image(image, window))
 
     def predict(
         self,
@@ -92,8 +124,9 @@ class Predictor:
         *,
         threshold: float = 0.0,
         select: Select = "auto",
+        invalid: Invalid = "refuse",
         timings: Timings | None = None,
-    ) -> list[Segmentation]:
+    ) -> Segmentations:
         """One segmentation for each of the P prompts, in their order.
 
         `threshold` cuts the logits. `select` takes one of the decoder's K masks:
@@ -104,17 +137,26 @@ class Predictor:
         - auto: as SAM advises, the best of masks 1 to 3 for a single point, which is ambiguous, mask 0 for the rest.
           A file with K < 4 has no separate mask for unambiguous prompts: the best of those it has.
 
-        Boxes are clipped to the photo; for what is refused see `check_prompt`.
+        Boxes are clipped to the photo; for what is refused see `check_prompt`. With `invalid="skip"` such prompts are
+        left out, as a detector's stray boxes should be: `skipped` of the result has their places and why, `kept` those
+        of the others.
         """
+        if invalid not in get_args(Invalid):
+            raise UsageError(f"unknown invalid: {invalid}", f"choose one of {', '.join(get_args(Invalid))}")
         if select not in get_args(Select):
             raise UsageError(f"unknown select: {select}", f"choose one of {', '.join(get_args(Select))}")
         timings = timings or Timings()
         found = []
+        kept: list[int] = [*range(len(prompt))]
+        skipped: dict[int, str] = {}
+        if invalid == "skip":
+            kept, skipped = split_prompts(prompt, embedding.original_hw, embedding.frame.window)
+            prompt = prompt[kept] if skipped else prompt
         for rows, masks, ious in self.decode(embedding, prompt, timings):
             with timings.stage("post"):
                 for row, index in enumerate(_choose(rows, ious, select)):
                     found.append(_segmentation(embedding.frame, masks[row, index], ious[row, index], index, threshold))
-        return found
+        return Segmentations(found, kept, skipped)
 
     def predict_multimask(
         self, embedding: ImageEmbedding, prompt: Prompt, *, threshold: float = 0.0, timings: Timings | None = None
@@ -166,7 +208,7 @@ class Predictor:
 
     def decoder_calls(self, embedding: ImageEmbedding, prompt: Prompt) -> Iterator[Prompt]:
         """The prompts of each decoder call: at most MAX_PROMPTS, and as many as its file takes."""
-        prompt = check_prompt(prompt, embedding.original_hw)
+        prompt = check_prompt(prompt, embedding.original_hw, embedding.frame.window)
         contract = self.contract
         one_mask = prompt.mask_logits is not None and 1 in (contract.mask_prompts, contract.has_mask_prompts)
         step = contract.prompts or (1 if one_mask else MAX_PROMPTS)
@@ -185,11 +227,25 @@ class Predictor:
         return {"image_embeddings": embedding.features, **prompts}
 
 
-def _check_image(image: NDArray[np.uint8]) -> None:
+def _pixels(image: Photo) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB. InputError where it is something else, or cannot be read."""
+    if isinstance(image, (str, Path, Image.Image)):
+        return read_image(image)
     if not isinstance(image, np.ndarray):
         raise InputError(f"an image must be a numpy array, not {type(image).__name__}")
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
         raise InputError(f"an image must be (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}")
+    return image
+
+
+def _check_window(window: PixelBox, original_hw: tuple[int, int]) -> None:
+    x0, y0, x1, y1 = window
+    height, width = original_hw
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise UsageError(
+            f"the window {x0},{y0},{x1},{y1} is empty or leaves the photo, which is {width}x{height} pixels",
+            f"give x0,y0,x1,y1 in whole pixels from 0,0,1,1 to 0,0,{width},{height}",
+        )
 
 
 def first_reading(ious: Array) -> int:

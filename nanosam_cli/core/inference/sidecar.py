@@ -9,14 +9,17 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PureWindowsPath
+from typing import Annotated, Any, Literal
 
 from nanosam_cli.core import paths
-from nanosam_cli.core.errors import ModelError
+from nanosam_cli.core.errors import InputError, ModelError
 from nanosam_cli.core.inference.session import TensorInfo
-from nanosam_cli.core.system.files import file_sha256
+from nanosam_cli.core.messages import quoted
+from nanosam_cli.core.schema import read_section
+from nanosam_cli.core.system.documents import RECORD_BYTES, parse_json
+from nanosam_cli.core.system.files import file_sha256, read_input
 
 SCHEMA_VERSION = 1
 SUFFIX = ".engine.json"
@@ -24,6 +27,19 @@ SUFFIX = ".engine.json"
 FixedShape = tuple[int, ...]
 ProofStatus = Literal["proved by running", "built, not run", "not proved"]
 Flavour = Literal["tensorrt", "tensorrt-rtx", "onnxruntime"]
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """A rule for names of files that lie beside a side-car."""
+
+    def fault(self, value: str) -> str | None:
+        path = PureWindowsPath(value)
+        inside = value and not path.anchor and ".." not in path.parts and "\0" not in value
+        return None if inside else f"must name a file beside it, not {value!r}"
+
+
+FileName = Annotated[str, _Beside()]
 
 
 @dataclass(frozen=True)
@@ -50,10 +66,10 @@ class EngineTarget:
 class SideCar:
     """Everything that is known of an engine."""
 
-    engine: str  # file name
+    engine: FileName
     engine_sha256: str
     engine_bytes: int
-    onnx: str  # file name of the float32 original
+    onnx: FileName  # the float32 original
     onnx_sha256: str
     part: str
     target: EngineTarget
@@ -90,21 +106,24 @@ def read_sidecar(engine: Path) -> SideCar:
     """What is known of an engine. ModelError where its side-car is missing, edited, or not of this version."""
     path = sidecar_path(engine)
     again = _rebuild(engine)
+    if not path.exists():
+        raise ModelError(f"engine {engine} has no {path.name} beside it, so nothing is known of it", again)
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(read_input(path, most=RECORD_BYTES))
         if not isinstance(content, dict):
             raise ValueError("it holds no JSON object")
-        rebuild = str(content.get("rebuild", again))
-        claimed = content.pop("sha256", None)
-    except FileNotFoundError as error:
-        raise ModelError(f"engine {engine} has no {path.name} beside it, so nothing is known of it", again) from error
-    except (OSError, ValueError) as error:
+        claimed, digest = content.pop("sha256", None), _digest(content)
+    except (InputError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read: {error}", again) from error
+    rebuild = str(content.get("rebuild", again))
     if content.get("schema_version") != SCHEMA_VERSION:
-        raise ModelError(f"{path} is of version {content.get('schema_version')}, not {SCHEMA_VERSION}", rebuild)
-    if claimed != _digest(content):
+        raise ModelError(f"{path} is of version {quoted(content.get('schema_version'))}, not {SCHEMA_VERSION}", rebuild)
+    if claimed != digest:
         raise ModelError(f"{path} was edited: its own hash does not fit", rebuild)
-    return _parse(content)
+    try:
+        return read_section(SideCar, content, strangers=True)
+    except ValueError as error:  # whoever edits it can hash it again
+        raise ModelError(f"{path} is no side-car of an engine: {error}", again) from error
 
 
 def check_engine(engine: Path, sidecar: SideCar) -> None:
@@ -133,21 +152,6 @@ def _rebuild(engine: Path) -> str:
 
 def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _parse(content: dict[str, Any]) -> SideCar:
-    """The side-car in a file whose hash fits, so that `SideCar.text` wrote it."""
-    known = {entry.name for entry in fields(SideCar)}
-    found = {key: value for key, value in content.items() if key in known}
-    for key in ("inputs", "outputs"):
-        found[key] = tuple(TensorInfo(row["name"], tuple(row["shape"]), row["dtype"]) for row in found[key])
-    target = found["target"]
-    found["target"] = EngineTarget(**{**target, "compute_capabilities": tuple(target["compute_capabilities"])})
-    found["shapes"] = {
-        name: ShapeRange(*(tuple(shape[key]) for key in ("min", "opt", "max")))
-        for name, shape in found["shapes"].items()
-    }
-    return SideCar(**{**found, "fp32_nodes": tuple(found["fp32_nodes"]), "ladder": tuple(found["ladder"])})
 
 
 CommandOptions = Mapping[

@@ -92,9 +92,10 @@ def _downloaded_runtime(note: Note, progress: DownloadProgress) -> Path:
 
 def refuse_shapes(options: ExportOptions, what: str) -> None:
     """UsageError where something is asked of files whose shape a tool gives."""
-    if options.single_file or options.batch or options.max_points or options.contract != "nanosam":
+    if options != ExportOptions(options.precision, options.opset):
         raise UsageError(
-            f"{what} says what its files are like", "leave --contract, --batch, --max-points and --single-file out"
+            f"{what} says what its files are like",
+            "leave --contract, --batch, --max-points, --single-file and --trainable out",
         )
 
 

@@ -12,9 +12,10 @@ from nanosam_cli.core import paths
 from nanosam_cli.core.errors import BackendError, ModelError
 from nanosam_cli.core.inference.backends.tensorrt.compatibility import checked
 from nanosam_cli.core.inference.backends.tensorrt.flavour import gpu_here
-from nanosam_cli.core.inference.sidecar import Flavour, SideCar, check_engine, check_source, read_sidecar
+from nanosam_cli.core.inference.sidecar import Flavour, SideCar, check_engine, check_source, read_sidecar, sidecar_path
 from nanosam_cli.core.loading.part_files import part_file
 from nanosam_cli.core.messages import Note
+from nanosam_cli.core.system.ownership import others_can_write
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.core.zoo.models import INT8_ENCODER, ModelSpec
 
@@ -103,14 +104,27 @@ def _named(spec: ModelSpec, part: str, flavour: Flavour) -> Path:
             f"there is no {flavour} engine of {spec.name}'s {part}: {engine}",
             f"nanosam build-engine {spec.name} --fp16 --backend {flavour}",
         )
+    _check_owner(engine)
     return engine
 
 
 def check(engine: Path, flavour: Flavour, original: Path) -> SideCar:
     """An engine's side-car. ModelError or BackendError, with what to do, where it does not fit machine or original."""
+    _check_owner(engine)
     sidecar = _check_onnxruntime(engine) if flavour == "onnxruntime" else checked(engine, flavour)[0]
     check_source(engine, sidecar, original)
     return sidecar
+
+
+def _check_owner(engine: Path) -> None:
+    """ModelError where somebody else could have put an engine into the cache: loading it would run what they like."""
+    folders = [folder for folder in engine.parents if folder.is_relative_to(paths.home())]
+    files = [file for file in (engine, sidecar_path(engine)) if file.exists()]
+    fault = others_can_write([*reversed(folders), *files])
+    if fault:
+        raise ModelError(
+            f"engine {engine} may be another's: {fault}", f"chmod -R o-w {paths.home()}, and build it again"
+        )
 
 
 def _check_onnxruntime(engine: Path) -> SideCar:

@@ -9,7 +9,7 @@ import mimetypes
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from struct import error as StructError
@@ -78,8 +78,12 @@ _CONVERT = "get the file again; if a viewer shows it, save it from there as JPEG
 _16_TO_8_BIT = ((np.arange(65536) + 128) // 257).astype(np.uint8)  # round(value / 257): 65535 -> 255
 
 
-def read_image(source: Path | str | bytes | BinaryIO) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of an image file (a path, its bytes, or an open binary file such as stdin).
+ImageSource = Path | str | bytes | BinaryIO | Image.Image  # a file, its content, or what Pillow has opened
+
+
+def read_image(source: ImageSource) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 RGB of an image file (a path, its bytes, or an open binary file such as stdin), or of a Pillow
+    image, which stays as it is.
 
     EXIF orientation is applied, transparency is composited on white, and the first frame is taken of an animation.
     Deep greyscale images become 8-bit:
@@ -92,9 +96,10 @@ def read_image(source: Path | str | bytes | BinaryIO) -> NDArray[np.uint8]:
     Raises:
         InputError: the file is missing, empty, broken, no image, or has more than MAX_PIXELS pixels.
     """
-    with _opened(source) as (image, name):
+    ours = not isinstance(source, Image.Image)
+    with nullcontext((source, "the image")) if isinstance(source, Image.Image) else _opened(source) as (image, name):
         try:
-            image = _upright(image)
+            image = _upright(image, ours)
         except InputError as error:
             raise InputError(f"{name}: {error}", error.hint) from error
         except _BROKEN as error:
@@ -216,18 +221,24 @@ def write_png(
         OutputError: see `atomic_write`.
     """
     image = _picture(array, palette)
+    with atomic_write(path, overwrite, durable=False) as temporary:
+        image.save(temporary, format="PNG", pnginfo=_png_text(text))
+
+
+def png_bytes(
+    array: NDArray[Any], palette: NDArray[np.uint8] | None = None, text: Mapping[str, str] | None = None
+) -> bytes:
+    """The PNG that `write_png` would write, for those who send it on. UsageError as there."""
+    file = io.BytesIO()
+    _picture(array, palette).save(file, format="PNG", pnginfo=_png_text(text))
+    return file.getvalue()
+
+
+def _png_text(text: Mapping[str, str] | None) -> PngInfo:
     about = PngInfo()
     for key, value in (text or {}).items():
         about.add_itxt(key, value)  # of any alphabet
-    with atomic_write(path, overwrite, durable=False) as temporary:
-        image.save(temporary, format="PNG", pnginfo=about)
-
-
-def png_bytes(array: NDArray[Any], palette: NDArray[np.uint8] | None = None) -> bytes:
-    """The PNG that `write_png` would write, for those who send it on. UsageError as there."""
-    file = io.BytesIO()
-    _picture(array, palette).save(file, format="PNG")
-    return file.getvalue()
+    return about
 
 
 def jpeg_bytes(array: NDArray[np.uint8]) -> bytes:
@@ -342,13 +353,18 @@ def _is_heic(start: bytes) -> bool:
     )
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Decode, and apply the EXIF orientation; a camera's garbled EXIF is no reason to refuse its photo."""
+def _upright(image: Image.Image, ours: bool) -> Image.Image:
+    """Decode, and apply the EXIF orientation, to a copy of an image that is not ours.
+
+    A camera's garbled EXIF is no reason to refuse its photo.
+    """
     _check_planes(image)
     image.load()
     if image.format == "TIFF":  # turned by load itself, and some releases leave the tag, so it would be turned twice
         return image
     try:
+        if not ours:
+            return ImageOps.exif_transpose(image)
         ImageOps.exif_transpose(image, in_place=True)
     except _BROKEN:
         return image

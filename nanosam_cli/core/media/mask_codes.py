@@ -19,7 +19,12 @@ from nanosam_cli.core.media.image import MAX_PIXELS
 from nanosam_cli.core.types import Segmentation
 
 _RLE_HINT = 'a mask is written {"size": [height, width], "counts": "..."}'
-Ring = list[tuple[int, int]]  # x y of a closed outline's corners
+Ring = list[tuple[float, float]]  # x y of a closed outline's corners
+# Of inclusive outlines: how far a corner moves to the middle of the pixel that it goes round, from that pixel's left or
+# top side, and from its right or bottom side. A corner of pixel k is so between k and k + 0.5, with room for the
+# rounding of what is written: k for those who cut the fraction off, and for those who round.
+_FROM_LOW, _FROM_HIGH = 0.05, 0.55
+_LOOKS = 200  # corners of a ring at which another one may hang
 _RESULT_KEYS = ("image_id", "category_id", "segmentation", "score")
 
 
@@ -74,7 +79,7 @@ def rle_ious(rles: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
     return np.asarray(coco_mask.iou(codes, codes, [0] * len(codes)))
 
 
-def mask_to_polygons(mask: Mask, simplify: float = 0.0) -> list[list[float]]:
+def mask_to_polygons(mask: Mask, simplify: float = 0.0, *, inclusive: bool = False) -> list[list[float]]:
     """(H, W) mask -> COCO polygons [x, y, x, y, ...], one for each 4-connected part, none for an empty mask.
 
     The outlines run exactly along the pixel borders, without collinear points; rasterised by pycocotools they give the
@@ -83,14 +88,39 @@ def mask_to_polygons(mask: Mask, simplify: float = 0.0) -> list[list[float]]:
 
     With `simplify`, corners are left out as long as the outline stays within so many pixels of the exact one. Every
     part and every hole stays, and no two of them cross.
+
+    `inclusive` outlines are for tools that take corners for pixels and fill those too, as OpenCV's `fillPoly` and
+    Pillow's `polygon` do: cut off or rounded to whole numbers, each corner is a pixel of the mask at its border, and
+    the filled outline is the mask.
     """
     window = mask_window(mask)
     if window is None:
         return []
     corner = np.array([window[1].start, window[0].start])
-    outlines = _outlines(mask[window])
+    outlines = _outlines(mask[window], inclusive)
     rings = _simplified(outlines, simplify) if simplify else outlines
     return [(ring + corner).astype(float).ravel().tolist() for ring in rings]
+
+
+def join_rings(rings: Sequence[Sequence[float]]) -> list[float]:
+    """One closed outline x y x y ... round all rings, the next one always by the shortest way there and back.
+
+    The ways have no area; where corners and lines are filled too, they are one pixel wide. Of long rings, every k-th
+    corner alone is the end of a way.
+    """
+    left = [np.reshape(ring, (-1, 2)) for ring in rings]
+    if not left:
+        return []
+    outline = left.pop(0)
+    ways = [_way(outline, ring) for ring in left]
+    while left:
+        nearest = min(range(len(left)), key=lambda place: ways[place][0])
+        (_, start, end), ring = ways.pop(nearest), left.pop(nearest)
+        foot = int(np.flatnonzero((outline == start).all(axis=1))[0])
+        top = int(np.flatnonzero((ring == end).all(axis=1))[0])
+        outline = _spliced(outline, foot, ring, top)
+        ways = [min(way, _way(ring, other), key=lambda one: one[0]) for way, other in zip(ways, left)]
+    return [float(side) for side in outline.ravel()]
 
 
 def coco_image(image_id: int, file_name: str, original_hw: tuple[int, int]) -> dict[str, Any]:
@@ -166,13 +196,15 @@ def _runs(counts: str | bytes) -> Iterator[int]:
         raise ValueError("counts are cut off")
 
 
-def _outlines(mask: Mask) -> list[NDArray[np.int64]]:
+def _outlines(mask: Mask, inclusive: bool) -> list[NDArray[np.float64]]:
     """(N, 2) x y corners of the closed outline of every 4-connected part, clockwise on the screen, holes bridged in."""
     xs, ys, partner = _corners(mask)
+    right, down = _inward(mask, xs, ys) if inclusive else (np.zeros(len(xs)), np.zeros(len(ys)))
+    low, high = (_FROM_LOW, _FROM_HIGH) if inclusive else (0.0, 0.0)
     padded = np.pad(mask, 1)
     stride = mask.shape[1] + 1
     left_ends = ys[::2] * stride + xs[::2]  # of all horizontal edges, in ascending order
-    x_list, y_list = xs.tolist(), ys.tolist()  # ten times as fast to index
+    x_list, y_list = (xs + right).tolist(), (ys + down).tolist()  # ten times as fast to index
     holes: dict[int, list[Ring]] = {}  # by the number of the edge that they hang on
     outlines = []
     for ring, is_hole in reversed(_rings(mask, xs, ys, partner)):  # a ring comes after the holes below its edges
@@ -180,19 +212,33 @@ def _outlines(mask: Mask) -> list[NDArray[np.int64]]:
         if not is_hole:
             outlines.append(_without_collinear(np.array(points)))
             continue
-        x, y = points[0]  # the hole's topmost corner, of these the left: the pixel above it is mask
+        x, y = int(xs[ring[0]]), int(ys[ring[0]])  # the topmost corner, of these the left: the pixel above it is mask
         edge_y = y - int(np.argmin(padded[y::-1, x + 1]))  # up along the column to the end of the part
         edge = int(np.searchsorted(left_ends, edge_y * stride + x, side="right")) - 1
-        holes.setdefault(edge, []).append(points)
+        holes.setdefault(edge, []).append([(x + low, y - high), *points])
     return outlines[::-1]
 
 
-def _simplified(outlines: Sequence[NDArray[np.int64]], pixels: float) -> Iterator[NDArray[Any]]:
+def _simplified(outlines: Sequence[NDArray[np.float64]], pixels: float) -> Iterator[NDArray[Any]]:
     """The same outlines with fewer corners, by the Douglas-Peucker algorithm."""
     from shapely import MultiPolygon, Polygon, get_parts
 
     parts = MultiPolygon([Polygon(outline).buffer(0) for outline in outlines])  # which turns bridged holes into holes
     return map(_bridged, get_parts(parts.simplify(pixels)))
+
+
+def _way(ring: NDArray[Any], other: NDArray[Any]) -> tuple[float, NDArray[Any], NDArray[Any]]:
+    """The shortest way from a corner of one ring to one of another: its length squared, and the two."""
+    some, others = (one[:: len(one) // _LOOKS + 1] for one in (ring, other))
+    distances = np.square(some[:, None] - others).sum(axis=2)
+    foot, top = np.unravel_index(distances.argmin(), distances.shape)
+    return float(distances[foot, top]), some[foot], others[top]
+
+
+def _spliced(ring: NDArray[Any], foot: int, other: NDArray[Any], top: int) -> NDArray[Any]:
+    """One ring round both: to corner `foot`, over to `top` of the other, round it, and back."""
+    other = np.roll(other, -top, axis=0)
+    return np.concatenate([ring[: foot + 1], other, other[:1], ring[foot:]])
 
 
 def _bridged(part: Any) -> NDArray[Any]:
@@ -205,12 +251,11 @@ def _bridged(part: Any) -> NDArray[Any]:
         hole = np.array(interior.coords[:-1])
         distances = np.linalg.norm(ring[:, None] - hole, axis=2)
         foot, top = np.unravel_index(distances.argmin(), distances.shape)
-        hole = np.roll(hole, -top, axis=0)
-        ring = np.concatenate([ring[: foot + 1], hole, hole[:1], ring[foot:]])
+        ring = _spliced(ring, int(foot), hole, int(top))
     return ring
 
 
-def _with_holes(ring: list[int], xs: list[int], ys: list[int], holes: dict[int, list[Ring]]) -> Ring:
+def _with_holes(ring: list[int], xs: list[float], ys: list[float], holes: dict[int, list[Ring]]) -> Ring:
     """The x y of a ring's corners, with the rings of the holes that hang on its edges, each at the end of a bridge."""
     points: Ring = []
     for corner, following in zip(ring, [*ring[1:], ring[0]]):
@@ -245,6 +290,29 @@ def _corners(mask: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[
     return xs, ys, partner
 
 
+def _inward(
+    mask: Mask, xs: NDArray[np.int64], ys: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far right and down each corner of `_corners` moves into the pixel of the mask that it goes round.
+
+    Where three pixels of the mask meet, that is the middle one; where two touch diagonally, the first corner's is on
+    the left and the second's on the right.
+    """
+    padded = np.pad(mask, 1).astype(np.int8)
+    top_left, top_right, bottom_left, bottom_right = (
+        padded[ys + down, xs + right] for down, right in ((0, 0), (0, 1), (1, 0), (1, 1))
+    )
+    to_right = top_right + bottom_right - top_left - bottom_left
+    to_bottom = bottom_left + bottom_right - top_left - top_right
+    diagonal = to_right == 0  # with no two of them side by side, so that both sums are 0
+    is_second = np.zeros(len(xs), bool)
+    is_second[1:] = diagonal[1:] & (ys[1:] == ys[:-1]) & (xs[1:] == xs[:-1])
+    to_right = np.where(diagonal, np.where(is_second, 1, -1), to_right)
+    to_bottom = np.where(diagonal, np.where(is_second == (top_left == 1), 1, -1), to_bottom)
+    right, down = (np.where(side > 0, _FROM_LOW, -_FROM_HIGH) for side in (to_right, to_bottom))
+    return right, down
+
+
 def _rings(
     mask: Mask, xs: NDArray[np.int64], ys: NDArray[np.int64], vertical: NDArray[np.int64]
 ) -> list[tuple[list[int], bool]]:
@@ -269,9 +337,9 @@ def _rings(
     return rings
 
 
-def _without_collinear(points: NDArray[np.int64]) -> NDArray[np.int64]:
+def _without_collinear(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """A closed ring without repeated points and without points that lie on a straight way on."""
     kept = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
     heading = np.sign(np.roll(kept, -1, axis=0) - kept)
-    corners: NDArray[np.int64] = kept[(heading != np.roll(heading, 1, axis=0)).any(axis=1)]
+    corners: NDArray[np.float64] = kept[(heading != np.roll(heading, 1, axis=0)).any(axis=1)]
     return corners

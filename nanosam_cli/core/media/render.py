@@ -13,6 +13,7 @@ from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.masks import Mask, Window, mask_window
 from nanosam_cli.core.types import BACKGROUND, FOREGROUND, no_boxes
 
+MAX_LABELS = 65535  # of 16 bits
 FILL = 0.45  # share of the object's colour inside its mask
 WHITE, BLACK, GREEN, RED = (255, 255, 255), (0, 0, 0), (40, 200, 80), (230, 50, 50)
 
@@ -46,6 +47,15 @@ def voc_palette() -> NDArray[np.uint8]:
 PALETTE = voc_palette()
 
 
+def check_label_count(objects: int) -> None:
+    """UsageError where there are more objects than a PNG has values."""
+    if objects > MAX_LABELS:
+        raise UsageError(
+            f"a label PNG holds at most {MAX_LABELS} objects, not {objects}",
+            "--format rle, polygon, coco or coco-dataset hold any number, --separate writes a file each",
+        )
+
+
 def label_map(
     masks: Sequence[Mask] | NDArray[np.bool_], original_hw: tuple[int, int] | None = None
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -55,8 +65,7 @@ def label_map(
     `original_hw` is needed where a list may be empty.
     """
     height, width = _checked_hw(masks, original_hw)
-    if len(masks) > 65535:
-        raise UsageError(f"a label map holds at most 65535 objects, not {len(masks)}")
+    check_label_count(len(masks))
     labels = np.zeros((height, width), np.uint8 if len(masks) <= 255 else np.uint16)
     for index, window in _large_to_small(masks):
         labels[window][masks[index][window]] = index + 1
@@ -66,6 +75,16 @@ def label_map(
 def separate_masks(labels: NDArray[np.integer]) -> dict[int, Mask]:
     """The inverse of `label_map`: (H, W) labels -> {label: (H, W) mask} in ascending order, without background 0."""
     return {int(label): labels == label for label in np.unique(labels) if label}
+
+
+def filled_corners(outlines: Sequence[NDArray[np.floating]], original_hw: tuple[int, int]) -> Mask:
+    """(H, W) the union of closed outlines (N, 2) x y whose corners are pixels, and filled with them."""
+    mask = np.zeros(original_hw, bool)
+    for outline in outlines:
+        picture = Image.new("1", original_hw[::-1])
+        ImageDraw.Draw(picture).polygon([(float(x), float(y)) for x, y in outline], fill=1)
+        mask |= np.asarray(picture)
+    return mask
 
 
 def overlap(masks: Sequence[Mask] | NDArray[np.bool_]) -> bool:

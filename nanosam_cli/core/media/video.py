@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from nanosam_cli.core.errors import BackendError, InputError, MissingExtraError, UsageError
-from nanosam_cli.core.media.image import animation_delays, list_images, read_animation, read_image
+from nanosam_cli.core.media.image import MAX_PIXELS, animation_delays, list_images, read_animation, read_image
 from nanosam_cli.core.types import Image
 
 if TYPE_CHECKING:
@@ -39,6 +41,19 @@ _OPTIONS = {
     "libx264": {"crf": "20", "preset": "veryfast"},
     "libvpx-vp9": {"crf": "30", "b": "0", "deadline": "realtime", "cpu-used": "6"},
 }
+
+# What is written plays up to a second or two before the end, after a kill too; finished MP4s are plain ones.
+_FRAGMENTED = {"movflags": "hybrid_fragmented+negative_cts_offsets", "frag_duration": "1000000"}  # microseconds
+_CLUSTERED = {"cluster_time_limit": "1000"}  # milliseconds
+_CONTAINERS = {".mp4": _FRAGMENTED, ".mov": _FRAGMENTED, ".mkv": _CLUSTERED, ".webm": _CLUSTERED}
+
+
+# FFmpeg's formats that name other files or addresses, and how such files begin
+_LISTS = {
+    *("hls", "concat", "concatf", "dash", "imf", "webm_dash_manifest", "avisynth", "vapoursynth", "vobsub"),
+    *("sdp", "rtsp", "rtp", "sap", "lavfi", "image2", "image2pipe"),
+}
+_LIST_STARTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"# VobSub", b"RTSP", b"SAP")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +141,15 @@ class StreamVideo:
             raise InputError(f"{name} has no video in it", "give a video file, or a folder of frames")
         self._container, self._stream = container, container.streams.video[0]
         self._stream.thread_type = "AUTO"
+        codec: Any = self._stream.codec_context
+        if codec is None:
+            raise InputError(f"{name} is coded in a way that this FFmpeg does not know", "convert it to H.264")
+        if codec.width * codec.height > MAX_PIXELS:
+            raise InputError(
+                f"{name} has frames of {codec.width}x{codec.height} pixels, more than {MAX_PIXELS // 10**6} million",
+                "make it smaller first",
+            )
+        codec.options = {"max_pixels": str(MAX_PIXELS)}  # of frames that are larger than the file says
         self.name, self.live = name, live
         self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or FOLDER_RATE)
         self.clock = Fraction(self._stream.time_base or CLOCK)
@@ -213,16 +237,35 @@ def _open_file(path: Path) -> InputContainer:
     import av
 
     try:
-        container = av.open(str(path.absolute()))  # where a colon in the name is none of a protocol
+        # absolute: where a colon in the name is none of a protocol
+        container = av.open(str(path.absolute()), options=_only_this_file())
     except FileNotFoundError as error:
         raise InputError(f"no such file: {path}", "check the path") from error
     except (av.FFmpegError, ValueError) as error:
+        if _names_others(path):
+            raise InputError(f"{path} is a list of other files, which are not read", "give a video itself") from error
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{path} is not a video that can be read: {reason}", "get the file again") from error
     if container.format.name == "tty":  # FFmpeg shows any text as a film of letters
         container.close()
         raise InputError(f"{path} is not a video that can be read: it is text", "give a video file")
     return container
+
+
+@cache
+def _only_this_file() -> dict[str, str]:
+    """FFmpeg's options that keep it to one file of this machine, whatever is in it: no other files, no network."""
+    import av
+
+    formats = ",".join(sorted(av.formats_available - _LISTS))
+    return {"protocol_whitelist": "file", "format_whitelist": formats}
+
+
+def _names_others(path: Path) -> bool:
+    """Whether it is a playlist, a session description, or a pattern for many pictures."""
+    with path.open("rb") as file:
+        start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
+    return start.startswith(_LIST_STARTS) or re.search(r"%\d*d", path.name) is not None
 
 
 def _open_camera(number: int) -> InputContainer:
@@ -292,15 +335,17 @@ def _upright(decoded: Any, size: tuple[int, int] | None) -> Image:
 class VideoWriter:
     """An H.264 (in .webm VP9) file whose frames are shown at the times they are given.
 
-    `close` ends the file so that it plays; a `with` block does it whatever happens. A picture of odd size gets its last
-    row or column twice, because the pixel format that every player knows stores colours for two by two pixels.
+    `close` ends the file so that it plays to its end; a `with` block does it whatever happens. After a kill it plays up
+    to a second or two before the last frame. A picture of odd size gets its last row or column twice, because the pixel
+    format that every player knows stores colours for two by two pixels.
     """
 
     def __init__(self, path: Path, rate: Fraction, clock: Fraction, pixel_ratio: Fraction = SQUARE) -> None:
         import av
 
         name = find_encoder(path)
-        self._container = av.open(str(path), "w")
+        options = {**_CONTAINERS[path.suffix.lower()], "flush_packets": "1"}
+        self._container = av.open(str(path), "w", container_options=options)
         stream: Any = self._container.add_stream(name, rate=rate, options=_OPTIONS.get(name, {}))
         self._stream = stream
         self._stream.pix_fmt = "yuv420p"

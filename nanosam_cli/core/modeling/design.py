@@ -19,7 +19,7 @@ class ModelSection:
     backbone: str  # a timm name
     pretrained: bool  # start from timm's ImageNet weights (needs network; without, said aloud and random)
     image_size: Annotated[int, OneOf((512, 1024))]  # side of the square input, pixels
-    neck_width: Annotated[int, Range(16)]
+    neck_width: Annotated[int, Range(16, 4096)]
     finest_stride: Annotated[int, OneOf((4, 8, 16))]  # finest backbone map that the neck uses
     # region: this project's; listening: the same, which begins at given masks and follows clicks; sam: SAM's with a
     # dense box prompt; plain-sam: SAM's, which takes MobileSAM's weights; teacher: the encoder alone is trained, for

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,9 @@ from typing import Any
 
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.messages import did_you_mean
+from nanosam_cli.core.names import class_name
 from nanosam_cli.core.paths import resource
-from nanosam_cli.core.system.files import read_input
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from nanosam_cli.core.system.documents import parse_toml, read_toml
 
 DEFAULT_PART = "person"
 
@@ -52,10 +47,7 @@ def read_parts(wanted: Sequence[str] = (), table: Path | None = None) -> list[Bo
         UsageError: a part that is asked for is not in it.
     """
     path = table or resource("parts.toml")
-    try:
-        content = tomllib.loads(read_input(path).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not TOML: {error}", f"copy {resource('parts.toml')} and change it") from error
+    content = read_toml(path, f"copy {resource('parts.toml')} and change it")
     faults = [fault for name, entry in content.items() for fault in _faults(name, entry)]
     if faults:
         raise InputError(f"{path}: {'; '.join(faults)}", f"see {resource('parts.toml')}")
@@ -64,7 +56,7 @@ def read_parts(wanted: Sequence[str] = (), table: Path | None = None) -> list[Bo
 
 def known_parts() -> list[str]:
     """The parts of the packaged table."""
-    return list(tomllib.loads(resource("parts.toml").read_text(encoding="utf-8")))
+    return list(parse_toml(resource("parts.toml").read_text(encoding="utf-8")))
 
 
 def _part(name: str, content: Mapping[str, Any]) -> BodyPart:
@@ -80,6 +72,10 @@ def _faults(name: str, entry: Any) -> list[str]:
     """What is wrong with one entry of the table, each with the nearest word that would be right."""
     if not isinstance(entry, dict):
         return [f"{name} is no table"]
+    try:
+        class_name(name)  # of what is found
+    except ValueError as error:
+        return [str(error)]
     faults = [f"{name} has an unknown key {key}" for key in entry if key not in (*_POINTS, "margin")]
     for key in _POINTS:
         known = (*KEYPOINTS, CROWN) if key == "box" else KEYPOINTS

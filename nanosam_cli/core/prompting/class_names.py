@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 from nanosam_cli.core.datasets.coco_layout import category_names
 from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.ids import read_id, whole_number
+from nanosam_cli.core.names import read_name
+from nanosam_cli.core.system.documents import parse_json
 from nanosam_cli.core.system.files import read_input_text
 
 _KINDS = "give a name a line, a COCO file with categories, or a data.yaml with names"
@@ -31,20 +32,20 @@ def read_class_names(file: Path) -> dict[int, str]:
         return _of_yaml(file, text)
     if lines and (lines[0].startswith("<") or len(settings) == len(lines)):
         raise InputError(f"{file} is no list of class names: its first line is {lines[0][:60]}", _KINDS)
-    return dict(enumerate(lines))
+    return _numbered(file, dict(enumerate(lines)))
 
 
 def _of_coco(file: Path, text: str) -> dict[int, str]:
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise InputError(f"{file} is not JSON: {error}", _KINDS) from error
     try:
-        if isinstance(content, list) and content and all(isinstance(name, str) for name in content):
-            return dict(enumerate(content))
+        if isinstance(content, list) and content and not any(isinstance(name, (dict, list)) for name in content):
+            return _numbered(file, dict(enumerate(content)))
         if isinstance(content, dict) and "names" in content:
             return _named_below(file, content["names"])
-        return category_names({read_id(entry, "id", str(file)): entry for entry in content["categories"]})
+        return category_names(file, {read_id(entry, "id", str(file)): entry for entry in content["categories"]})
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"{file} has no COCO categories: {fault(error)}", _KINDS) from error
 
@@ -76,7 +77,7 @@ def _numbered(file: Path, names: Mapping[Any, Any]) -> dict[int, str]:
             number = whole_number(key)
         except ValueError as error:
             raise InputError(f"{file}, names: class {error}", "write the names by number, as in `0: cat`") from error
-        if not isinstance(name, str):
+        if isinstance(name, (dict, list)):
             raise InputError(f"{file}, names: that of class {number} is no word", "write a name behind each number")
-        found[number] = name.strip()
+        found[number] = read_name({"name": name}, "name", f"{file}, class {number}")
     return found

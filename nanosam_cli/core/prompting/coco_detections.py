@@ -17,6 +17,7 @@ from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.ids import read_id, whole_number
 from nanosam_cli.core.media.mask_codes import rle_box
 from nanosam_cli.core.messages import some
+from nanosam_cli.core.names import class_name
 from nanosam_cli.core.prompting.by_photo import photo_keys
 from nanosam_cli.core.prompting.detections import Detection, DetectionFile, finite
 
@@ -62,7 +63,7 @@ def coco_results(path: Path, entries: Sequence[Mapping[str, Any]], hint: str) ->
         where = f"entry {number}"
         try:
             name, image_id = photo_of(entry)
-            one = _detection(entry, f"{path}, {where}", entry.get("category_name"))
+            one = _detection(entry, f"{path}, {where}", _name(entry))
         except UnusableError as error:
             left_out.add(where, error)
             continue
@@ -72,7 +73,7 @@ def coco_results(path: Path, entries: Sequence[Mapping[str, Any]], hint: str) ->
         ids[name].add(image_id)
         if not entry.get("bbox") and isinstance(entry["segmentation"], Mapping):  # whose size is that of its photo
             sizes[name] = (entry["segmentation"]["size"][0], entry["segmentation"]["size"][1])
-        classes[one.category_id] = str(one.category_id if one.name is None else one.name)
+        classes[one.category_id] = str(one.category_id) if one.name is None else one.name
     notes = left_out.notes(len(found))
     if not entries:  # a detector that found nothing, in whatever photo
         return DetectionFile(path, {path.stem: []}, nameless=True)
@@ -108,7 +109,7 @@ def photo_of(entry: Mapping[str, Any]) -> tuple[str, int | None]:
 def coco_annotations(path: Path, content: Mapping[str, Any], hint: str) -> DetectionFile:
     """The boxes of annotations by the name of their photo; crowds are no boxes to be prompted with."""
     layout = read_layout(path, content)
-    classes = category_names(layout.categories)
+    classes = category_names(path, layout.categories)
     keys = photo_keys(image.name for image in layout.images.values())
     photos: dict[str, list[Detection]] = {keys[image.name]: [] for image in layout.images.values()}
     crowds: dict[str, int] = defaultdict(int)
@@ -152,6 +153,16 @@ def _annotated(path: Path, annotation: ListedAnnotation, classes: dict[int, str]
     one = _detection(annotation.content, f"{path}, {annotation.where}", None)
     name = classes.setdefault(one.category_id, str(one.category_id))
     return Detection(one.box, one.category_id, name, one.score)
+
+
+def _name(entry: Mapping[str, Any]) -> str | None:
+    """The class's name, which some detectors write beside its number."""
+    if entry.get("category_name") is None:
+        return None
+    try:
+        return class_name(entry["category_name"])
+    except ValueError as error:
+        raise UnusableError(f"'category_name': {error}") from error
 
 
 def _detection(entry: Mapping[str, Any], where: str, name: str | None) -> Detection:

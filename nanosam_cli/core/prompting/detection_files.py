@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.prompting.class_names import read_class_names
@@ -14,7 +12,8 @@ from nanosam_cli.core.prompting.coco_detections import coco_annotations, coco_re
 from nanosam_cli.core.prompting.detections import CLASS_NAMES, DetectionFile
 from nanosam_cli.core.prompting.labelme_shapes import labelme_detections
 from nanosam_cli.core.prompting.yolo_rows import yolo_detections
-from nanosam_cli.core.system.files import read_input, read_input_text
+from nanosam_cli.core.system.documents import read_json
+from nanosam_cli.core.system.files import read_input_text
 
 _KINDS = "COCO results, COCO annotations, YOLO text files and labelme files are read"
 _FAULTS = (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError)  # of a file's layout
@@ -45,7 +44,7 @@ def read_detections(path: Path, class_names: Path | None = None) -> DetectionFil
 
 
 def _read_json(path: Path) -> DetectionFile:
-    content = read_json(path)
+    content = read_json(path, _KINDS)
     if isinstance(content, dict) and "shapes" in content:
         return labelme_detections(path, {path: content}, _KINDS)
     try:
@@ -58,16 +57,8 @@ def _read_json(path: Path) -> DetectionFile:
     raise InputError(f"{path} is none of the formats that are known", _KINDS)
 
 
-def read_json(path: Path, kinds: str = _KINDS) -> Any:
-    """The content of a JSON file. InputError, with what `kinds` are read, where it is missing or none."""
-    try:
-        return json.loads(read_input(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}", kinds) from error
-
-
 def _read_labelme(path: Path, files: Sequence[Path]) -> DetectionFile:
-    return labelme_detections(path, {file: read_json(file) for file in files}, _KINDS)
+    return labelme_detections(path, {file: read_json(file, _KINDS) for file in files}, _KINDS)
 
 
 def _read_yolo(path: Path, files: Sequence[Path]) -> DetectionFile:

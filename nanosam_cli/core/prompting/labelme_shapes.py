@@ -16,9 +16,10 @@ from typing import Any
 from nanosam_cli.core.errors import InputError, fault
 from nanosam_cli.core.ids import whole_number
 from nanosam_cli.core.messages import some
+from nanosam_cli.core.names import class_name
 from nanosam_cli.core.prompting.by_photo import photo_keys
 from nanosam_cli.core.prompting.detections import Detection, DetectionFile, finite
-from nanosam_cli.core.types import FOREGROUND
+from nanosam_cli.core.types import BACKGROUND, FOREGROUND
 
 Box = tuple[float, float, float, float]  # x0 y0 x1 y1
 Click = tuple[float, float, float]  # x y label
@@ -97,7 +98,11 @@ def _page(file: Path, content: Mapping[str, Any]) -> _Page:
         if "label" not in shape:
             faults.append(f"shape {place + 1}: 'label' is missing")
             continue
-        group, label = shape.get("group_id"), str(shape["label"])
+        try:
+            group, label = shape.get("group_id"), class_name(shape["label"])
+        except ValueError as error:
+            faults.append(f"shape {place + 1}: 'label': {error}")
+            continue
         key = (label, ("alone", place) if group is None else str(group))
         one = found.setdefault(key, _Object(label, _score(shape)))
         _add_shape(one, kind, shape)
@@ -122,7 +127,7 @@ def _add_shape(one: _Object, kind: str, shape: Mapping[str, Any]) -> None:
         one.boxes.append((x - radius, y - radius, x + radius, y + radius))
     elif len(points) == 1 or kind == "points":  # labelme's clicks for SAM have a label each
         marks = shape.get("point_labels") or [FOREGROUND] * len(points)
-        one.clicks += [(x, y, float(whole_number(mark))) for (x, y), mark in zip(points, marks, strict=True)]
+        one.clicks += [(x, y, _mark(mark)) for (x, y), mark in zip(points, marks, strict=True)]
     else:
         xs, ys = zip(*points)
         one.boxes.append((min(xs), min(ys), max(xs), max(ys)))
@@ -132,6 +137,13 @@ def _point(point: Any) -> tuple[float, float]:
     if not isinstance(point, list) or len(point) < 2:
         raise ValueError(f"{point!r} is no point x y")
     return finite(point[0]), finite(point[1])
+
+
+def _mark(value: Any) -> float:
+    mark = whole_number(value)
+    if mark not in (FOREGROUND, BACKGROUND):
+        raise ValueError(f"a click's label is {FOREGROUND} or {BACKGROUND}, not {mark}")
+    return float(mark)
 
 
 def _score(shape: Mapping[str, Any]) -> float | None:

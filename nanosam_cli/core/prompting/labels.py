@@ -7,17 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.names import class_name
 from nanosam_cli.core.prompting.request import PromptLabel, Request
 
 UNNAMED = "object"  # for what nobody gave a class
-LONGEST_NAME = 200  # characters of a class
 
 
 def check_class_name(name: Any) -> str:
     """A class's name, without blanks around it. UsageError where it is none: it ends up as a line of a file."""
-    if not isinstance(name, str) or not 0 < len(name.strip()) <= LONGEST_NAME or not name.strip().isprintable():
-        raise UsageError(f"a class needs a name of 1 to {LONGEST_NAME} printable characters, not {str(name)[:40]!r}")
-    return name.strip()
+    try:
+        return class_name(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def labelled(request: Request, names: Sequence[str]) -> Request:

@@ -19,8 +19,8 @@ from nanosam_cli.core.ids import read_id
 from nanosam_cli.core.prompting.body_parts import COCO_KEYPOINTS, KEYPOINTS, TRTPOSE_KEYPOINTS
 from nanosam_cli.core.prompting.by_photo import ByPhoto, photo_keys
 from nanosam_cli.core.prompting.coco_detections import photo_of
-from nanosam_cli.core.prompting.detection_files import read_json
 from nanosam_cli.core.prompting.people import Keypoint, Person
+from nanosam_cli.core.system.documents import read_json
 
 _KINDS = "COCO keypoint results and annotations, OpenPose's people and TRTPose's are read"
 _BY_COUNT = {len(names): names for names in (COCO_KEYPOINTS, TRTPOSE_KEYPOINTS)}

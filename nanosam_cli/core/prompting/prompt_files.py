@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.messages import quoted
 from nanosam_cli.core.prompting.labels import labelled, numbered
 from nanosam_cli.core.prompting.request import Request, drawn_request
-from nanosam_cli.core.system.files import read_input
+from nanosam_cli.core.system.documents import read_json
+from nanosam_cli.core.types import BACKGROUND, FOREGROUND
 
 _LARGEST = float(np.finfo(np.float32).max)
 _LAYOUT = '{"photo.jpg": {"boxes": [[x0, y0, x1, y1], ...], "points": [[x, y, label], ...]}}'
@@ -51,21 +50,10 @@ def _labelled_request(entry: Any, where: str) -> Request:
 
 def read_entries(path: Path, what: str, layout: str) -> dict[str, Any]:
     """A JSON file with an entry for each of `what`, laid out as in `layout`; InputError where it is not."""
-    try:
-        content = json.loads(read_input(path), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {error}", f"expected {layout}") from error
+    content = read_json(path, f"expected {layout}", unique=True)
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} names no {what}", f"expected {layout}")
     return content
-
-
-def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; ValueError where a name is in it twice, of which JSON would keep the last."""
-    for name, count in Counter(name for name, _ in pairs).items():
-        if count > 1:
-            raise ValueError(f'"{name}" stands in it {count} times')
-    return dict(pairs)
 
 
 def parse_request(entry: Any, where: str) -> Request:
@@ -76,7 +64,7 @@ def parse_request(entry: Any, where: str) -> Request:
     nested = bool(points) and all(
         isinstance(point, list) and all(isinstance(p, list) for p in point) for point in points
     )
-    groups = [[_row(p, (2, 3), where) for p in group] for group in (points if nested else [points] if points else [])]
+    groups = [[_point(p, where) for p in group] for group in (points if nested else [points] if points else [])]
     rows = [_row(box, (4,), where) for box in boxes]
     if not rows and not any(groups):
         raise InputError(f"{where}: no box and no point", f"the layout is {_LAYOUT}")
@@ -94,9 +82,19 @@ def _list(value: Any, where: str) -> list[Any]:
     return value
 
 
+def _point(value: Any, where: str) -> list[float]:
+    point = _row(value, (2, 3), where)
+    if len(point) == 3 and point[2] not in (FOREGROUND, BACKGROUND):
+        raise InputError(
+            f"{where}: {quoted(value)} has the label {point[2]:g}",
+            f"a label is {FOREGROUND}, on the object, or {BACKGROUND}, beside it",
+        )
+    return point
+
+
 def _row(value: Any, lengths: tuple[int, ...], where: str) -> list[float]:
     numbers = isinstance(value, list) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in value)
     if not numbers or len(value) not in lengths or not all(abs(v) <= _LARGEST for v in value):  # NaN neither
         wanted = "x0, y0, x1, y1" if lengths == (4,) else "x, y or x, y, label"
-        raise InputError(f"{where}: {json.dumps(value)} is not [{wanted}]", f"the layout is {_LAYOUT}")
+        raise InputError(f"{where}: {quoted(value)} is not [{wanted}]", f"the layout is {_LAYOUT}")
     return [float(v) for v in value]

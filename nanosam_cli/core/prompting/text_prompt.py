@@ -1,12 +1,13 @@
 """Boxes of what a phrase names, by any zero-shot detector of Hugging Face: OWL-ViT, OWLv2, Grounding DINO and others.
 
-Weights are read from safetensors files only, never from pickles.
+Weights are read from safetensors files only, never from pickles, and code that lies with a model never runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from numpy.typing import NDArray
 from nanosam_cli.core.errors import DownloadError, MissingExtraError, ModelError, UsageError
 from nanosam_cli.core.paths import OFFLINE
 from nanosam_cli.core.prompting.detections import BoxFilter, Detection, boxes_request
+from nanosam_cli.core.prompting.labels import check_class_name
 from nanosam_cli.core.prompting.request import Request
+from nanosam_cli.core.system.documents import read_json
 
 DEFAULT_DETECTOR = "google/owlv2-base-patch16-ensemble"
 MIN_SCORE, OVERLAP = 0.2, 0.5  # of a box, and between boxes of one phrase
 
 _FILES = ("*.json", "*.txt", "*.safetensors", "*.model", "README.md")  # of a model on the hub
+_LARGEST_SETTINGS = 2**24  # bytes of a model's settings
 _ALL_AT_ONCE = ("owlvit", "owlv2")  # kinds of models that tell several phrases of one call apart
 
 
@@ -36,11 +40,11 @@ class TextPrompt:
         UsageError: a phrase is empty, or longer than the detector reads.
         MissingExtraError: transformers is not installed.
         DownloadError: the detector is neither in the cache nor to be had.
-        ModelError: the name is no zero-shot detector.
+        ModelError: the name is no zero-shot detector, or one that needs code of its own.
     """
 
     phrases: Sequence[str]
-    detector: str = DEFAULT_DETECTOR  # a name on the hub, or a folder
+    detector: str = DEFAULT_DETECTOR  # a folder, or a name on the hub, maybe with a revision: google/owlv2@1f3c
     choice: BoxFilter = field(default_factory=BoxFilter)
     about: str = ""  # the detector and its licence, once it is loaded
 
@@ -49,16 +53,29 @@ class TextPrompt:
             raise UsageError("a phrase is empty", '--text "a tree"')
 
     def __enter__(self) -> TextPrompt:
-        _check_installed()
-        folder = _folder(self.detector)
+        folder = self._folder
         licence = _licence(folder)
         self.about = f"{self.detector}, {f'licence {licence}' if licence else 'no licence stated'}"
         self._processor, self._model = _load(self.detector, folder)
         self._check_lengths()
+        self.phrases = [check_class_name(phrase) for phrase in self.phrases]  # which are the classes of what is found
         return self
 
     def __exit__(self, *_: object) -> None:
         del self._processor, self._model
+
+    @cached_property
+    def _folder(self) -> Path:
+        """Where the detector's files are; asks the hub for them."""
+        _check_installed()
+        return _folder(self.detector)
+
+    def settings(self) -> dict[str, str]:
+        """What decides the boxes beside what was asked, for the record of results: the revision that a name became."""
+        folder = self._folder
+        if Path(self.detector).is_dir():
+            return {"text_model": self.detector}
+        return {"text_model": f"{self.detector.partition('@')[0]}@{folder.name}"}  # the hub's cache names it so
 
     def request_for(self, image: NDArray[np.uint8]) -> Request:
         """Every box that is sure enough and is not doubled is an object, of the category of its phrase from 1."""
@@ -121,13 +138,16 @@ def _folder(detector: str) -> Path:
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
     if Path(detector).is_dir():
         return Path(detector)
     offline = bool(OFFLINE.get())
+    name, _, revision = detector.partition("@")
+    how: dict[str, Any] = {"revision": revision or None, "allow_patterns": list(_FILES), "local_files_only": offline}
     try:
-        return Path(snapshot_download(detector, allow_patterns=list(_FILES), local_files_only=offline))
+        return Path(snapshot_download(name, **how))
     except HFValidationError as error:
         raise ModelError(f"no such folder, and no name of a model: {detector}", _HINT) from error
     except GatedRepoError as error:
@@ -136,6 +156,10 @@ def _folder(detector: str) -> Path:
         ) from error
     except RepositoryNotFoundError as error:
         raise DownloadError(f"there is no model {detector} on the hub, or it is private", _HINT) from error
+    except RevisionNotFoundError as error:
+        raise DownloadError(
+            f"{name} has no revision {revision} on the hub", "give a branch, a tag or a commit"
+        ) from error
     except LocalEntryNotFoundError as error:
         why = "NANOSAM_OFFLINE is set" if offline else "the hub cannot be reached"
         remedy = "run it once without NANOSAM_OFFLINE" if offline else "check the network"
@@ -151,10 +175,23 @@ _HINT = f"--text-model {DEFAULT_DETECTOR}, or a folder with a model's files"
 def _licence(folder: Path) -> str | None:
     """What the model's card states."""
     from huggingface_hub.repocard import metadata_load
+    from yaml import YAMLError
 
     card = folder / "README.md"
-    stated = (metadata_load(card) or {}).get("license") if card.is_file() else None
-    return None if stated is None else str(stated)
+    try:
+        stated = metadata_load(card) if card.is_file() else None
+    except (YAMLError, ValueError, RecursionError):  # a card that says nothing in a way that can be read
+        return None
+    licence = stated.get("license") if isinstance(stated, dict) else None
+    return licence if isinstance(licence, str) else None
+
+
+def _check_no_code(detector: str, folder: Path) -> None:
+    """ModelError where transformers would have to run Python that lies with the model: it asks, and on yes does it."""
+    settings = {path: read_json(path, _HINT, most=_LARGEST_SETTINGS) for path in sorted(folder.glob("*config.json"))}
+    asking = [path.name for path, content in settings.items() if isinstance(content, dict) and content.get("auto_map")]
+    if asking:
+        raise ModelError(f"{detector} needs code of its own, by its {asking[0]}; such code is never run here", _HINT)
 
 
 def _load(detector: str, folder: Path) -> tuple[Any, Any]:
@@ -168,10 +205,14 @@ def _load(detector: str, folder: Path) -> tuple[Any, Any]:
     disable_progress_bar()  # loading takes a moment, and the console has bars of its own
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"{detector} has no safetensors file; pickled weights are not read", _HINT)
+    _check_no_code(detector, folder)
+    safe = {"local_files_only": True, "trust_remote_code": False}
     try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForZeroShotObjectDetection.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        processor = AutoProcessor.from_pretrained(folder, **safe)
+        model = AutoModelForZeroShotObjectDetection.from_pretrained(folder, use_safetensors=True, **safe)
+    except MemoryError:
+        raise
+    except Exception as error:  # of whatever kind: those of transformers, the hub and safetensors have no parent
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ModelError(f"{detector} is no zero-shot detector that can be loaded: {reason}", _HINT) from error
     return processor, model.eval()

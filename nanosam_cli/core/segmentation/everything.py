@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -16,15 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.frame import Array, Frame
+from nanosam_cli.core.frame import Array, Frame, PixelBox
 from nanosam_cli.core.inference.decoder_inputs import mask_to_logits
 from nanosam_cli.core.inference.predictor import MAX_PROMPTS, Predictor, first_reading
 from nanosam_cli.core.masks import mask_window
 from nanosam_cli.core.media.mask_codes import mask_to_rle, rle_ious
 from nanosam_cli.core.prompting.request import Request
 from nanosam_cli.core.types import FOREGROUND, Prompt, Segmentation
-
-CropBox = tuple[int, int, int, int]  # x0 y0 x1 y1, original pixels
 
 _STABILITY_OFFSET = 1.0  # of the logits: a mask that hardly changes between -1 and 1 has a clear edge
 _CROP_OVERLAP = 512 / 1500  # of a crop's shorter side
@@ -98,7 +96,7 @@ def segment_everything(
     return Request(points=points, labels=labels, notes=notes), [one.segmentation for one in kept]
 
 
-def crops(original_hw: tuple[int, int], layer: int) -> list[CropBox]:
+def crops(original_hw: tuple[int, int], layer: int) -> list[PixelBox]:
     """x0 y0 x1 y1 of the 4**layer windows of a layer. Neighbours overlap: what lies on a border is whole in one."""
     count = 2**layer
     overlap = int(_CROP_OVERLAP * min(original_hw) * 2 / count) if layer else 0
@@ -132,16 +130,17 @@ def stability(logits: Array, threshold: float = 0.0) -> float:
 def _of_crop(
     predictor: Predictor,
     image: NDArray[np.uint8],
-    crop: CropBox,
+    crop: PixelBox,
     grid: int,
     settings: Everything,
     threshold: float,
 ) -> list[_Kept]:
     x0, y0, x1, y1 = crop
     height, width = image.shape[:2]
-    embedding = predictor.encode_image(np.ascontiguousarray(image[y0:y1, x0:x1]))
+    embedding = predictor.encode_window(image, crop)
     places = (np.arange(grid) + 0.5) / grid
-    clicks = np.stack(np.meshgrid(places * (x1 - x0), places * (y1 - y0)), axis=-1).reshape(-1, 1, 2).astype(np.float32)
+    across, down = x0 + places * (x1 - x0), y0 + places * (y1 - y0)
+    clicks = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 1, 2).astype(np.float32)
     found: list[_Candidate] = []
     for start in range(0, len(clicks), settings.batch):
         points = clicks[start : start + settings.batch]
@@ -153,13 +152,12 @@ def _of_crop(
     whole = (x1 - x0, y1 - y0) == (width, height)
     kept = []
     for one in _distinct(found, settings):
-        mask = np.zeros((height, width), np.bool_)
-        mask[y0:y1, x0:x1] = embedding.frame.mask_to_original(one.logits, threshold)
+        mask = embedding.frame.mask_to_original(one.logits, threshold)
         if np.count_nonzero(mask) < max(1, settings.min_area) or _is_cut(mask, crop):
             continue
-        logits = one.logits if whole else mask_to_logits(mask, replace(embedding.frame, original_hw=(height, width)))
+        logits = one.logits if whole else mask_to_logits(mask, predictor.frame((height, width)))
         segmentation = Segmentation(mask, one.predicted_iou, logits, one.index)
-        kept.append(_Kept((one.point[0] + x0, one.point[1] + y0), segmentation, (x1 - x0) * (y1 - y0)))
+        kept.append(_Kept(one.point, segmentation, (x1 - x0) * (y1 - y0)))
     return kept
 
 
@@ -183,7 +181,7 @@ def _distinct(found: Sequence[_Candidate], settings: Everything) -> list[_Candid
     return [found[row] for row in rows]
 
 
-def _is_cut(mask: NDArray[np.bool_], crop: CropBox) -> bool:
+def _is_cut(mask: NDArray[np.bool_], crop: PixelBox) -> bool:
     """Whether the mask reaches a border of its crop that is no border of the photo."""
     window = mask_window(mask)
     if window is None:

@@ -29,6 +29,7 @@ class PhotoTarget:
     separate: bool = False  # a file an object: the result has one
     simplify: float = 0.0  # pixels, of outlines; see `mask_to_polygons`
     classes: Mapping[int, str] | None = None  # names of category ids
+    grey: bool = False  # labels without colours
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def _labels(target: PhotoTarget, result: PhotoResult) -> None:
         write_png(target.file, result.masks[0], overwrite=target.overwrite, text=about)
     else:
         labels = label_map(result.masks, result.image.shape[:2])
-        write_png(target.file, labels, PALETTE, overwrite=target.overwrite, text=about)
+        palette = None if target.grey else PALETTE
+        write_png(target.file, labels, palette, overwrite=target.overwrite, text=about)
 
 
 def _overlay(target: PhotoTarget, result: PhotoResult) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
+from nanosam_cli.core.ids import LARGEST_ID
 from nanosam_cli.core.messages import some
 
 COUNTED = "the photos are numbered 1, 2, ... in their order: neither names nor a file of prompts number them all"
@@ -28,7 +29,8 @@ def number_photos(photos: Sequence[Path], given: Mapping[Path, int]) -> tuple[di
         left = [photo for photo in photos if photo not in known]
         known |= zip(left, count(max(known.values()) + 1))
         return {photo: known[photo] for photo in photos}, bool(left)
-    numbers = [int(photo.stem) for photo in photos if photo.stem.isascii() and photo.stem.isdigit()]
+    stems = [photo.stem for photo in photos if photo.stem.isascii() and photo.stem.isdigit()]
+    numbers = [number for number in map(int, stems) if number <= LARGEST_ID]
     if len(set(numbers)) == len(photos):
         return dict(zip(photos, numbers)), False
     return dict(zip(photos, range(1, len(photos) + 1))), True

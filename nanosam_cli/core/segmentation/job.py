@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nanosam_cli.core.errors import NanosamError, UsageError
 from nanosam_cli.core.media.find_photos import STDIN
@@ -15,7 +15,7 @@ from nanosam_cli.core.media.image import image_hw
 from nanosam_cli.core.prompting.by_photo import ByPhoto
 from nanosam_cli.core.prompting.detection_files import read_detections
 from nanosam_cli.core.prompting.detections import BoxFilter, PhotoDetections, known_classes
-from nanosam_cli.core.prompting.labels import classes_of, labelled, numbered
+from nanosam_cli.core.prompting.labels import check_class_name, classes_of, labelled, numbered
 from nanosam_cli.core.prompting.options import GRID, PromptOptions, pose_choice
 from nanosam_cli.core.prompting.pose import AUTO, PosePrompt, SeenPeople
 from nanosam_cli.core.prompting.pose_files import read_poses
@@ -50,6 +50,10 @@ class Job:
     def about(self) -> str:
         """The loaded model and its licence, where it came from elsewhere."""
         return self.model.about if isinstance(self.model, TextPrompt) else ""
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the prompts beside what was asked, for the record of a long run."""
+        return self.model.settings() if isinstance(self.model, TextPrompt) else {}
 
     def __enter__(self) -> Job:
         if self.model is not None:
@@ -141,7 +145,9 @@ def _from_detections(photos: Sequence[Path], asked: PromptOptions) -> Job:
 
 
 def _from_text(photos: Sequence[Path], asked: PromptOptions) -> Job:
-    phrases = list(dict.fromkeys(asked.text))
+    if not all(phrase.strip() for phrase in asked.text):
+        raise UsageError("a phrase is empty", '--text "a tree"')
+    phrases = list(dict.fromkeys(map(check_class_name, asked.text)))  # they are the classes of what is found
     choice = BoxFilter(asked.min_score, nms=asked.nms, top_k=asked.top_k)
     source = TextPrompt(phrases, asked.text_model or DEFAULT_DETECTOR, choice)
     classes = dict(enumerate(phrases, 1))

@@ -13,17 +13,18 @@ from typing import Any
 
 from nanosam_cli.core.errors import OutputError, UsageError
 from nanosam_cli.core.media.find_photos import STDIN
-from nanosam_cli.core.media.render import overlap
+from nanosam_cli.core.media.render import check_label_count, overlap
 from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.detections import CLASS_NAMES
+from nanosam_cli.core.segmentation.class_files import class_files
 from nanosam_cli.core.segmentation.formats import FORMATS, OutputFormat, PhotoTarget, find_format
 from nanosam_cli.core.segmentation.image_ids import number_photos
-from nanosam_cli.core.segmentation.label_formats import class_names
 from nanosam_cli.core.segmentation.result import PhotoResult
 from nanosam_cli.core.segmentation.result_record import ResultRecord, photo_hashes, record_path
 from nanosam_cli.core.segmentation.shared_file import SharedFile, open_shared_file
 from nanosam_cli.core.system.files import check_writable, write_text
 from nanosam_cli.core.system.journal import check_choice, check_free, journal_path
+from nanosam_cli.core.system.lock import only_run
 
 _FIRST = ("1", "1-1")  # how the first of a photo's separate files is numbered; see `Found.name`
 
@@ -41,6 +42,7 @@ class Outputs:
     force: bool = False
     simplify: float = 0.0  # pixels, of outlines; see `mask_to_polygons`
     resume: bool = False
+    grey: bool = False  # labels without colours
     _record: ResultRecord | None = None
     _shared: SharedFile | None = None
     _done: set[Path] = field(default_factory=set)
@@ -64,6 +66,17 @@ class Outputs:
     @property
     def _folder(self) -> Path:
         return next(iter(self.targets.values())).parent
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """No other run writes the same there: a photo's file, or files of this format in the folder. What photos share
+        is locked with its journal."""
+        if self.format.shared:
+            yield
+            return
+        (first, *more), folder = self.targets.values(), self._folder
+        with only_run(folder, folder / f".{self.format.name}.lock") if more or self.resume else only_run(first):
+            yield
 
     def _find_done(self, record: ResultRecord) -> set[Path]:
         """Photos whose results are whole and of this run; see `ResultRecord.covers` for those of others."""
@@ -96,22 +109,26 @@ class Outputs:
         `settings` decide the masks. They are asked for where several photos make a run that can be gone on with.
 
         Raises:
-            OutputError: a file cannot be written, has the names of other classes, or `resume` finds no record of it.
+            OutputError: a file cannot be written, has the names of other classes, `resume` finds no record of it, or
+                another run is at work there.
             InputError: what `resume` finds was made with other settings or of other photos.
         """
+        with self._locked():
+            yield from self._started(settings)
+
+    def _started(self, settings: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
         first = next(iter(self.targets.values()))
         made_with: Mapping[str, Any] = {}
         if self._is_recorded or self.format.shared:
             written = {"format": self.format.name, "separate": self.separate, "simplify": self.simplify}
-            made_with = {**settings(), **written}
+            made_with = {**settings(), **written, **({"grey": True} if self.grey else {})}
         if self._is_recorded:
             self._record = ResultRecord(self._folder, made_with)
         if self.resume and self._record:
             self._done = self._find_done(self._record)
         if self.format.class_names:
-            place = first.with_name(CLASS_NAMES)
-            if not _has_classes(place, self.classes):
-                write_text(place, class_names(self.classes), self.force)
+            for place, text in class_files(first.parent, self.classes, list(self.targets)).items():
+                write_text(place, text, self.force)
         if self.format.layout is None or self._done:
             yield
             return
@@ -119,6 +136,11 @@ class Outputs:
         layout = self.format.layout
         with open_shared_file(target, layout, self.image_ids, made_with, self.resume, self._record) as self._shared:
             yield
+
+    def check_free(self) -> None:
+        """OutputError where another run is at work there."""
+        with self._locked():
+            pass
 
     def write(self, result: PhotoResult) -> None:
         """Write one photo's files and note their names in the result; a shared file is written at the end."""
@@ -142,7 +164,12 @@ class Outputs:
     def _write(self, file: Path, result: PhotoResult) -> None:
         assert self.format.write is not None
         overwrite = self.force or file in self._left or (self.resume and self.separate)  # what a killed run has left
-        self.format.write(PhotoTarget(file, overwrite, self.separate, self.simplify, self.classes), result)
+        self.format.write(PhotoTarget(file, overwrite, self.separate, self.simplify, self.classes, self.grey), result)
+
+    def check_count(self, objects: int) -> None:
+        """UsageError where a photo has more objects than its file can hold, before they are segmented."""
+        if self.format.flat and not self.separate:
+            check_label_count(objects)
 
     def loses(self, result: PhotoResult) -> bool:
         """Whether masks overlap in a label PNG, which can give a pixel to one object only."""
@@ -160,13 +187,15 @@ def plan_outputs(
     resume: bool = False,
     read: Sequence[Path] = (),
     image_ids: Mapping[Path, int] | None = None,
+    grey: bool = False,
 ) -> Outputs:
     """Decide every file name and check them all, so that no work is lost to a name.
 
     `output` is a directory where it is one, ends with a slash, or has to hold several files; else a file. Without it,
     files go to the working directory. `classes` names the category ids that objects may have. `simplify`, in
     pixels, is for outlines. With `resume`, photos whose files are there count as done. `read` are other files, and
-    folders of files, that the run reads. `image_ids` are the photos' numbers in the file that gave the prompts.
+    folders of files, that the run reads. `image_ids` are the photos' numbers in the file that gave the prompts. `grey`
+    leaves the colours out of label PNGs.
 
     Raises:
         UsageError: options do not go together, two photos would write one file, a file that is read would be
@@ -178,7 +207,7 @@ def plan_outputs(
     if resume and STDIN in photos:
         raise UsageError("--resume cannot know which photo comes through a pipe", "give files or folders instead of -")
     kind = find_format(format)
-    _check_options(kind, separate, simplify)
+    _check_options(kind, separate, simplify, grey)
     single = len(photos) == 1 or kind.shared
     place = Path(output or "")
     folder = output is None or output.endswith(("/", os.sep)) or place.is_dir()
@@ -194,23 +223,28 @@ def plan_outputs(
         )
     if not kind.shared:
         _check_clashes(targets)
-    shared = {file.with_name(CLASS_NAMES) for file in targets.values()} if kind.class_names else set()
-    shared = {file for file in shared if not _has_classes(file, classes or {})}
+    folders = {file.parent for file in targets.values()} if kind.class_names else set()
+    shared = {file for one in folders for file in class_files(one, classes or {}, photos)}
     files = sorted({*targets.values(), *shared})
     _check_read(files, photos, read)
+    ids, counted = number_photos(photos, image_ids or {})
+    outputs = Outputs(kind, targets, ids, counted, classes or {}, separate, force, simplify or 0.0, resume, grey)
     if not force and not resume:
         if kind.shared:
             check_free(journal_path(files[0]))
-        _check_existing([old for file in files for old in _existing(file, separate and file not in shared)], single)
+        if old := [old for file in files for old in _existing(file, separate and file not in shared)]:
+            outputs.check_free()
+            _refuse_existing(old, single)
     if force:
-        _check_classes(shared, targets)
+        _check_classes({file for file in shared if file.name == CLASS_NAMES}, targets)
     for parent in {file.parent for file in files}:
         check_writable(parent)
-    ids, counted = number_photos(photos, image_ids or {})
-    return Outputs(kind, targets, ids, counted, classes or {}, separate, force, simplify or 0.0, resume)
+    return outputs
 
 
-def _check_options(kind: OutputFormat, separate: bool, simplify: float | None) -> None:
+def _check_options(kind: OutputFormat, separate: bool, simplify: float | None, grey: bool) -> None:
+    if grey and not kind.flat:
+        raise UsageError(f"--format {kind.name} has no labels, so it takes no --grey", "--format png")
     if kind.shared and separate:
         raise UsageError(f"--format {kind.name} writes one file for all photos, so it takes no --separate")
     if simplify is not None and not kind.outlines:
@@ -257,11 +291,6 @@ def _check_read(files: Sequence[Path], photos: Sequence[Path], read: Sequence[Pa
             raise UsageError(f"{file} would overwrite {what} that is read", "give another place with `-o`")
 
 
-def _has_classes(file: Path, classes: Mapping[int, str]) -> bool:
-    """Whether a file of YOLO's class names is there and has the names that would be written."""
-    return file.is_file() and file.read_bytes() == class_names(classes).encode()
-
-
 def _check_classes(places: Collection[Path], targets: Mapping[Path, Path]) -> None:
     """OutputError where labels of other photos go by the names of classes that would be overwritten."""
     for place in places:
@@ -273,14 +302,13 @@ def _check_classes(places: Collection[Path], targets: Mapping[Path, Path]) -> No
             )
 
 
-def _check_existing(files: Sequence[Path], single: bool) -> None:
-    if files:
-        count = "" if len(files) == 1 else f"{len(files)} files: "
-        more = "" if single else "`--resume` to do what is left, "
-        raise OutputError(
-            f"{count}{some(files)} exist{'s' if len(files) == 1 else ''} already; nothing was done",
-            f"add `--force` to overwrite, {more}or give another place with `-o`",
-        )
+def _refuse_existing(files: Sequence[Path], single: bool) -> None:
+    count = "" if len(files) == 1 else f"{len(files)} files: "
+    more = "" if single else "`--resume` to do what is left, "
+    raise OutputError(
+        f"{count}{some(files)} exist{'s' if len(files) == 1 else ''} already; nothing was done",
+        f"add `--force` to overwrite, {more}or give another place with `-o`",
+    )
 
 
 def _numbered(file: Path, name: str) -> Path:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.request import Request
+from nanosam_cli.core.segmentation.zoom import Zoomed
 from nanosam_cli.core.timing import Stopwatch
 from nanosam_cli.core.types import Image, Segmentation, no_boxes
 
@@ -82,6 +83,7 @@ class PhotoResult:
     request: Request
     found: Sequence[Found]
     watch: Stopwatch
+    zoomed: Zoomed | None = None  # where objects were looked at from near, if that was asked
     files: Sequence[Path] = ()
 
     @property
@@ -91,7 +93,8 @@ class PhotoResult:
     def objects(self) -> list[dict[str, Any]]:
         """For JSON: `label` is the object's value in a label PNG, `object` counts the prompts, `class` and `score` are
         those of the model that gave the prompt, `box` is the prompt's x0 y0 x1 y1, `bbox` the mask's x y width height,
-        `index` which of the decoder's masks it is."""
+        `index` which of the decoder's masks it is; where objects were looked at from near, `window` is x0 y0 x1 y1 of
+        what was encoded for it, null the whole photo."""
         boxes = self.request.boxes
         return [
             {
@@ -104,6 +107,7 @@ class PhotoResult:
                 "area": one.segmentation.area,
                 "predicted_iou": one.segmentation.predicted_iou,
                 "index": one.segmentation.index,
+                **({} if self.zoomed is None else {"window": self.zoomed.windows[one.prompt]}),
             }
             for label, one in enumerate(self.found, 1)
         ]
@@ -116,6 +120,7 @@ class PhotoResult:
             "size": list(self.image.shape[:2]),
             "objects": self.objects(),
             "notes": list(self.request.notes),
+            **({} if self.zoomed is None else {"encodings": self.zoomed.encodings}),
             "timings_ms": {stage: round(ms, 3) for stage, ms in self.watch.ms.items()},
             "output": [str(file) for file in self.files],
         }
@@ -128,15 +133,20 @@ class Tally:
     photos: int
     done: int = 0
     objects: int = 0
+    encodings: int = 0  # of photos whose objects were looked at from near
     failed: list[str] = field(default_factory=list)
     _ms: dict[str, float] = field(default_factory=dict)
 
     def add(self, result: PhotoResult) -> None:
         self.done += 1
         self.objects += len(result.found)
+        self.encodings += result.zoomed.encodings if result.zoomed else 0
         for stage, ms in result.watch.ms.items():
             self._ms[stage] = self._ms.get(stage, 0.0) + ms
 
     def __str__(self) -> str:
         stages = ", ".join(f"{stage} {ms / self.done:.0f} ms" for stage, ms in self._ms.items())
-        return f"{self.done} of {self.photos} photos done, {self.objects} objects{stages and f'; a photo: {stages}'}"
+        runs = f", the encoder ran {self.encodings} times" if self.encodings else ""
+        return (
+            f"{self.done} of {self.photos} photos done, {self.objects} objects{runs}{stages and f'; a photo: {stages}'}"
+        )

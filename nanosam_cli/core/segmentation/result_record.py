@@ -14,6 +14,7 @@ from typing import Any
 from nanosam_cli.core.errors import InputError, OutputError
 from nanosam_cli.core.media.find_photos import STDIN
 from nanosam_cli.core.messages import some
+from nanosam_cli.core.system.documents import parse_json
 from nanosam_cli.core.system.files import file_sha256, output_error
 from nanosam_cli.core.system.journal import differences
 
@@ -104,8 +105,8 @@ class ResultRecord:
         self._is_cut_off = bool(content) and not content.endswith(b"\n")
         for text in content.splitlines():
             try:
-                line = json.loads(text)
-            except (ValueError, RecursionError):
+                line = parse_json(text)
+            except ValueError:
                 continue
             if _is_line(line):
                 yield line

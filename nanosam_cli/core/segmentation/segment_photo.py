@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +14,7 @@ from nanosam_cli.core.prompting.options import PromptOptions
 from nanosam_cli.core.segmentation.everything import segment_everything
 from nanosam_cli.core.segmentation.job import Job
 from nanosam_cli.core.segmentation.result import PhotoResult, empty_note, found_masks, without_overlap
+from nanosam_cli.core.segmentation.zoom import segment_zoomed
 from nanosam_cli.core.timing import Stopwatch
 from nanosam_cli.version import __version__
 
@@ -24,15 +26,25 @@ class MaskOptions:
     multimask: bool = False  # every reading of a prompt
     threshold: float = 0.0  # of the logits
     exclusive: bool = False  # each pixel to the best mask that has it
+    zoom: bool = False  # a window around each object is encoded anew
 
 
 def segment_photo(
-    predictor: Predictor, job: Job, photo: Path, file: Path | BinaryIO, reading: MaskOptions
+    predictor: Predictor,
+    job: Job,
+    photo: Path,
+    file: Path | BinaryIO,
+    reading: MaskOptions,
+    check_count: Callable[[int], None] | None = None,
 ) -> PhotoResult:
-    """Segment a photo of a job, read from `file`. InputError and UsageError where this photo cannot be done."""
+    """Segment a photo of a job, read from `file`. InputError and UsageError where this photo cannot be done.
+
+    `check_count` is told how many objects there will be, and refuses what the output cannot hold.
+    """
     watch = Stopwatch()
     with watch("read"):
         image = read_image(file)
+    zoomed = None
     if job.everything is not None:
         with watch("segment"):
             request, masks = segment_everything(predictor, image, job.everything, reading.threshold)
@@ -40,25 +52,42 @@ def segment_photo(
     else:
         with watch("prompt" if job.model else "read"):  # a model takes its time, a file has been read
             request = job.sources[photo].request_for(image)
-        with watch("encode"):
-            embedding = predictor.encode_image(image)
-        with watch("decode"):
-            predict = predictor.predict_multimask if reading.multimask else predictor.predict
-            found = found_masks(predict(embedding, request.prompt(embedding.frame), threshold=reading.threshold))
+        if check_count is not None:
+            check_count(request.count)
+        if reading.zoom:
+            with watch("segment"):
+                zoomed = segment_zoomed(predictor, image, request, threshold=reading.threshold)
+            found = found_masks(zoomed.found)
+        else:
+            with watch("encode"):
+                embedding = predictor.encode_image(image)
+            with watch("decode"):
+                predict = predictor.predict_multimask if reading.multimask else predictor.predict
+                found = found_masks(predict(embedding, request.prompt(embedding.frame), threshold=reading.threshold))
     if reading.exclusive:
         found = without_overlap(found, request)
     request = replace(request, notes=[*request.notes, *empty_note(found)])
-    return PhotoResult(photo, image, request, found, watch)
+    return PhotoResult(photo, image, request, found, watch, zoomed)
 
 
 def check_mask_options(job: Job, reading: MaskOptions) -> None:
     """UsageError where a job cannot be read so."""
     if job.everything is not None and reading.multimask:
         raise UsageError("--everything takes every reading of its clicks by itself, so it takes no --multimask")
+    if job.everything is not None and reading.zoom:
+        raise UsageError("--everything has no objects to look closer at before it has found them", "--crops 1")
+    if reading.multimask and reading.zoom:
+        raise UsageError("--multimask gives readings of different sizes, for which --zoom has no one window")
     if reading.multimask and reading.exclusive:
         raise UsageError("--multimask gives readings that overlap by their nature, so it takes no --exclusive")
 
 
-def run_settings(predictor: Predictor, asked: PromptOptions, reading: MaskOptions) -> dict[str, Any]:
+def run_settings(predictor: Predictor, asked: PromptOptions, job: Job, reading: MaskOptions) -> dict[str, Any]:
     """What decides a run's masks: it goes on only where all this is the same."""
-    return {"nanosam": __version__, "model": predictor.describe(), **asked.settings(), **asdict(reading)}
+    return {
+        "nanosam": __version__,
+        "model": predictor.describe(),
+        **asked.settings(),
+        **job.settings(),
+        **asdict(reading),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,15 @@ from nanosam_cli.core.segmentation.result import PhotoResult
 from nanosam_cli.core.segmentation.result_record import ANEW, ResultRecord, other_photos, photo_hashes
 from nanosam_cli.core.system.files import write_text
 from nanosam_cli.core.system.journal import Journal, journal_path
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A line of the journal."""
+
+    photo: str
+    results: Any  # what the layout keeps
+    sha256: str | None = None
 
 
 class SharedFile:
@@ -90,7 +100,7 @@ def open_shared_file(
     lost, or has changed.
     """
     place = journal_path(target.file)
-    journal = Journal(place, settings, resume=resume)
+    journal = Journal(place, settings, resume=resume, kind=_Kept)
     with ExitStack() as opened:
         opened.enter_context(journal)
         file = SharedFile(target, layout, image_ids, journal, record)

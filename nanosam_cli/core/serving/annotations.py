@@ -16,7 +16,7 @@ from threading import Condition, Lock, Thread
 from time import monotonic
 from types import TracebackType
 
-from nanosam_cli.core.errors import NanosamError, UsageError
+from nanosam_cli.core.errors import InputError, NanosamError, UsageError, fault
 from nanosam_cli.core.serving.answers import ConflictError
 from nanosam_cli.core.serving.label_file import LabelFile, LabelledObject, LabelledPhoto, parse_content
 from nanosam_cli.core.system.files import check_writable, read_input, write_text
@@ -59,7 +59,13 @@ class AnnotationStore:
             content = parse_content(path, read_input(path)) if path.exists() else {}
             self._file = LabelFile(path, content, names)
             for record in self._journal.records():
-                self._file.apply(record)
+                try:
+                    self._file.apply(record)
+                except (AttributeError, KeyError, TypeError, ValueError) as error:
+                    raise InputError(
+                        f"{self._journal.path} holds a change that cannot be read: {fault(error)}",
+                        f"move it away to go on with {path} alone",
+                    ) from error
                 self._version += 1
             for name in classes:
                 if name not in self._file.categories.values():
@@ -113,6 +119,14 @@ class AnnotationStore:
                     return now
                 raise ConflictError(f"{name} was changed in another window", "load the photo again to see how it is")
             self._keep(self._file.changed(name, original_hw, objects))
+            return self._file.photo(name, original_hw)
+
+    def tracked(self, name: str, original_hw: tuple[int, int]) -> LabelledPhoto:
+        """The photo's objects, each with a track id, which is kept. Raises as `save` does."""
+        with self._lock:
+            record = self._file.with_tracks(name, original_hw)
+            if record is not None:
+                self._keep(record)
             return self._file.photo(name, original_hw)
 
     def add_category(self, name: str) -> int:

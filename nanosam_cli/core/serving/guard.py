@@ -7,6 +7,7 @@ or say `Sec-Fetch-Site: cross-site`; and where it rebinds its name to this addre
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ class Guard:
             return _words(403, "other pages may not ask this server", "open its own page")
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         if self.access.token is not None and scope["path"] != "/health":
-            given = _bearer(headers) or query.get("token") or _cookie(headers)
+            given = _token_of(headers) or query.get("token") or _cookie(headers)
             if not self.access.lets_in(given):
                 return _words(401, "the token is missing or wrong", "use the address that was printed at the start")
             if scope["path"] == "/" and "token" in query:
@@ -205,9 +206,15 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _bearer(headers: Headers) -> str | None:
-    kind, _, token = headers.get("authorization", "").partition(" ")
-    return token if kind.lower() == "bearer" else None
+def _token_of(headers: Headers) -> str | None:
+    """The token of `Authorization`: a bearer's, or a password, which is all that some programs can send."""
+    kind, _, given = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(given, validate=True).decode().partition(":")[2]
+        except ValueError:  # neither base64 nor UTF-8
+            return None
+    return given if kind.lower() == "bearer" else None
 
 
 def _cookie(headers: Headers) -> str | None:

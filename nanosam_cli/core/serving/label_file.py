@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 from unicodedata import normalize
@@ -18,15 +19,18 @@ from unicodedata import normalize
 from nanosam_cli.core.datasets.coco import annotation_rle
 from nanosam_cli.core.datasets.coco_layout import ListedAnnotation, ListedImage, category_names, read_layout
 from nanosam_cli.core.errors import InputError, UsageError, fault
-from nanosam_cli.core.ids import read_id, whole_number
+from nanosam_cli.core.ids import LARGEST_ID, read_id, whole_number
 from nanosam_cli.core.masks import mask_window
 from nanosam_cli.core.media.mask_codes import coco_image, mask_to_rle, rle_to_mask
+from nanosam_cli.core.messages import quoted
 from nanosam_cli.core.prompting.labels import check_class_name
 from nanosam_cli.core.serving.answers import NotFoundError
+from nanosam_cli.core.system.documents import parse_json
 from nanosam_cli.version import __version__
 
 Entry = Mapping[str, Any]
 
+_MOST = LARGEST_ID - 2**32  # ids are counted on from the largest one
 _EXPECTED = "give a COCO data set with images, annotations and categories, or another place with -o"
 
 
@@ -37,6 +41,7 @@ class LabelledObject:
     category_id: int
     rle: Mapping[str, Any]  # compressed, of the photo's size
     id: int | None = None  # of the annotation; None: a new one
+    track_id: int | None = None  # the same in all frames of a video; None: not known
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class LabelFile:
         """InputError where the content is no COCO data set."""
         try:
             layout = read_layout(path, {"images": [], "annotations": [], **content})
-            self.categories = category_names(layout.categories)
+            self.categories = category_names(path, layout.categories)
             self._images: dict[int, Entry] = {read_id(one, "id", str(path)): one for one in content.get("images", [])}
             self._annotations: dict[int, list[Entry]] = {}
             ids = []
@@ -64,6 +69,10 @@ class LabelFile:
                 ids.append(identity)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a COCO data set: {fault(error)}", _EXPECTED) from error
+        if max([*ids, *self._images, *self._annotations, *self.categories], default=0) >= _MOST:
+            raise InputError(
+                f"{path} has an id of {_MOST} or more, which leaves none for what is new", "number it anew"
+            )
         if len(set(ids)) != len(ids):
             raise InputError(f"{path} has two annotations of one id", "give each annotation an id of its own")
         self._path = path
@@ -99,7 +108,8 @@ class LabelFile:
         for entry in entries:
             rle = _rle(entry, image, original_hw)
             if rle is not None:
-                objects.append(LabelledObject(whole_number(entry["category_id"]), rle, whole_number(entry["id"])))
+                category, identity = whole_number(entry["category_id"]), whole_number(entry["id"])
+                objects.append(LabelledObject(category, rle, identity, _track_id(entry)))
         return LabelledPhoto(objects, _revision(entries))
 
     def changed(self, name: str, original_hw: tuple[int, int], objects: Sequence[LabelledObject]) -> dict[str, Any]:
@@ -121,7 +131,8 @@ class LabelFile:
                 entry |= _measured(one.rle, original_hw, number)
             identity, fresh = (one.id, fresh) if one.id in shown else (fresh, fresh + 1)
             place = {"id": identity, "image_id": image.id, "category_id": one.category_id}
-            written.append({**place, **entry, **place, "iscrowd": entry.get("iscrowd", 0)})
+            track = {} if one.track_id is None else {"track_id": one.track_id}
+            written.append({**place, **entry, **place, **track, "iscrowd": entry.get("iscrowd", 0)})
         listed = {**coco_image(image.id, name, original_hw), **self._images.get(image.id, {})}
         return {"photo": name, "image": listed, "annotations": [*kept, *written]}
 
@@ -137,6 +148,16 @@ class LabelFile:
         if record["photo"] in self._image_ids:
             self._image_ids[record["photo"]] = image_id
         self._next_id = max([self._next_id, *(whole_number(one["id"]) + 1 for one in record["annotations"])])
+
+    def with_tracks(self, name: str, original_hw: tuple[int, int]) -> dict[str, Any] | None:
+        """The record that gives each of a photo's objects a track id; None where all have one."""
+        objects = self.photo(name, original_hw).objects
+        if all(one.track_id is not None for one in objects):
+            return None
+        known = (_track_id(entry) for entries in self._annotations.values() for entry in entries)
+        fresh = count(max((number for number in known if number is not None), default=0) + 1)
+        numbered = [one if one.track_id is not None else replace(one, track_id=next(fresh)) for one in objects]
+        return self.changed(name, original_hw, numbered)
 
     def with_category(self, name: str) -> dict[str, Any]:
         """The record that adds a class. UsageError where it has no name, a long one, or one that is there."""
@@ -170,8 +191,8 @@ _OWN = ("images", "annotations", "categories")
 def parse_content(path: Path, data: bytes) -> Mapping[str, Any]:
     """The object of a JSON file. InputError where it is none."""
     try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(data)
+    except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}", _EXPECTED) from error
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise InputError(f"{path} is not a COCO data set: it has no images and annotations", _EXPECTED)
@@ -199,7 +220,7 @@ def _image_ids(names: Sequence[str], listed: Mapping[int, str]) -> dict[str, int
     stems = [PurePosixPath(name).stem for name in left]
     if all(stem.isascii() and stem.isdigit() for stem in stems):
         numbers = [int(stem) for stem in stems]
-        if len({*numbers, *listed}) == len(numbers) + len(listed):
+        if len({*numbers, *listed}) == len(numbers) + len(listed) and max(numbers, default=0) < _MOST:
             return found | dict(zip(left, numbers))
     start = max(listed, default=0) + 1
     return found | dict(zip(left, range(start, start + len(left))))
@@ -209,11 +230,19 @@ def _rle(entry: Entry, image: ListedImage, original_hw: tuple[int, int]) -> dict
     """The mask of an annotation, ready for JSON; None where it has none."""
     segmentation = entry.get("segmentation")
     if isinstance(segmentation, Mapping) and isinstance(segmentation.get("counts"), str):
-        if tuple(segmentation["size"]) != original_hw:
-            raise InputError(f"annotation {entry['id']} has a mask of {segmentation['size']}, its photo {original_hw}")
+        if segmentation.get("size") != list(original_hw):
+            raise InputError(
+                f"annotation {entry['id']} has a mask of {quoted(segmentation.get('size'))}, its photo {original_hw}"
+            )
         return dict(segmentation)
     rle = annotation_rle(ListedAnnotation(f"annotation {entry['id']}", image, entry), *original_hw)
     return rle and {"size": list(original_hw), "counts": rle["counts"].decode("ascii")}
+
+
+def _track_id(entry: Entry) -> int | None:
+    """None where the entry has none, or one that is no number, which stays as it is."""
+    number = entry.get("track_id")
+    return number if isinstance(number, int) else None
 
 
 def _measured(rle: Mapping[str, Any], original_hw: tuple[int, int], number: int) -> dict[str, Any]:

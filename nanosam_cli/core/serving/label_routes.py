@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
+from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.media.render import object_colour
-from nanosam_cli.core.prompting.labels import LONGEST_NAME
-from nanosam_cli.core.serving.export import export_annotations
+from nanosam_cli.core.names import LONGEST_NAME
+from nanosam_cli.core.serving.label.carry import CarryOn
+from nanosam_cli.core.serving.label.export import export_annotations
 from nanosam_cli.core.serving.label_file import LabelledObject
 from nanosam_cli.core.serving.labelling import Labelling
 from nanosam_cli.core.serving.schemas import RequestBody, RunLengths
@@ -27,6 +29,7 @@ class LabelBody(RequestBody):
     id: int | None = None
     category_id: int
     segmentation: RunLengths
+    track_id: int | None = None
 
 
 class PhotoBody(RequestBody):
@@ -44,6 +47,7 @@ def label_routes(service: SegmentService, labelling: Labelling, model: str) -> A
     """The routes below /label."""
     routes = APIRouter(prefix="/label", tags=["label"])
     store = labelling.store
+    carry_on = CarryOn(service.predictor)
 
     def categories() -> list[dict[str, Any]]:
         return [
@@ -62,6 +66,10 @@ def label_routes(service: SegmentService, labelling: Labelling, model: str) -> A
             "photos": [{"name": one.name, "objects": one.objects, "done": one.done} for one in store.photos()],
         }
 
+    @routes.get("/file", summary="Where the annotations are, and why they could not be written lately")
+    def file() -> dict[str, Any]:
+        return {"file": str(store.path), "trouble": store.trouble}
+
     @routes.get("/photo", summary="A photo's size, objects, and what another model found in it")
     async def photo(name: PhotoName) -> dict[str, Any]:
         def work() -> dict[str, Any]:
@@ -73,9 +81,7 @@ def label_routes(service: SegmentService, labelling: Labelling, model: str) -> A
                 "width": width,
                 "height": height,
                 "revision": held.revision,
-                "objects": [
-                    {"id": one.id, "category_id": one.category_id, "segmentation": one.rle} for one in held.objects
-                ],
+                "objects": [_fields(one) for one in held.objects],
                 "found": [
                     {"category_id": one.category_id, "prompt": {"box": one.prompt.box, "points": one.prompt.points}}
                     for one in found
@@ -94,11 +100,31 @@ def label_routes(service: SegmentService, labelling: Labelling, model: str) -> A
         """The answer has the objects' ids, in their order. Once it is there, a kill cannot undo it."""
 
         def work() -> dict[str, Any]:
-            objects = [LabelledObject(one.category_id, one.segmentation.model_dump(), one.id) for one in body.objects]
+            objects = [
+                LabelledObject(one.category_id, one.segmentation.model_dump(), one.id, one.track_id)
+                for one in body.objects
+            ]
             held = store.save(name, labelling.original_hw(name), objects, body.revision)
             return {"revision": held.revision, "ids": [one.id for one in held.objects], "trouble": store.trouble}
 
         return await service.decode(work)
+
+    @routes.post("/carry", summary="A frame's objects, where they are in another frame")
+    async def carry(name: PhotoName, onto: PhotoName) -> dict[str, Any]:
+        """The tracker takes them there. Tracks that the other frame has already are left out.
+
+        The objects of the first get a `track_id` each, so its `revision` is another one.
+        """
+        frames = name, onto
+        here, there = [await service.embedding(labelling.photos.find(one)) for one in frames]
+        held = await service.decode(lambda: store.tracked(name, here.original_hw))
+        if not held.objects:
+            raise UsageError(f"nothing is accepted on {name} that could be carried on", "accept an object first")
+        taken = {one.track_id for one in store.photo(onto, there.original_hw).objects}
+        found = await service.run_model(lambda: carry_on.carry(frames, (here, there), held.objects))
+        objects = [{**_fields(one.object), "score": one.score} for one in found if one.object.track_id not in taken]
+        lost = len({one.track_id for one in held.objects} - {one.object.track_id for one in found})
+        return {"revision": held.revision, "objects": objects, "lost": lost}
 
     @routes.post("/export", summary="Every photo that is done as files of other tools")
     async def export(kind: ExportKind) -> dict[str, Any]:
@@ -114,3 +140,7 @@ def label_routes(service: SegmentService, labelling: Labelling, model: str) -> A
         return categories()
 
     return routes
+
+
+def _fields(one: LabelledObject) -> dict[str, Any]:
+    return {"id": one.id, "category_id": one.category_id, "segmentation": one.rle, "track_id": one.track_id}

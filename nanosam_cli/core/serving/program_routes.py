@@ -23,6 +23,7 @@ from nanosam_cli.core.serving.schemas import (
     SegmentBody,
     Trouble,
     encoder_of,
+    parse_window,
 )
 from nanosam_cli.core.serving.service import SegmentService
 from nanosam_cli.core.timing import Stopwatch
@@ -31,6 +32,13 @@ from nanosam_cli.version import __version__
 _DEFAULT = Everything()
 PhotoPath = Annotated[
     str | None, Query(max_length=4096, description="A photo below the opened folder, instead of a body.")
+]
+PhotoWindow = Annotated[
+    str | None,
+    Query(
+        pattern=r"^\d{1,7}(,\d{1,7}){3}$",
+        description="x0,y0,x1,y1: this part as large as a whole photo; prompts and masks stay in the photo's pixels.",
+    ),
 ]
 _PHOTO_BODY = {
     "requestBody": {
@@ -79,9 +87,9 @@ def program_routes(service: SegmentService, photos: OpenedPhotos, name: str) -> 
         return photos.names
 
     @routes.post("/encode", openapi_extra=_PHOTO_BODY, summary="A photo to a handle")
-    async def encode(request: Request, path: PhotoPath = None) -> EncodedPhoto:
+    async def encode(request: Request, path: PhotoPath = None, window: PhotoWindow = None) -> EncodedPhoto:
         """The same bytes give the same handle, and are encoded once as long as the cache holds them."""
-        encoded = await service.encode(await source(request, path))
+        encoded = await service.encode(await source(request, path), parse_window(window))
         height, width = encoded.original_hw
         return EncodedPhoto(handle=encoded.handle, width=width, height=height, timings_ms=_rounded(encoded.watch))
 

@@ -13,6 +13,7 @@ from nanosam_cli.core.loading.load import open_predictor
 from nanosam_cli.core.messages import Note
 from nanosam_cli.core.serving.http import make_app
 from nanosam_cli.core.serving.label_routes import label_routes
+from nanosam_cli.core.serving.label_studio.routes import label_studio_routes
 from nanosam_cli.core.serving.labelling import Labelling
 from nanosam_cli.core.serving.limits import RequestLimits
 from nanosam_cli.core.serving.photos import OpenedPhotos
@@ -37,7 +38,13 @@ class Serving:
 
 def serve_programs(photos: OpenedPhotos, serving: Serving) -> None:
     """Answer programs; / shows the interface. UsageError, MachineError where the address cannot be had."""
-    _serve(lambda service: [program_routes(service, photos, serving.choice.name)], "interface.html", serving)
+    name = serving.choice.name
+
+    def routes(service: SegmentService) -> Sequence[APIRouter]:
+        studio = label_studio_routes(service, photos, name, serving.note)
+        return program_routes(service, photos, name), studio
+
+    _serve(routes, "interface.html", serving)
 
 
 def serve_labels(labelling: Labelling, serving: Serving) -> None:

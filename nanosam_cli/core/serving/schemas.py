@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from nanosam_cli.core.frame import PixelBox
 from nanosam_cli.core.media.mask_codes import mask_to_polygons, mask_to_rle, rle_to_mask
 from nanosam_cli.core.serving.limits import MOST_OBJECTS, MOST_POINTS
 from nanosam_cli.core.serving.service import ObjectPrompt
@@ -132,6 +133,14 @@ class Trouble(RequestBody):
 
     error: str
     hint: str | None = None
+
+
+def parse_window(text: str | None) -> PixelBox | None:
+    """`x0,y0,x1,y1`, four whole numbers."""
+    if text is None:
+        return None
+    x0, y0, x1, y1 = (int(number) for number in text.split(","))
+    return x0, y0, x1, y1
 
 
 def encoder_of(format: Literal["rle", "polygon"], simplify: float) -> Callable[[Segmentation], dict[str, Any]]:

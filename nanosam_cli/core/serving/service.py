@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
+from nanosam_cli.core.frame import PixelBox
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.media.image import image_area, read_image
@@ -50,7 +51,7 @@ class Encoded:
     """A photo that was encoded."""
 
     handle: str
-    original_hw: tuple[int, int]
+    original_hw: tuple[int, int]  # of the whole photo, whatever part of it was encoded
     watch: Stopwatch
 
 
@@ -76,6 +77,7 @@ class SegmentService:
         self.cache = HeldEmbeddings(self.limits.cache_bytes)
         self._model = ThreadPoolExecutor(1, "model")
         self._decoding = ThreadPoolExecutor(2, "decode")
+        self._encoding: dict[str, asyncio.Future[ImageEmbedding]] = {}  # what is on its way, by handle
         self._waiting = 0
 
     def __enter__(self) -> SegmentService:
@@ -87,19 +89,22 @@ class SegmentService:
         for pool in (self._decoding, self._model):
             pool.shutdown(cancel_futures=True)
 
-    async def encode(self, source: bytes | Path) -> Encoded:
-        """A photo's bytes or its file -> a handle, the same for the same bytes. InputError where it is no photo."""
+    async def encode(self, source: bytes | Path, window: PixelBox | None = None) -> Encoded:
+        """A photo's bytes or its file -> a handle, the same for the same bytes, and the same window of them.
+
+        A window, x0 y0 x1 y1 in whole pixels, is encoded as large as the whole photo would be; prompts and masks stay
+        in the photo's pixels. InputError where it is no photo, UsageError where it has no such window.
+        """
         watch = Stopwatch()
         with watch("read"):
             data = await self._run(self._decoding, lambda: _bytes(source))
-            handle = sha256(data).hexdigest()[:32]
+            handle = _handle(data, window)
         if handle in self.cache:
             return Encoded(handle, self.cache.get(handle).original_hw, watch)
-        with watch("read"):
-            prepared = await self._run(self._decoding, lambda: self.predictor.prepare_image(self.read_photo(data)))
-        with watch("encode"):
-            embedding = await self._run(self._model, lambda: self.predictor.encode_image(prepared))
-        self.cache.put(handle, embedding)
+        if handle not in self._encoding:  # else it is on its way already, as ahead of a person who goes on
+            self._encoding[handle] = asyncio.ensure_future(self._encode(handle, data, window, watch))
+            self._encoding[handle].add_done_callback(lambda _: self._encoding.pop(handle))
+        embedding = await asyncio.shield(self._encoding[handle])
         return Encoded(handle, embedding.original_hw, watch)
 
     async def segment(
@@ -149,9 +154,27 @@ class SegmentService:
         self.limits.check_photo(image_area(data))
         return read_image(data)
 
+    async def embedding(self, source: bytes | Path) -> ImageEmbedding:
+        """A photo's bytes or its file -> its embedding. InputError where it is no photo."""
+        return self.cache.get((await self.encode(source)).handle)
+
+    async def run_model(self, work: Callable[[], T]) -> T:
+        """Do something with the model, alone."""
+        return await self._run(self._model, work)
+
     async def decode(self, work: Callable[[], T]) -> T:
         """Do something with pictures beside the event loop."""
         return await self._run(self._decoding, work)
+
+    async def _encode(self, handle: str, data: bytes, window: PixelBox | None, watch: Stopwatch) -> ImageEmbedding:
+        with watch("read"):
+            prepared = await self._run(
+                self._decoding, lambda: self.predictor.prepare_image(self.read_photo(data), window)
+            )
+        with watch("encode"):
+            embedding = await self._run(self._model, lambda: self.predictor.encode_image(prepared))
+        self.cache.put(handle, embedding)
+        return embedding
 
     async def _run(self, pool: Executor, work: Callable[[], T]) -> T:
         if self._waiting >= self.limits.waiting:
@@ -186,6 +209,13 @@ class SegmentService:
 
 def _bytes(source: bytes | Path) -> bytes:
     return source if isinstance(source, bytes) else read_input(source, "photo")
+
+
+def _handle(data: bytes, window: PixelBox | None) -> str:
+    digest = sha256(data)
+    if window is not None:
+        digest = sha256(digest.digest() + repr(window).encode())
+    return digest.hexdigest()[:32]
 
 
 def _calls(objects: Sequence[ObjectPrompt], original_hw: tuple[int, int]) -> Iterator[list[int]]:

@@ -31,7 +31,7 @@ def check_writable(directory: Path, hint: str = _ELSEWHERE) -> None:
 
 
 @contextmanager
-def atomic_write(path: Path, overwrite: bool = False, *, durable: bool = True) -> Iterator[Path]:
+def atomic_write(path: Path, overwrite: bool = False, *, durable: bool = True, seen: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path` (same suffix, an empty file); what was written there becomes `path` on
     success.
 
@@ -40,7 +40,8 @@ def atomic_write(path: Path, overwrite: bool = False, *, durable: bool = True) -
     left in the directory is removed.
 
     With `durable` a power cut thereafter leaves the whole file. That costs 8 ms on an SSD, so files of which a run
-    makes thousands, and of which any can be made again, go without.
+    makes thousands, and of which any can be made again, go without. With `seen` the temporary path is no hidden one but
+    `NAME.part.SUFFIX`, for what is of use before it is finished: a kill leaves it until it is written anew.
 
     Raises:
         OutputError: `path` exists and `overwrite` is false, is no regular file, or cannot be written.
@@ -50,7 +51,7 @@ def atomic_write(path: Path, overwrite: bool = False, *, durable: bool = True) -
         _refuse(target, path, overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
         clear_left_over(target.parent)
-        made = Temporary.beside(target)
+        made = Temporary.part_of(target) if seen else Temporary.beside(target)
     except OSError as error:
         raise output_error(path, error) from error
     except (ValueError, RuntimeError) as error:  # a NUL in the name; before Python 3.13, a loop of links

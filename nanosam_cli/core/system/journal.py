@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
+from nanosam_cli.core.schema import read_section
+from nanosam_cli.core.system.documents import parse_json
 from nanosam_cli.core.system.files import output_error
 from nanosam_cli.core.system.lock import only_run
 
@@ -27,12 +29,15 @@ class Journal:
     Closed at the end of a `with` block. Raises OutputError where the file cannot be written, or is something else's.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any], *, resume: bool = False) -> None:
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any], *, resume: bool = False, kind: type | None = None
+    ) -> None:
         """Start anew, or with `resume` go on after the last whole line of a run of the same settings.
 
+        `kind` is a dataclass of what is looked at of a record: a line that is none counts as cut off.
         InputError, with what differs, where the settings are others.
         """
-        self.path = path
+        self.path, self._kind = path, kind
         with ExitStack() as opened:
             opened.enter_context(only_run(path))
             try:
@@ -57,7 +62,7 @@ class Journal:
         whole = 0
         with self.path.open("rb") as file:
             for number, line in enumerate(file):
-                record = _parse(line)
+                record = _parse(line, self._kind if number else None)
                 if record is None:
                     break
                 if number == 0:
@@ -82,17 +87,21 @@ class Journal:
         """Everything written so far but the settings; a full disk may have cut off the last line."""
         with self.path.open("rb") as file:
             for line in islice(file, 1, None):
-                record = _parse(line)
+                record = _parse(line, self._kind)
                 if record is None:
                     return
                 yield record
 
     def clear(self) -> None:
         """Forget the records: what they held is safe elsewhere."""
+        self.keep(0)
+
+    def keep(self, count: int) -> None:
+        """Forget all records but the first `count`."""
         try:
             with self.path.open("rb") as file:
-                first = len(file.readline())
-            self._file.truncate(first)
+                kept = sum(len(line) for line in islice(file, 1 + count))
+            self._file.truncate(kept)
         except OSError as error:
             raise output_error(self.path, error) from error
 
@@ -145,12 +154,14 @@ def _refuse_foreign(path: Path) -> None:
             raise OutputError(_FOREIGN.format(path), "give another place with `-o`")
 
 
-def _parse(line: bytes) -> Record | None:
-    """The record of a whole line; None where it was cut off or garbled."""
+def _parse(line: bytes, kind: type | None) -> Record | None:
+    """The record of a whole line; None where it was cut off or garbled, or is none of its kind."""
     if not line.endswith(b"\n"):
         return None
     try:
-        record = json.loads(line)
+        record = parse_json(line)
+        if kind is not None:
+            read_section(kind, record, strangers=True)
     except ValueError:
         return None
     return record if isinstance(record, dict) else None

@@ -7,21 +7,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nanosam_cli.core.errors import OutputError
+from nanosam_cli.core.system.ending import leftovers
 from nanosam_cli.core.system.files import output_error
 
 _TRIES = 5
 
 
 @contextmanager
-def only_run(place: Path) -> Iterator[None]:
+def only_run(place: Path, lock_file: Path | None = None) -> Iterator[None]:
     """Hold the lock of an output file or folder from the first byte to the last. It goes with its process, killed too.
+
+    The lock lies beside the place, unless another `lock_file` is given, such as one inside a folder.
 
     OutputError where another run holds it, or no lock can be made there.
     """
     from filelock import FileLock, Timeout
 
-    path = lock_path(place)
+    path = lock_file or lock_path(place)
     lock = FileLock(path)
+    made = not path.parent.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(_TRIES):
@@ -35,12 +39,17 @@ def only_run(place: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise output_error(path, error) from error
+    leftovers.add(path)
     try:
         yield
     finally:
+        leftovers.discard(path)
         with suppress(OSError):  # a lock that stays behind is empty, and nobody's
             path.unlink()
         lock.release()
+        if made:
+            with suppress(OSError):  # something has come into it
+                path.parent.rmdir()
 
 
 def lock_path(target: Path) -> Path:

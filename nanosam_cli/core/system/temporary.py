@@ -7,10 +7,14 @@ import os
 import re
 import secrets
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nanosam_cli.core.system.ending import leftovers
 
 if sys.platform != "win32":  # where files that are open can be neither renamed nor removed by others
     from fcntl import LOCK_EX, LOCK_NB, flock
@@ -38,15 +42,47 @@ class Temporary:
             with suppress(OSError):  # a file system without locks, where nobody else gets one either
                 flock(handle, LOCK_EX)
             if path.exists():
+                leftovers.add(path)
                 return Temporary(path, handle)
             os.close(handle)  # somebody cleared it before it was locked
+
+    @staticmethod
+    def part_of(target: Path) -> Temporary:
+        """`video.part.mp4` of `video.mp4`: a name that is seen, for what can be used before it is finished. One that a
+        killed process left is emptied; OSError where a process that lives writes it."""
+        path = target.with_name(f"{target.stem}.part{target.suffix}")
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            if sys.platform != "win32":
+                flock(handle, LOCK_EX | LOCK_NB)
+            os.truncate(handle, 0)
+        except OSError:
+            os.close(handle)
+            raise
+        if sys.platform == "win32":
+            os.close(handle)
+            return Temporary(path, None)
+        return Temporary(path, handle)
 
     def remove(self) -> None:
         """Remove it, if it has not got its name, and give up the lock."""
         with suppress(OSError):  # a failed clean-up must not hide the first error
             self.path.unlink()
+        leftovers.discard(self.path)
         if self._handle is not None:
             os.close(self._handle)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for files that a library needs for a moment, in the system's place for such things."""
+    with TemporaryDirectory(prefix="nanosam-") as name:
+        folder = Path(name)
+        leftovers.add(folder)
+        try:
+            yield folder
+        finally:
+            leftovers.discard(folder)
 
 
 @cache  # once a process and folder: a run may write thousands of files there

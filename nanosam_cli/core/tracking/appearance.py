@@ -7,6 +7,9 @@ and there is no constant: what is unlike everything seen is background.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from nanosam_cli.core.frame import Array
@@ -45,6 +48,19 @@ class KernelRegression:
         """(n, D) -> (n, T), about 1 for what was learnt as 1, about 0 for all else."""
         assert self._weights is not None
         return np.asarray(self._features(inputs) @ self._weights)
+
+    def state(self) -> dict[str, Any]:
+        """What was learnt, for `restore`."""
+        first, recent = self._first or (None, None), self._recent or (None, None)
+        return {"first": first[0], "first_cross": first[1], "recent": recent[0], "recent_cross": recent[1]} | {
+            "weights": self._weights
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what another one of the same frequencies had learnt."""
+        self._first = None if state["first"] is None else (state["first"], state["first_cross"])
+        self._recent = None if state["recent"] is None else (state["recent"], state["recent_cross"])
+        self._weights = state["weights"]
 
     def _features(self, inputs: Array) -> Array:
         phases = np.asarray(inputs @ self._frequencies)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,22 @@ class FollowedPeople:
             return ""
         known = "" if isinstance(self._poses, SeenPeople) else f"; {self._poses.path} has {some([*self._poses.photos])}"
         return f"no person found in {self._looks} frame{'s' * (self._looks != 1)}{known}"
+
+    def state(self) -> dict[str, Any]:
+        """Whom it follows, for `restore`."""
+        return {
+            "numbers": [[person, part, number] for (person, part), number in self._numbers.items()],
+            "places": [[person, *place.tolist()] for person, place in self._places.items()],
+            "looks": self._looks,
+            "rest": self._rest,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on following. KeyError, TypeError or ValueError where it is no state."""
+        self._numbers = {(person, part): number for person, part, number in state["numbers"]}
+        self.names = {number: part for (_, part), number in self._numbers.items()}
+        self._places = {person: np.array(place) for person, *place in state["places"]}
+        self._looks, self._rest = state["looks"], state["rest"]
 
     def requests_for(self, frame: VideoFrame, tracked: Mapping[int, Tracked]) -> list[TimedRequest]:
         """What is to be prompted in a frame, part by part, where `tracked` were found in it by their numbers."""

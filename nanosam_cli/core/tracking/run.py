@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 from PIL import Image as Picture
 
-from nanosam_cli.core.errors import InputError, NanosamError
+from nanosam_cli.core.errors import InputError, NanosamError, fault
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.masks import Mask
-from nanosam_cli.core.media.mask_codes import mask_to_rle
+from nanosam_cli.core.media.mask_codes import mask_to_rle, rle_to_mask
 from nanosam_cli.core.media.video import VideoFrame
 from nanosam_cli.core.timing import Stopwatch, Timings
 from nanosam_cli.core.tracking.people import FollowedPeople
 from nanosam_cli.core.tracking.target import TrackState
 from nanosam_cli.core.tracking.timed_requests import TimedRequest
 from nanosam_cli.core.tracking.tracker import Tracked, Tracker
-from nanosam_cli.core.types import Image, ImageEmbedding, Prompt
+from nanosam_cli.core.types import Image, ImageEmbedding, Prompt, Segmentation
 
 SCHEMA_VERSION = 1
 
@@ -36,6 +38,8 @@ class TrackedFrame:
     cut: bool  # whether the scene changed before this frame
     names: Mapping[int, str] = field(default_factory=dict)  # what objects are, by their numbers, where that is known
 
+    record_before: Mapping[str, Any] | None = None  # where it is not tracked but taken from an earlier run's record
+
     @property
     def masks(self) -> list[Mask]:
         """The k-th is object k + 1's, empty for a number that nobody has: colours and labels follow the numbers."""
@@ -43,8 +47,11 @@ class TrackedFrame:
         nothing = np.zeros(self.image.shape[:2], bool)
         return [masks.get(number, nothing) for number in range(1, max(masks, default=0) + 1)]
 
-    def record(self) -> dict[str, Any]:
+    @cached_property
+    def record(self) -> Mapping[str, Any]:
         """A line of JSON: run-length code, box x0 y0 x1 y1 (null where the mask is empty), score and state."""
+        if self.record_before is not None:
+            return self.record_before
         objects = [
             {
                 "id": one.number,
@@ -126,19 +133,34 @@ class TrackingRun:
         self._max_side = max_side
         self._people = people
         self._embedding: ImageEmbedding | None = None
+        self._replayed = 0
 
-    def frames(self, source: Iterator[VideoFrame]) -> Iterator[TrackedFrame]:
-        """Every frame with its objects, as they come.
+    def state(self) -> dict[str, Any]:
+        """What is known after the frame that came last, for `restore`: plain values and arrays, nested."""
+        return {"tracker": self._tracker.state(), "people": None if self._people is None else self._people.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from where a run of the same settings was. InputError where it is no state."""
+        try:
+            self._tracker.restore(state["tracker"])
+            if self._people is not None:
+                self._people.restore(state["people"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"the state of the run cannot be used: {fault(error)}", "`--force` starts anew") from error
+
+    def frames(self, source: Iterator[VideoFrame], past: Iterable[Mapping[str, Any]] = ()) -> Iterator[TrackedFrame]:
+        """Every frame with its objects, as they come. The first are taken from the records of an earlier run, `past`.
 
         UsageError or InputError at the first frame, which tells the size, where a request does not fit the frames,
         whenever its moment is.
         """
-        start = perf_counter()
+        start, earlier = perf_counter(), iter(past)
         for frame in source:
             if not self.summary.frames:
                 for timed in self._waiting:
                     timed.check(frame.image.shape[:2])
-            tracked = self._track(frame)
+            record = next(earlier, None)
+            tracked = self._track(frame) if record is None else self._again(frame, record)
             self.summary.add(tracked)
             self.summary.seconds = perf_counter() - start
             yield tracked
@@ -177,6 +199,26 @@ class TrackingRun:
         names = {} if self._people is None else self._people.names
         return TrackedFrame(frame, image, [found[number] for number in sorted(found)], cut, names)
 
+    def _again(self, frame: VideoFrame, record: Mapping[str, Any]) -> TrackedFrame:
+        """A frame as an earlier run recorded it. InputError where that saw another one."""
+        self._replayed += 1
+        image = shrunk(frame.image, self._max_side)
+        self._waiting = [timed for timed in self._waiting if not timed.moment.reached(frame)]
+        try:
+            objects = [_recorded(one) for one in record["objects"]]
+            is_same = record["frame"] == frame.index and all(
+                one.segmentation.mask.shape == image.shape[:2] for one in objects
+            )
+            names = {one["id"]: one["class"] for one in record["objects"] if one["class"] is not None}
+            cut = bool(record["scene_cut"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"a record of the run cannot be used: {fault(error)}", "`--force` starts anew") from error
+        if not is_same:
+            raise InputError(
+                f"frame {frame.index} is not the one that the run to go on with saw", "`--force` starts anew"
+            )
+        return TrackedFrame(frame, image, objects, cut, names, record)
+
     def _encoded(self) -> ImageEmbedding:
         """The embedding of the frame that came last, made once."""
         if self._embedding is None:
@@ -195,13 +237,20 @@ class TrackingRun:
 
     def stages(self) -> dict[str, float]:
         """Milliseconds a frame: encoder, decoder, and what the tracker does besides."""
-        frames = max(1, self.summary.frames)
+        frames = max(1, self.summary.frames - self._replayed)
         tracker = self.watch.ms.get("track", 0.0) - self.timings.decode_ms
         stages = {"encode": self.timings.encode_ms, "decode": self.timings.decode_ms, "track": max(0.0, tracker)}
         return {stage: ms / frames for stage, ms in stages.items()}
 
     def __str__(self) -> str:
         return "a frame: " + ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in self.stages().items())
+
+
+def _recorded(one: Mapping[str, Any]) -> Tracked:
+    """An object of a record: its mask alone, which is all that is drawn and written."""
+    mask = rle_to_mask(one["segmentation"])
+    segmentation = Segmentation(mask, math.nan, np.empty((0, 0), np.float32))
+    return Tracked(one["id"], segmentation, TrackState(one["state"]), one["score"])
 
 
 def shrunk(image: Image, max_side: int | None) -> Image:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,7 +149,32 @@ class Target:
         self._ground = _mean_in(share <= 0.5, scene)
         self._first_mean = self._mean = _mean_in(share > 0.5, scene)
         self._doubles = self._apart(look)
-        self._doubled = np.count_nonzero(self._doubles)  # when it was last seen well
+        self._doubled = int(np.count_nonzero(self._doubles))  # when it was last seen well
+
+    def memory(self) -> dict[str, Any]:
+        """Everything that it remembers, for `restored`."""
+        return {
+            **{name: getattr(self, name) for name in _REMEMBERED},
+            "state": self.state.value,
+            "random": self._random.bit_generator.state,
+            "shape": self._shape.state(),
+            "look": self._look.state(),
+        }
+
+    @staticmethod
+    def restored(memory: Mapping[str, Any], settings: TrackerSettings) -> Target:
+        """The target whose memory this is. KeyError or TypeError where it is none."""
+        target = Target.__new__(Target)
+        target._settings = settings
+        for name in _REMEMBERED:
+            setattr(target, name, memory[name])
+        target.state = TrackState(memory["state"])
+        target._random = np.random.default_rng()
+        target._random.bit_generator.state = memory["random"]
+        target._shape, target._look = _models(settings, len(target._mean))
+        target._shape.restore(memory["shape"])
+        target._look.restore(memory["look"])
+        return target
 
     def propose(self, scene: Array, cut: bool) -> list[Proposal]:
         """Boxes to ask the decoder about: near the last one, or anywhere where the object was lost or the scene cut."""
@@ -212,7 +238,7 @@ class Target:
         if not self._doubted:
             self._size = self.box[2:] - self.box[:2]
             self._doubles = self._apart(answer.proposal.look)
-            self._doubled = np.count_nonzero(self._doubles)
+            self._doubled = int(np.count_nonzero(self._doubles))
             seen = float(_mean_in(share > 0.5, answer.proposal.look))
             self._likeness += SLOWLY * (seen - self._likeness)
             self._mean = self._mean + SLOWLY * (_mean_in(share > 0.5, scene) - self._mean)
@@ -309,6 +335,13 @@ class Target:
         look = np.where(widened(self._doubles, 1), np.minimum(look, 0), look)
         boxes = likely_boxes(look, self._size, self._settings.proposals)
         return [Proposal(box, box, self._appearance(scene, box), look, scene, jump=True) for box in boxes]
+
+
+# of a target, beside its state, its chance and its two models
+_REMEMBERED = (
+    *("number", "box", "_doubted", "_unsure", "_velocity", "_size", "_share", "_likeness", "_area"),
+    *("_ground", "_first_mean", "_mean", "_doubles", "_doubled"),
+)
 
 
 def _models(settings: TrackerSettings, dimensions: int) -> tuple[KernelRegression, KernelRegression]:

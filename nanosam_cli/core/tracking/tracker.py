@@ -12,13 +12,14 @@ for them, and the mask that both agree on is taken, learnt from and scored (`tar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from nanosam_cli.core.errors import InputError, UsageError
-from nanosam_cli.core.frame import Array
+from nanosam_cli.core.frame import Array, Frame
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.timing import Timings
 from nanosam_cli.core.tracking.cells import CellSpace, mask_box
@@ -71,6 +72,24 @@ class Tracker:
         """Forget all objects; the next `init` starts anew."""
         self._targets.clear()
         self._space = self._last = None
+
+    def state(self) -> dict[str, Any]:
+        """Everything that it knows, for `restore`: plain values and arrays, nested."""
+        space = None
+        if self._space is not None:
+            space = {**asdict(self._space.frame), "mean": self._space.mean, "axes": self._space.axes}
+        targets = {str(number): target.memory() for number, target in self._targets.items()}
+        return {"space": space, "last": self._last, "targets": targets}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from where a tracker of the same settings and model was. KeyError or TypeError where it is no state."""
+        space = state["space"]
+        self._space = None
+        if space is not None:
+            frame = Frame(tuple(space["original_hw"]), space["input_size"], space["coordinate_size"])
+            self._space = CellSpace(frame, space["mean"], space["axes"])
+        self._last = state["last"]
+        self._targets = {int(name): Target.restored(one, self.settings) for name, one in state["targets"].items()}
 
     @one_thread()
     def init(

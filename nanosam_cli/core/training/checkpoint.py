@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nanosam_cli.core.modeling.checkpoint import AVERAGE, TrainingState, load_state, save_tensors
+from nanosam_cli.core.errors import InputError, fault
+from nanosam_cli.core.modeling.checkpoint import AVERAGE, TrainingState, load_state, put_weights, save_tensors
 from nanosam_cli.core.system.files import write_bytes
 
 
@@ -49,10 +50,13 @@ def keep_numbered(path: Path, step: int, keep: int) -> None:
 
 def restore(state: TrainingState, model: nn.Module, average: nn.Module, optimiser: Optimizer) -> None:
     """Put a saved state back where it was; every name must fit."""
-    model.load_state_dict(state.part("model."))
-    average.load_state_dict(state.part(AVERAGE))
+    put_weights(model, state.part("model."), state.path)
+    put_weights(average, state.part(AVERAGE), state.path)
     values: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in state.part("optimiser.").items():
-        number, _, key = name.partition(".")
-        values.setdefault(int(number), {})[key] = tensor
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": values})
+    try:
+        for name, tensor in state.part("optimiser.").items():
+            number, _, key = name.partition(".")
+            values.setdefault(int(number), {})[key] = tensor
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": values})
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise InputError(f"{state.path} holds no state of this optimiser: {fault(error)}") from error

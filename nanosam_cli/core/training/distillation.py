@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from nanosam_cli.core.errors import BackendError, NanosamError, OutputError, RecipeError
+from nanosam_cli.core.errors import BackendError, InputError, NanosamError, OutputError, RecipeError
 from nanosam_cli.core.modeling.checkpoint import load_state, save_tensors
 from nanosam_cli.core.modeling.encoder import EMBEDDING_SIDE
 from nanosam_cli.core.modeling.imagenet import load_imagenet
@@ -39,6 +39,7 @@ from nanosam_cli.core.training.data.resident import ResidentPhotos
 from nanosam_cli.core.training.distributed import Ranks, join, was_restarted
 from nanosam_cli.core.training.interruption import Interruption
 from nanosam_cli.core.training.recipe import OptimiserSection, Recipe, recipe_differences
+from nanosam_cli.core.training.run_folder import RECIPE, check_own
 from nanosam_cli.core.training.run_log import (
     EvaluationReport,
     Event,
@@ -76,7 +77,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
 
     Leaves `recipe.json` (resolved), `log.csv`, `evaluation.jsonl`, `last.safetensors` and `best.safetensors`. Ctrl-C
     and SIGTERM end it after the step that is under way, which is kept. Raises OutputError where the folder holds a run
-    already and `resume` is false, one of another recipe, or one that is at work.
+    already and `resume` is false, one of another recipe, one that is at work, or files that no run left.
     """
     with join(recipe.run.device) as ranks, ExitStack() as opened:
         if recipe.run.threads:
@@ -88,6 +89,8 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
             raise OutputError(
                 f"{folder} holds a run already", "add --resume to go on with it, or choose another folder"
             )
+        if ranks.first and not checkpoint.exists():
+            check_own(folder, recipe)
         tell = report if ranks.first else _nobody
         teacher = open_teacher(recipe.teacher, ranks.device) if recipe.teacher else None
         dataset = _open_data(recipe, folder, teacher, ranks.device, tell)
@@ -98,7 +101,7 @@ def train(recipe: Recipe, folder: Path, *, resume: bool = False, report: Report 
         done, longer = (0, False) if fresh else _restore(checkpoint, recipe, training)
         if (fresh or longer) and ranks.first:
             text = json.dumps(outcome.provenance(recipe, dataset, teacher, training.model), indent=2)
-            write_text(folder / "recipe.json", text, overwrite=True)
+            write_text(folder / RECIPE, text, overwrite=True)
         for note in _notes(recipe, ranks, training.model, fresh):
             tell(note)
         if teacher and recipe.teacher and recipe.teacher.cache and recipe.is_taught:
@@ -137,7 +140,7 @@ def _keep_embeddings(dataset: TrainingCrops, recipe: Recipe, encoder: nn.Module,
 def steps_done(folder: Path) -> int:
     """Steps that the run in `folder` has behind it; 0 where there is none."""
     checkpoint = folder / CHECKPOINT
-    return int(load_state(checkpoint).metadata["step"]) if checkpoint.exists() else 0
+    return load_state(checkpoint).about.step if checkpoint.exists() else 0
 
 
 def _loop(
@@ -298,8 +301,13 @@ def prepare(recipe: Recipe, ranks: Ranks, teacher: Teacher | None, fresh: bool) 
 def _restore(checkpoint: Path, recipe: Recipe, training: Training) -> tuple[int, bool]:
     """Put a checkpoint back where it was -> steps done; whether the run was to end where `recipe` restarts."""
     state = load_state(checkpoint)
-    belongs, planned = state.metadata["fingerprint"], int(state.metadata["recipe"]["optimiser"]["steps"])
-    keys = recipe_differences(belongs, recipe.fingerprint())
+    belongs, planned = state.about.fingerprint, (state.about.recipe.optimiser or {}).get("steps")
+    try:
+        keys = recipe_differences(belongs, recipe.fingerprint())
+        if type(planned) is not int:
+            raise ValueError("it does not say how many steps were planned")
+    except ValueError as error:
+        raise InputError(f"{checkpoint} is not the state of a run: {error}", "start anew with --force") from error
     longer = bool(keys) and not recipe_differences(belongs, recipe.cut_off(planned).fingerprint())
     if keys and not longer:
         message = f"{checkpoint} belongs to another recipe, with other values of {', '.join(keys)}"
@@ -308,8 +316,8 @@ def _restore(checkpoint: Path, recipe: Recipe, training: Training) -> tuple[int,
             hint = f"past its {planned} steps: --set optimiser.restarts=[{planned}] --set optimiser.restart_rate=RATE"
         raise OutputError(message, hint)
     restore(state, training.model, training.average, training.optimiser)
-    training.scaler.load_state_dict(state.metadata.get("scaler", {}))
-    return int(state.metadata["step"]), longer
+    training.scaler.load_state_dict(dict(state.about.scaler))
+    return state.about.step, longer
 
 
 def _notes(recipe: Recipe, ranks: Ranks, model: PromptableModel, fresh: bool) -> Iterator[RunNote]:

@@ -35,12 +35,12 @@ from nanosam_cli.core.training.checkpoint import save_weights
 from nanosam_cli.core.training.data.datasets import TrainingCrops, photo_folder
 from nanosam_cli.core.training.recipe import Recipe
 from nanosam_cli.core.training.run_log import RunNote
+from nanosam_cli.core.training.stages import WEIGHTS_FILE
 from nanosam_cli.core.training.teaching.teacher import Teacher
 from nanosam_cli.core.types import DECODER, ENCODER
 from nanosam_cli.version import __version__
 
 SHEET = "masks.png"
-WEIGHTS_FILE = "weights.safetensors"
 SHEET_OBJECTS = 10
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import typing
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,12 +14,7 @@ from nanosam_cli.core.errors import InputError, RecipeError, UsageError
 from nanosam_cli.core.messages import did_you_mean
 from nanosam_cli.core.modeling.design import LISTENING, TEACHERS_DECODER, ModelSection
 from nanosam_cli.core.schema import Amount, Count, OneOf, Range, Share, Whole, read_value, without_defaults
-from nanosam_cli.core.system.files import read_input
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover
-    import tomli as tomllib
+from nanosam_cli.core.system.documents import parse_json, parse_toml, read_toml
 
 PACKAGED = "package:"  # before a folder that comes with the package, such as package:examples
 HOST_KEYS = ("root", "workers", "resident")  # of [data]: where photos are and who reads them, not what is learned
@@ -120,6 +114,8 @@ class InitSection:
     """Weights to start from: mobile_sam.pt, a model's name or a checkpoint of ours. Every name must fit; a decoder that
     listens also begins with the weights of one that does not."""
 
+    # a recipe that runs first, by name or by a path from this file; this one begins with its encoder and decoder
+    after: str | None = None
     encoder: str | None = None
     decoder: str | None = None
     backbone: str | None = (
@@ -223,13 +219,15 @@ class Recipe:
             content["teacher"] = {key: value for key, value in content["teacher"].items() if key != "cache"}
         if "embeddings" in content:
             content["embeddings"] = {"steps": content["embeddings"]["steps"]}
+        if self.init and self.init.after:  # wherever the first run's weights lie
+            content["init"] = {"after": Path(self.init.after).name}
         content["seed"] = self.run.seed
         return json.dumps(content, sort_keys=True)
 
 
 def recipe_differences(fingerprint: str, other: str) -> list[str]:
-    """The keys in which the recipes of two fingerprints differ."""
-    one, two = (_by_key(json.loads(text)) for text in (fingerprint, other))
+    """The keys in which the recipes of two fingerprints differ. ValueError where one of them is none."""
+    one, two = (_by_key(parse_json(text)) for text in (fingerprint, other))
     return sorted(key for key in one.keys() | two.keys() if one.get(key) != two.get(key))
 
 
@@ -238,12 +236,12 @@ def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
 
     Raises RecipeError with every fault at once, each with the nearest valid name.
     """
+    if not path.exists():
+        raise InputError(f"no such recipe: {path}", "nanosam distill --list")
     try:
-        if not path.exists():
-            raise InputError(f"no such recipe: {path}", "nanosam distill --list")
-        content = tomllib.loads(read_input(path).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not TOML: {error}") from error
+        content = read_toml(path)
+    except InputError as error:
+        raise RecipeError(str(error), error.hint) from error
     faults: list[str] = []
     for override in overrides:
         _apply(override, content, faults)
@@ -255,6 +253,8 @@ def load_recipe(path: Path, overrides: typing.Sequence[str] = ()) -> Recipe:
         listed = "\n".join(f"  - {fault}" for fault in faults)
         raise RecipeError(f"{path}{changed} has {len(faults)} fault(s):\n{listed}")
     assert isinstance(recipe, Recipe)
+    if recipe.init and (recipe.init.after or "").endswith(".toml"):  # a path as seen from this file
+        return replace(recipe, init=replace(recipe.init, after=str(path.parent / str(recipe.init.after))))
     return recipe
 
 
@@ -274,8 +274,12 @@ def find_recipe(name: str) -> Path:
     raise UsageError(f"unknown recipe: {name}", did_you_mean(name, known, most=3) or "nanosam distill --list")
 
 
-def _by_key(content: dict[str, Any]) -> dict[str, Any]:
+def _by_key(content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict) or "seed" not in content:
+        raise ValueError("its fingerprint is that of no recipe")
     sections = {"run": {"seed": content.pop("seed")}, **content}
+    if not all(isinstance(keys, dict) for keys in sections.values()):
+        raise ValueError("its fingerprint is that of no recipe")
     return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
 
 
@@ -324,7 +328,8 @@ def _listening_faults(recipe: Recipe) -> list[str]:
         if sum(shares[2:]) and sum(shares) > 1:
             faults.append("prompts: point + box_and_point + mask + box_and_mask must not pass 1")
     if recipe.embeddings:
-        if "encoder" not in recipe.optimiser.freeze or not (recipe.init and recipe.init.encoder):
+        begun = recipe.init and (recipe.init.encoder or recipe.init.after)
+        if "encoder" not in recipe.optimiser.freeze or not begun:
             faults.append('embeddings: only those of a frozen encoder stay: freeze = ["encoder"] and init.encoder')
         if recipe.teacher:
             faults.append("embeddings, teacher: leave one of them out")
@@ -356,10 +361,16 @@ def _teaching_faults(recipe: Recipe) -> list[str]:
         faults.append("data.sources: [loss] needs a source with masks, or leave [loss] and [prompts] out")
     if recipe.model.decoder == TEACHERS_DECODER and (teacher is None or recipe.loss is not None):
         faults.append("model.decoder: the teacher's decoder needs [teacher], and no [loss]: it is not trained")
-    if recipe.model.decoder != TEACHERS_DECODER and recipe.loss is None and not (recipe.init and recipe.init.decoder):
+    if (
+        recipe.model.decoder != TEACHERS_DECODER
+        and recipe.loss is None
+        and not (recipe.init and (recipe.init.decoder or recipe.init.after))
+    ):
         faults.append(f"model.decoder: {recipe.model.decoder} would stay random; add [loss], or init.decoder")
     if teacher and teacher.masks == "teacher" and recipe.loss is None:
         faults.append("teacher.masks: the teacher's masks need [loss] and [prompts]")
+    if recipe.init and recipe.init.after and (recipe.init.encoder or recipe.init.decoder or recipe.init.backbone):
+        faults.append("init.after: brings encoder and decoder; leave the other keys of [init] out")
     if recipe.init and recipe.init.encoder and recipe.init.backbone:
         faults.append("init.encoder, init.backbone: the encoder's weights bring the backbone's; leave one out")
     frozen = recipe.optimiser.freeze
@@ -376,8 +387,8 @@ def _apply(override: str, content: dict[str, Any], faults: list[str]) -> None:
         faults.append(f"--set {override}: needs section.key=value")
         return
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except ValueError:
         value = text
     *sections, key = name.strip().split(".")
     table = content

@@ -8,7 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.system.documents import parse_json
 from nanosam_cli.core.system.files import atomic_write, write_text
 
 LOG = "log.csv"
@@ -85,15 +88,39 @@ def read_steps(folder: Path) -> list[dict[str, str]]:
     """The whole lines of `log.csv`; none where there is no such file."""
     if not (folder / LOG).exists():
         return []
-    with (folder / LOG).open(newline="") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]
+    with (folder / LOG).open(newline="", encoding="utf-8", errors="replace") as file:
+        try:
+            rows = [row for row in csv.DictReader(file) if None not in row.values()]
+        except csv.Error as error:
+            raise _foreign(folder / LOG) from error
+    if any(not row.get("step", "").isdecimal() for row in rows):
+        raise _foreign(folder / LOG)
+    return rows
 
 
 def read_evaluations(folder: Path) -> list[dict[str, float]]:
     """The whole lines of `evaluation.jsonl`; a half-written last one is left out."""
     path = folder / EVALUATIONS
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    try:
+        records = [parse_json(line) for line in lines if line.endswith(b"\n")]
+    except ValueError as error:
+        raise _foreign(path) from error
+    if not all(map(_is_evaluation, records)):
+        raise _foreign(path)
+    return records
+
+
+def _is_evaluation(record: Any) -> bool:
+    return (
+        isinstance(record, dict)
+        and {"step", "all"} <= record.keys()
+        and all(type(value) in (int, float) for value in record.values())
+    )
+
+
+def _foreign(path: Path) -> InputError:
+    return InputError(f"{path} holds other lines than those of a run", "give another folder, or delete it")
 
 
 class StepClock:

@@ -100,7 +100,7 @@ MODELS: Mapping[str, ModelSpec] = {
                     "decoder.onnx", sha256="c70bd88f9c1b337304bd0f3b02c415a7328bbb38afb861a2b1aa930a30e9ed28"
                 ),
                 CHECKPOINT: RemoteFile(
-                    "weights.safetensors", sha256="f2b524d637a0e2667d7ac31cc4f5411eb98cdf2795842255a9957b28a613a073"
+                    "weights.safetensors", sha256="c18b0f644060e695140aa09466c42330afeed2fe0dc11ce2017ae8265aac540f"
                 ),  # for other runs to start from
             },
             bundled=True,

@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.schema import Whole, read_section
+from nanosam_cli.core.system.documents import RECORD_BYTES, parse_json
+from nanosam_cli.core.system.files import read_input
+
 _BLOCK = 1 << 20
 
 
@@ -19,7 +24,7 @@ class Origin:
 
     url: str  # as `source_key` has it once it is on disk
     validator: str | None  # changes with the file
-    total: int | None  # bytes of the whole file
+    total: Whole | None  # bytes of the whole file
 
 
 def source_key(url: str) -> str:
@@ -42,8 +47,8 @@ class PartFile:
     def origin(self) -> Origin | None:
         """None where there is nothing to go on with."""
         try:
-            return Origin(**json.loads(self._about.read_text(encoding="utf-8"))) if self.size else None
-        except (OSError, ValueError, TypeError):  # not there, or cut off
+            return read_section(Origin, parse_json(read_input(self._about, most=RECORD_BYTES))) if self.size else None
+        except (InputError, ValueError):  # not there, cut off, or not what this program wrote
             return None
 
     @contextmanager

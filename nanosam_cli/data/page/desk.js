@@ -1,10 +1,11 @@
 // One photo on the desk: its objects, the object in hand, what is on offer, and every step that can be undone.
 //
 // A scene {objects, hand, offers} is never changed; a step puts another in its place. An object is
-// {id, category, rle}; the hand is {of, category, box, points, base, mask}: `of` is the object that was opened again,
-// `base` the mask that is given to the model as a prompt. Only what comes from the server later (the hand's mask, an
+// {id, category, rle, track}; the hand is {of, category, box, points, base, mask}: `of` is the object that was opened
+// again, `base` the mask that is given to the model as a prompt. Only what comes from the server later (its mask, an
 // object's id) is filled in where it belongs.
 
+import { extentOf, Look, longest, windowAround } from "./looks.js";
 import { encode, hasPlace, bitmapOf, stroke, wholeOf } from "./masks.js";
 import { askJson, Gone, Refusal } from "./server.js";
 
@@ -16,24 +17,28 @@ export class Desk {
   constructor(about, changed, said) {
     Object.assign(this, { name: about.name, width: about.width, height: about.height, changed, said });
     this.revision = about.revision;
-    const objects = about.objects.map(({ id, category_id, segmentation }) => (
-      { id, category: category_id, rle: segmentation }
-    ));
+    const objects = about.objects.map(objectOf);
     this.scene = { ...EMPTY, objects };
     this.found = about.found;
     this.past = [];
     this.future = [];
-    this.handle = null; // of the embedding
-    this.encoding = null;
+    this.whole = new Look(about.name, null);
+    this.near = null; // the part that is looked at, where the photo is seen larger than the model sees it
     this.asked = 0; // requests for masks that are on their way
     this.eager = null; // the scene's hand, or OFFERS, accepted before the masks were here
     this.saved = objects;
     this.saving = null;
     this.fault = null; // why the last save was refused
+    this.trouble = null; // why the file could not be written lately, though the journal has everything
   }
 
   get hand() {
     return this.scene.hand;
+  }
+
+  /** Whether something of the server is waited for. */
+  get busy() {
+    return this.asked > 0 || !this.whole.handle || (this.near !== null && !this.near.handle);
   }
 
   get unsaved() {
@@ -110,7 +115,7 @@ export class Desk {
     }
     if (!hand) return this.takeAll();
     if (!hand.mask || !bitmapOf(hand.mask).area) return this.said("There is no mask to accept.");
-    const made = { id: hand.of?.id ?? null, category: hand.category, rle: hand.mask };
+    const made = { id: hand.of?.id ?? null, category: hand.category, rle: hand.mask, track: hand.of?.track ?? null };
     const others = objects.includes(hand.of) ? objects.map((one) => (one === hand.of ? made : one)) : [...objects, made];
     this.step({ objects: others, hand: null });
   }
@@ -128,20 +133,21 @@ export class Desk {
 
   // what is on offer
 
+  /** Those of a track take the place of what was on offer of it. */
   offer(offers) {
-    this.step({ offers: [...this.scene.offers, ...offers] });
+    const tracks = new Set(offers.map((one) => one.track).filter(Boolean));
+    const kept = this.scene.offers.filter((one) => !tracks.has(one.track));
+    this.step({ offers: [...kept, ...offers] });
   }
 
   take(offer) {
-    const { category, rle } = offer;
-    const objects = [...this.scene.objects, { id: null, category, rle }];
+    const objects = [...this.scene.objects, acceptedOf(offer)];
     this.step({ objects, offers: this.scene.offers.filter((one) => one !== offer) });
   }
 
   takeAll() {
     const { objects, offers } = this.scene;
-    const made = offers.map(({ category, rle }) => ({ id: null, category, rle }));
-    if (made.length) this.step({ objects: [...objects, ...made], offers: [] });
+    if (offers.length) this.step({ objects: [...objects, ...offers.map(acceptedOf)], offers: [] });
   }
 
   /** The smallest of some objects that has a place. */
@@ -152,23 +158,55 @@ export class Desk {
 
   // the server
 
-  /** The embedding's handle, made where there is none yet. */
+  /** The whole photo is at hand. */
   async encoded() {
-    this.encoding ??= askJson("POST", "/api/v1/encode", { path: this.name }).finally(() => (this.encoding = null));
-    this.handle ??= (await this.encoding).handle;
-    return this.handle;
+    await this.whole.encoded();
   }
 
-  /** The masks of some prompts {box, points, mask}; an embedding that fell out is made again. */
-  async segment(objects, again = true) {
-    const handle = await this.encoded();
+  /** This much of the photo is seen: x0 y0 x1 y1. From near, its window is encoded anew. */
+  async look(seen) {
+    const window = seen && windowAround(seen, this.width, this.height);
+    if (window && this.near?.shows(seen) && longest(this.near.window) <= 2 * longest(window)) return;
+    const near = window && new Look(this.name, window);
+    this.near = near;
+    this.changed();
+    try {
+      await near?.encoded();
+    } catch (error) {
+      if (this.near === near) this.near = null; // the whole photo will do
+      this.tell(error);
+    }
+    this.changed();
+  }
+
+  /** The server has forgotten everything. */
+  forget() {
+    this.whole.handle = null;
+    if (this.near) this.near.handle = null;
+  }
+
+  /**
+   * The masks of some prompts {box, points, mask}, of which `found` was the mask so far. What is seen whole in the part
+   * that is looked at is segmented there, and what goes on beyond it in the whole photo.
+   */
+  async segment(objects, found = null) {
+    const { near } = this;
+    const inside = near && objects.every((one) => near.shows(extentOf(one, found)));
+    const masks = await this.segmentIn(inside ? near : this.whole, objects);
+    if (!inside || !masks.some((one) => near.cuts(one.segmentation))) return masks;
+    return this.segmentIn(this.whole, objects);
+  }
+
+  /** An embedding that fell out is made again. */
+  async segmentIn(look, objects, again = true) {
+    const handle = await look.encoded();
     try {
       const answer = await askJson("POST", "/api/v1/segment", {}, { handle, objects });
       return answer.masks;
     } catch (error) {
       if (!again || !(error instanceof Refusal) || ![404, 410].includes(error.status)) throw error;
-      this.handle = null;
-      return this.segment(objects, false);
+      look.handle = null;
+      return this.segmentIn(look, objects, false);
     }
   }
 
@@ -181,7 +219,7 @@ export class Desk {
   async fill(hand) {
     this.begin();
     try {
-      const [found] = await this.segment([promptOf(hand)]);
+      const [found] = await this.segment([promptOf(hand)], hand.mask);
       Object.assign(hand, { mask: found.segmentation, late: false });
       this.said(`${found.area.toLocaleString("en")} pixels, predicted IoU ${found.predicted_iou.toFixed(2)}`);
     } catch (error) {
@@ -242,12 +280,15 @@ export class Desk {
   async saveAll() {
     while (this.unsaved) {
       const objects = this.scene.objects;
-      const body = objects.map(({ id, category, rle }) => ({ id, category_id: category, segmentation: rle }));
+      const body = objects.map(({ id, category, rle, track }) => (
+        { id, category_id: category, segmentation: rle, track_id: track }
+      ));
       try {
         const kept = await askJson("PUT", "/label/photo", { name: this.name }, { revision: this.revision, objects: body });
         objects.forEach((one, place) => (one.id = kept.ids[place]));
         this.revision = kept.revision;
         this.saved = objects;
+        this.heed(kept.trouble);
         this.fault = null;
       } catch (error) {
         this.fault = error instanceof Gone ? null : error;
@@ -257,10 +298,35 @@ export class Desk {
     }
   }
 
+  /** The server tries to write the file again and again, so what it says of it is asked for until all is well. */
+  heed(trouble) {
+    const fresh = trouble !== null && this.trouble === null;
+    this.trouble = trouble;
+    this.changed();
+    if (fresh) this.watchTrouble();
+  }
+
+  async watchTrouble() {
+    while (this.trouble !== null) {
+      await new Promise((done) => setTimeout(done, 1000));
+      const { trouble } = await askJson("GET", "/label/file").catch(() => this);
+      this.heed(trouble);
+    }
+  }
+
   tell(error) {
     if (error instanceof Gone) return; // the banner says so
     this.said(error.hint ? `${error.message} (${error.hint})` : error.message, true);
   }
+}
+
+/** An object as the server has it -> as it is here. */
+export function objectOf({ id, category_id: category, segmentation: rle, track_id: track }) {
+  return { id, category, rle, track };
+}
+
+function acceptedOf({ category, rle, track = null }) {
+  return { id: null, category, rle, track };
 }
 
 function promptOf({ box, points, base }) {

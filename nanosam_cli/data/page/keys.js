@@ -14,6 +14,7 @@ export const KEYS = [
   ["Photos", [
     { keys: ["PageDown", "]"], about: "Next photo", does: "next" },
     { keys: ["PageUp", "["], about: "Previous photo", does: "previous" },
+    { keys: ["F"], about: "Carry on: what is accepted, to the next frame of a video", does: "carryOn" },
     { keys: ["D"], about: "Done, with what there is; on to the next that is not", does: "done" },
   ]],
   ["Tools", [

@@ -1,13 +1,16 @@
 // The labelling page: puts the parts together, and is the one place that knows all of them.
 
+import { carry } from "./carry.js";
 import { Desk } from "./desk.js";
 import { exportAsked } from "./export.js";
 import { actionOf } from "./keys.js";
 import { element, fillHelp, PhotoList, showCategories, showObjects } from "./panels.js";
 import { Pointer } from "./pointer.js";
+import { Preview } from "./preview.js";
 import { ask, askJson, Gone, onPresence } from "./server.js";
 import { View } from "./view.js";
 
+const STILL = 200; // ms without a move, after which what is seen is encoded from near
 const HELD = 8; // photos whose steps are still known when one comes back to them
 const find = (id) => document.getElementById(id);
 
@@ -23,12 +26,12 @@ const page = {
   more: false, // whether clicks and boxes are of one more object, as with Shift
   cross: null,
   pointerAt: null,
-  preview: null,
   ahead: new Set(), // photos that were encoded before they were asked for
 };
 
 const view = new View(find("canvas"));
 const list = new PhotoList((place) => go(place));
+const preview = new Preview(idleDeskAt, () => view.draw(), tell);
 const radius = () => Number(find("radius").value) / view.scale;
 
 // what is said
@@ -44,6 +47,13 @@ function tell(error) {
 
 // the screen
 
+/** The desk, where a click on a place would begin an object. */
+function idleDeskAt(place) {
+  const { desk } = page;
+  const idle = desk?.whole.handle && !desk.hand && page.tool === "clicks" && (page.pointerAt || page.cross);
+  return idle && view.has(place) && !desk.at([...desk.scene.offers, ...desk.scene.objects], place) ? desk : null;
+}
+
 function colourOf(category) {
   return page.categories.get(category)?.colour ?? "#888888";
 }
@@ -55,7 +65,7 @@ view.paint = () => {
   const chosen = page.pointerAt && !hand ? desk.at(offers, page.pointerAt) : null;
   for (const one of offers) view.mask(one.rle, colourOf(one.category), { dashed: true, bare: one !== chosen });
   for (const one of objects) if (one !== hand?.of) view.mask(one.rle, colourOf(one.category));
-  if (page.preview && !hand) view.mask(page.preview, colourOf(page.category), { faint: true });
+  if (preview.mask && !hand) view.mask(preview.mask, colourOf(page.category), { faint: true });
   if (hand?.mask) view.mask(hand.mask, colourOf(hand.category), { strong: true });
   if (hand?.box) view.box(hand.box, colourOf(hand.category));
   hand?.points.forEach((point) => view.point(point));
@@ -66,14 +76,22 @@ view.paint = () => {
   if (page.cross) view.cross(page.cross);
 };
 
+let settling = 0;
+
+view.moved = () => {
+  clearTimeout(settling);
+  settling = setTimeout(() => page.desk?.look(view.seen), STILL);
+};
+
 function refresh() {
   const { desk } = page;
+  if (desk?.hand) preview.clear(); // it would come back, stale, when the hand is empty
   view.draw();
   for (const button of document.querySelectorAll("[data-tool]")) {
     button.setAttribute("aria-pressed", String(button.dataset.tool === page.tool));
   }
   view.canvas.classList.toggle("drawing", page.tool !== "clicks");
-  view.canvas.setAttribute("aria-busy", String(!desk || desk.asked > 0 || !desk.handle));
+  view.canvas.setAttribute("aria-busy", String(!desk || desk.busy));
   showCategories([...page.categories.values()], desk?.hand?.category ?? page.category, choose);
   if (!desk) return;
   const about = page.photos[page.place];
@@ -87,9 +105,13 @@ function refresh() {
   })) {
     document.querySelector(`[data-does="${does}"]`).disabled = !can;
   }
-  const unsaved = desk.fault ? "not saved" : "saving";
-  find("saved").textContent = desk.unsaved ? unsaved : `saved in ${page.file}`;
-  find("saved").classList.toggle("wrong", desk.unsaved && desk.fault !== null);
+  find("saved").textContent = savedWords(desk);
+  find("saved").classList.toggle("wrong", (desk.unsaved && desk.fault !== null) || desk.trouble !== null);
+}
+
+function savedWords({ unsaved, fault, trouble }) {
+  if (unsaved) return fault ? "not saved" : "saving";
+  return trouble ? `kept in the journal: ${trouble}` : `saved in ${page.file}`;
 }
 
 // photos
@@ -110,7 +132,8 @@ function setCategories(categories) {
 async function go(place) {
   if (place < 0 || place >= page.photos.length) return;
   const { name } = page.photos[place];
-  Object.assign(page, { place, preview: null, cross: null, desk: null });
+  Object.assign(page, { place, cross: null, desk: null });
+  preview.clear();
   history.replaceState(null, "", `#${encodeURIComponent(name)}`);
   document.title = `${name} - nanosam label`;
   find("title").textContent = name;
@@ -193,7 +216,8 @@ function choose(category) {
 }
 
 function useTool(tool) {
-  Object.assign(page, { tool, preview: null });
+  page.tool = tool;
+  preview.clear();
   refresh();
 }
 
@@ -202,14 +226,14 @@ function moveCross(event, dx, dy) {
   const by = event?.shiftKey ? 1 : 12 / view.scale;
   page.cross ??= [view.image.width / 2, view.image.height / 2];
   page.cross = view.within([page.cross[0] + dx * by, page.cross[1] + dy * by]);
-  hover(page.cross);
+  preview.over(page.cross);
   view.draw();
 }
 
 function clickAt(place, label, anew = false) {
   const { desk } = page;
   if (!desk) return;
-  page.preview = null;
+  preview.clear();
   if (!desk.hand && !anew) {
     const offer = desk.at(desk.scene.offers, place);
     if (offer) return label ? desk.take(offer) : desk.step({ offers: desk.scene.offers.filter((one) => one !== offer) });
@@ -229,6 +253,19 @@ async function propose() {
     return answer.masks.map((one) => ({ category, rle: one.segmentation }));
   });
   say(`${found.length} on offer: click on one to take it, Enter takes all, Esc drops them.`);
+}
+
+async function carryOn() {
+  const { desk, place } = page;
+  if (!desk) return;
+  if (desk.hand) return say("Accept or drop the object in hand first.", true);
+  if (desk.scene.offers.some((one) => one.track)) desk.takeAll();
+  if (!desk.scene.objects.length) return say("Accept an object first, then carry on.", true);
+  if (place + 1 >= page.photos.length) return say("This is the last frame.");
+  await desk.save();
+  if (desk.unsaved) return;
+  await go(place + 1);
+  if (page.place === place + 1 && page.desk) say(await carry(desk, page.desk));
 }
 
 async function done() {
@@ -264,6 +301,7 @@ const DOES = {
   },
   newCategory: () => find("category-name").focus(),
   propose,
+  carryOn,
   next: () => go(page.place + 1),
   previous: () => go(page.place - 1),
   done,
@@ -313,45 +351,19 @@ async function act(does, event) {
   }
 }
 
-// the mask under the pointer, one question at a time
-
-let asking = false, wanted = null;
-
-async function hover(place) {
-  wanted = place;
-  if (asking) return;
-  asking = true;
-  while (wanted) {
-    const { desk } = page, at = wanted;
-    wanted = null;
-    const idle = desk?.handle && !desk.hand && page.tool === "clicks" && view.has(at);
-    if (!idle || desk.at([...desk.scene.offers, ...desk.scene.objects], at)) {
-      page.preview = null;
-    } else {
-      try {
-        const [found] = await desk.segment([{ points: [[...at, 1]] }]);
-        page.preview = page.desk === desk && !desk.hand ? found.segmentation : null;
-      } catch (error) {
-        page.preview = null;
-        tell(error);
-      }
-    }
-    view.draw();
-  }
-  asking = false;
-}
+// the pointer
 
 const pointer = new Pointer(view, {
   tool: () => page.tool,
   draft: () => view.draw(),
   leave: () => {
-    Object.assign(page, { preview: null, pointerAt: null });
-    wanted = null;
+    page.pointerAt = null;
+    preview.clear();
     view.draw();
   },
   over: (place) => {
     page.pointerAt = place;
-    hover(place);
+    preview.over(place);
     if (page.tool !== "clicks") view.draw();
   },
   click: (place, label, event) => clickAt(place, page.takes ? 0 : label, event.shiftKey || page.more),
@@ -427,9 +439,10 @@ onPresence(async (there) => {
   if (!there) return;
   say("The server is back.");
   for (const desk of page.desks.values()) {
-    desk.handle = null;
+    desk.forget();
     desk.resume();
   }
+  view.moved();
   if (!page.desk && page.place >= 0) go(page.place);
 });
 

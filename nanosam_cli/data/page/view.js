@@ -15,6 +15,7 @@ export class View {
     this.filled = true;
     this.hidden = false;
     this.paint = () => {}; // draws in the photo's coordinates
+    this.moved = () => {}; // another part of the photo is seen
     this.waiting = false;
     new ResizeObserver(() => this.resize()).observe(canvas);
   }
@@ -44,6 +45,7 @@ export class View {
     this.left = (clientWidth - this.image.width * this.scale) / 2;
     this.top = (clientHeight - this.image.height * this.scale) / 2;
     this.fitted = true;
+    this.moved();
     this.draw();
   }
 
@@ -54,6 +56,7 @@ export class View {
     this.top = y - ((y - this.top) * scale) / this.scale;
     this.scale = scale;
     this.fitted = false;
+    this.moved();
     this.draw();
   }
 
@@ -61,7 +64,18 @@ export class View {
     this.left += dx;
     this.top += dy;
     this.fitted = false;
+    this.moved();
     this.draw();
+  }
+
+  /** x0 y0 x1 y1 of what is seen of the photo, or null. */
+  get seen() {
+    if (!this.image) return null;
+    const { clientWidth, clientHeight } = this.canvas, { width, height } = this.image;
+    const [left, top] = [Math.max(0, -this.left / this.scale), Math.max(0, -this.top / this.scale)];
+    const right = Math.min(width, (clientWidth - this.left) / this.scale);
+    const bottom = Math.min(height, (clientHeight - this.top) / this.scale);
+    return left < right && top < bottom ? [left, top, right, bottom] : null;
   }
 
   /** CSS pixels of the window -> x y in the photo. */
@@ -112,13 +126,13 @@ export class View {
     if (!picture) return;
     if ((this.filled || faint) && !bare) {
       const { x, y } = bitmapOf(rle);
-      context.globalAlpha = this.opacity * (faint ? 0.7 : 1);
+      context.globalAlpha = this.opacity * (faint ? 0.5 : 1);
       context.drawImage(picture, x, y);
       context.globalAlpha = 1;
     }
     context.strokeStyle = colour;
     context.lineWidth = (strong ? 3 : 1.5) / this.scale;
-    context.setLineDash(dashed ? [6 / this.scale, 4 / this.scale] : []);
+    context.setLineDash(dashed || faint ? [6 / this.scale, 4 / this.scale] : []);
     context.stroke(path);
     if (strong) {
       context.strokeStyle = "white";

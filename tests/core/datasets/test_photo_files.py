@@ -100,3 +100,35 @@ def test_what_cannot_be_found(places: tuple[Path, Path], tmp_path: Path) -> None
         find_data(places[0], None)
     with pytest.raises(UsageError, match="no photos found beside"):
         find_data(None, tmp_path / "moved.json")
+
+
+@pytest.mark.parametrize("link", [False, True], ids=["by dots", "by a link"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(places: tuple[Path, Path], tmp_path: Path, link: bool) -> None:
+    outside = tmp_path / "secret.png"
+    outside.write_bytes((places[0] / "000000000001.png").read_bytes())
+    name = "linked.png" if link else "../../secret.png"
+    if link:
+        (places[0] / name).symlink_to(outside)
+    with PhotoFiles(places[0]) as files:
+        for question in (files.__contains__, files.read, files.orientation):
+            with pytest.raises(InputError, match=f"leads out of {places[0]}, to {outside}") as caught:
+                question(places[0] / name)
+            assert "--images" in (caught.value.hint or "")
+
+
+def test_a_folder_behind_a_link_and_dots_that_stay_inside(places: tuple[Path, Path], tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.symlink_to(places[0])
+    with PhotoFiles(linked) as files:
+        assert files.read(linked / "000000000001.png").shape == (60, 80, 3)
+        assert files.read(linked / ".." / places[0].name / "000000000001.png").shape == (60, 80, 3)
+        assert files.read(Path("/elsewhere/000000000001.png")).shape == (60, 80, 3)  # by its plain name
+        assert linked / "a\0b.png" not in files
+
+
+def test_a_link_under_another_spelling_leads_out_as_well(places: tuple[Path, Path], tmp_path: Path) -> None:
+    outside = tmp_path / "secret.png"
+    outside.write_bytes((places[0] / "000000000001.png").read_bytes())
+    (places[0] / "caf\u00e9.png").symlink_to(outside)
+    with PhotoFiles(places[0]) as files:
+        assert places[0] / "cafe\u0301.png" not in files

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -17,10 +18,12 @@ from nanosam_cli.core.doctor import examine, model_files
 from nanosam_cli.core.doctor.check import Check
 from nanosam_cli.core.doctor.model_files import cache_checks, model_checks
 from nanosam_cli.core.inference.session import Backend
+from nanosam_cli.core.inference.sidecar import sidecar_path
 from nanosam_cli.core.system import machine
 from nanosam_cli.core.system.files import file_sha256
 from nanosam_cli.core.system.machine import Gpu
 from nanosam_cli.core.zoo.models import DEFAULT_MODEL, MODELS, find_model
+from tests.core.inference.test_sidecar import DATA, SIDECAR
 
 Files = tuple[Path, Path]
 
@@ -213,6 +216,60 @@ def test_gpus_and_features(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["CPU features"] == "avx2; not amx"
     monkeypatch.setattr(machine, "cpu_features", lambda: None)
     assert "unknown" in next(c.detail for c in examine.machine_checks() if c.name == "CPU features")
+
+
+def engine(home: Path) -> Path:
+    """An engine with its side-car, as build-engine leaves them."""
+    path = home / "engines" / DEFAULT_MODEL / "tensorrt-rtx" / "encoder.rtx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(DATA)
+    sidecar_path(path).write_text(SIDECAR.text(), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: None, None),
+        (lambda path: path.write_bytes(DATA[1:]), "is not the file that encoder.engine.json describes"),
+        (lambda path: sidecar_path(path).unlink(), "has no encoder.engine.json beside it"),
+        (lambda path: sidecar_path(path).write_bytes(b"\xff"), "encoder.engine.json cannot be read: it is no text"),
+        (lambda path: sidecar_path(path).write_bytes(b"[" * 100_000), "it is nested too deeply"),
+        (lambda path: sidecar_path(path).write_bytes(b'{"schema_version": 1}'), "was edited"),
+    ],
+)
+def test_an_engine_of_the_cache(home: Path, spoil: Callable[[Path], object], words: str | None) -> None:
+    spoil(engine(home))
+    (check,) = [check for check in cache_checks() if check.section == "engines"]
+    assert check.name == f"{DEFAULT_MODEL} encoder, tensorrt-rtx"
+    if words is None:
+        assert "TensorRT" in check.detail or "tensorrt" in check.detail  # whole, and not for this machine
+    else:
+        assert check.status == "broken"
+        assert words in check.detail
+        assert "nanosam build-engine" in (check.fix or "")
+
+
+@pytest.mark.parametrize(
+    ("about", "status"), [(b'{"url": "a", "validator": null, "total": 9}', "ok"), (b"{", "broken")]
+)
+def test_a_download_that_broke_off(home: Path, about: bytes, status: str) -> None:
+    folder = home / "models"
+    folder.mkdir(parents=True)
+    (folder / "a.onnx.part").write_bytes(b"half")
+    (folder / "a.onnx.part.json").write_bytes(about)
+    (check,) = [check for check in cache_checks() if check.name.endswith(".part")]
+    assert (check.name, check.status) == ("models/a.onnx.part", status)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+def test_a_cache_that_everybody_may_write(home: Path) -> None:
+    home.mkdir()
+    home.chmod(0o777)
+    (check,) = [check for check in cache_checks() if check.name == "directory"]
+    assert check.status == "broken"
+    assert f"{home} can be written by everybody" in check.detail
+    assert (check.fix or "").startswith(f"chmod -R o-w {home}")
 
 
 # environment

@@ -90,6 +90,56 @@ def test_corrupt_results(tmp_path: Path, rows: Any, words: str) -> None:
         results(tmp_path, rows)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"results": 3}, "results: must be a section, not 3"),
+        ({"results": {"sha256": None}}, "results.sha256: must be str, not None"),
+        ({"settings": [1]}, r"settings: must be a section, not \[1\]"),
+        ({"settings": {"shard": [1, 2, 3]}}, "settings.shard: needs 2 values, not 3"),
+        ({"settings": {"shard": [0, 10**30]}}, r"settings.shard\[0\]: must be at least 1"),
+        ({"settings": {"steps": 3}}, "settings.steps: must be a list, not 3"),
+        ({"settings": {"prompt": {}}}, "settings.prompt: must be str, not {}"),
+        ({"counts": {"photos": "many"}}, "counts.photos: must be int, not 'many'"),
+        ({"counts": {"photos": 1e300}}, "counts.photos: must be int, not 1e"),
+        ({"data": {"annotations": 1, "images": "a"}}, "data.annotations: must be str, not 1"),
+        ({"data": {"annotations": "a", "images": "b", "categories": [1]}}, "data.categories: must be a section"),
+        ({"data": {"annotations": "a", "images": "b", "categories": {"one": "cat"}}}, "'one' is no whole number"),
+        ({"model": ["m"]}, r"model: must be str, not \['m'\]"),
+    ],
+)
+def test_a_record_of_the_wrong_kind(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    recorded(tmp_path, "results.json", nanosam_results(3))
+    record = tmp_path / "results.meta.json"
+    save(record, json.loads(record.read_text()) | change)
+    with pytest.raises(InputError, match=rf"results\.meta\.json cannot be read: .*{words}") as caught:
+        read_results(tmp_path / "results.json")
+    assert caught.value.hint == f"remove {record} to read results.json without it"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, "9" * 5000, "\udcff"])
+def test_a_record_that_is_none(tmp_path: Path, text: str) -> None:
+    recorded(tmp_path, "results.json", nanosam_results(3))
+    (tmp_path / "results.meta.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match=r"results\.meta\.json cannot be read"):
+        read_results(tmp_path / "results.json")
+
+
+def test_a_record_whose_parts_are_left_empty(tmp_path: Path) -> None:
+    recorded(tmp_path, "results.json", nanosam_results(3))
+    record = tmp_path / "results.meta.json"
+    save(record, json.loads(record.read_text()) | {"settings": None, "data": None, "model": None})
+    found = read_results(tmp_path / "results.json")
+    assert (found.settings, found.categories, found.name) == ({}, {}, "results")
+    assert merge([found]).objects == found.objects
+
+
+def test_records_that_say_little_are_joined_all_the_same(tmp_path: Path) -> None:
+    rows = nanosam_results(4)
+    files = [recorded(tmp_path, f"{k}.json", rows[k::2], shard=None) for k in (0, 1)]
+    assert [result.id for result in merge(files).objects] == [row["id"] for row in (*rows[::2], *rows[1::2])]
+
+
 def test_files_that_are_not_what_they_should_be(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such results file"):
         read_results(tmp_path / "none.json")

@@ -21,7 +21,9 @@ def sessions(files: Files) -> tuple[Session, Session]:
 
 
 class Told:
-    """A session that says other shapes and dtypes of some of its inputs and outputs."""
+    """A session that says other shapes and dtypes of some of its inputs and outputs, or has other metadata."""
+
+    metadata: dict[str, str]
 
     def __init__(self, session: Session, told: Mapping[str, tuple[tuple[int | None, ...], str]]) -> None:
         self._session = session
@@ -139,6 +141,29 @@ def test_image_shapes(own_files: Files) -> None:
     assert read_contract(half_dynamic, decoder).image_size == 64
     with pytest.raises(ModelError, match="takes images of 64x128 pixels; expected a square"):
         read_contract(Told(encoder, {"image": ((None, 3, 128, 64), "float32")}), decoder)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1e3", "12.5", "128\n", "4097", "1000000000", "9" * 5000, "\u0661"])
+def test_metadata_that_is_no_number_of_pixels(own_files: Files, text: str) -> None:
+    encoder, decoder = sessions(own_files)
+    said = Told(encoder, {"image": ((None, 3, None, None), "float32")})
+    said.metadata = {"nanosam.image_size": text}
+    with pytest.raises(
+        ModelError, match=r"(?s)encoder\.onnx has metadata nanosam\.image_size=.*; expected a number of pix"
+    ):
+        read_contract(said, decoder)
+    said = Told(decoder, {})
+    said.metadata = {"nanosam.coordinate_size": text}
+    with pytest.raises(ModelError, match=r"(?s)decoder\.onnx has metadata nanosam\.coordinate_size=.*, 4096 at most"):
+        read_contract(encoder, said)
+
+
+def test_shapes_that_ask_for_more_than_a_machine_has(own_files: Files) -> None:
+    encoder, decoder = sessions(own_files)
+    with pytest.raises(ModelError, match=r"encoder.onnx takes images of 100000 pixels a side; expected 4096 or fewer"):
+        read_contract(Told(encoder, {"image": ((None, 3, 100_000, 100_000), "float32")}), decoder)
+    with pytest.raises(ModelError, match=r"decoder.onnx takes exactly 1000000000 points a prompt; expected 65536 or"):
+        read_contract(encoder, Told(decoder, {"point_coords": ((None, 10**9, 2), "float32")}))
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,31 @@ def test_the_object_is_named_among_several() -> None:
     assert len(check_prompt(Prompt(np.array([GOOD] * 3, np.float32), points, labels), PHOTO)) == 3
 
 
+WINDOW = (100, 50, 300, 250)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (
+            Prompt.from_boxes([[10, 60, 100, 90]]),
+            "box 10,60,100,90 lies outside the window; the window is 100,50,300,250",
+        ),
+        (Prompt.from_points([[99, 60]]), "point 99,60 lies outside the window; the window is 100,50,300,250"),
+        (Prompt.from_points([[300, 60]]), "point 300,60 lies outside the window"),
+    ],
+)
+def test_what_a_window_does_not_show_is_refused(prompt: Prompt, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_prompt(prompt, PHOTO, WINDOW)
+
+
+def test_boxes_are_clipped_to_the_window() -> None:
+    boxes = check_prompt(Prompt.from_boxes([[10, 60, 400, 90]]), PHOTO, WINDOW).boxes
+    assert boxes is not None
+    assert boxes.tolist() == [[100, 60, 300, 90]]
+
+
 @pytest.mark.parametrize("point", [[0, 0], [639, 426], [639.9, 426.9]])
 def test_points_on_the_rim(point: list[float]) -> None:
     assert len(check_prompt(Prompt.from_points([point]), PHOTO)) == 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nanosam_cli.core import paths, timing
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
@@ -91,6 +92,33 @@ def test_extreme_photos(files: Files, original_hw: tuple[int, int]) -> None:
     assert found.mask.shape == original_hw
 
 
+def test_a_window_is_encoded_as_large_as_a_photo_and_its_masks_lie_in_the_photo(files: Files) -> None:
+    image = photo((1200, 1600), 0)
+    image[400:450, 1000:1040] = 255
+    window = (960, 380, 1088, 508)
+    with load_predictor(encoder=files[0], decoder=files[1]) as sam:
+        embedding = sam.encode_window(image, window)
+        alone = sam.encode_image(np.ascontiguousarray(image[380:508, 960:1088]))
+        np.testing.assert_array_equal(embedding.numpy(), alone.numpy())
+        prompt = Prompt.from_boxes([[1001, 401, 1042, 453]])
+        (near,) = sam.predict(embedding, prompt, select="single")
+        (far,) = sam.predict(sam.encode_image(image), prompt, select="single")
+    assert near.mask.shape == far.mask.shape == (1200, 1600)
+    assert near.bbox == far.bbox == (1001, 401, 41, 52)
+    cells_near, cells_far = (np.count_nonzero(one.low_res_logits > 0) for one in (near, far))
+    assert cells_near == pytest.approx(cells_far * (1600 / 128) ** 2, rel=0.2)  # so much more is seen of it
+
+
+@pytest.mark.parametrize(
+    "window", [(0, 0, 0, 5), (5, 5, 5, 9), (9, 5, 5, 9), (-1, 0, 5, 5), (0, -1, 5, 5), (0, 0, 101, 5), (0, 0, 5, 81)]
+)
+def test_windows_that_leave_the_photo_are_refused(
+    recorded: tuple[Predictor, Recorder], window: tuple[int, int, int, int]
+) -> None:
+    with pytest.raises(UsageError, match="is empty or leaves the photo, which is 100x80 pixels"):
+        recorded[0].encode_window(photo((80, 100)), window)
+
+
 def test_the_encoder_sees_the_normalised_photo_in_rgb(files: Files) -> None:
     colour = np.array([200, 100, 50])
     image = np.broadcast_to(colour.astype(np.uint8), (640, 640, 3))
@@ -124,12 +152,51 @@ def test_embeddings_are_independent(own_files: Files) -> None:
         (np.zeros((1, 5, 5, 3), np.uint8), r"not \(1, 5, 5, 3\) uint8"),
         (np.zeros((0, 5, 3), np.uint8), r"not \(0, 5, 3\) uint8"),
         (np.zeros((5, 5, 3), np.float32), r"not \(5, 5, 3\) float32"),
-        ("photo.jpg", "must be a numpy array, not str"),
+        ("photo.jpg", r"no such file: photo\.jpg"),
+        (7, "must be a numpy array, not int"),
     ],
 )
 def test_bad_images(recorded: tuple[Predictor, Recorder], image: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         recorded[0].encode_image(image)
+
+
+def test_paths_and_pillow_images_are_read_as_photos(tmp_path: Path, recorded: tuple[Predictor, Recorder]) -> None:
+    """Turned as their EXIF says; the caller's image stays as it is."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    shown = np.ascontiguousarray(np.rot90(pixels, -1))
+    with Image.open(tmp_path / "a.png") as opened:
+        embeddings = [
+            recorded[0].encode_image(one) for one in (shown, tmp_path / "a.png", str(tmp_path / "a.png"), opened)
+        ]
+        assert (opened.size, opened.getexif()[0x0112]) == ((60, 40), 6)
+    for embedding in embeddings[1:]:
+        assert embedding.original_hw == (60, 40)
+        np.testing.assert_array_equal(embedding.numpy(), embeddings[0].numpy())
+
+
+def test_stray_boxes_are_refused_or_skipped_and_named(recorded: tuple[Predictor, Recorder]) -> None:
+    sam, _ = recorded
+    embedding = sam.encode_image(photo((40, 60)))
+    prompt = Prompt.from_boxes([[1, 1, 20, 20], [70, 1, 90, 20], [5, 5, 5, 9], [30, 10, 80, 30]])
+    with pytest.raises(UsageError, match="object 3: box 5,5,5,9 is empty or inverted"):
+        sam.predict(embedding, prompt)
+    found = sam.predict(embedding, prompt, invalid="skip")
+    assert (len(found), found.kept) == (2, [0, 3])
+    assert list(found.skipped) == [1, 2]
+    assert found.skipped[1] == "box 70,1,90,20 lies outside the photo; the photo is 60x40 pixels"
+    assert found.skipped[2].startswith("box 5,5,5,9 is empty or inverted")
+    whole = sam.predict(embedding, Prompt.from_boxes([[1, 1, 20, 20], [30, 10, 80, 30]]))
+    assert (whole.kept, whole.skipped) == ([0, 1], {})
+    for one, other in zip(found, whole):
+        np.testing.assert_array_equal(one.mask, other.mask)
+    none = sam.predict(embedding, Prompt.from_boxes([[70, 1, 90, 20]]), invalid="skip")
+    assert (none, none.kept, list(none.skipped)) == ([], [], [0])
+    with pytest.raises(UsageError, match="unknown invalid: drop"):
+        sam.predict(embedding, prompt, invalid="drop")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("count", "calls"), [(0, []), (1, [1]), (64, [64]), (65, [64, 1])])

@@ -342,3 +342,27 @@ def test_int8_is_computed_as_written_where_asked(tmp_path: Path) -> None:
     session = backend.open_file(path, "cpu", 1, fuse_int8=False)
     found = session.run({"x": np.full((1, 64), 127, np.float32)})["y"]
     np.testing.assert_allclose(found, 1e4 * round(64 * 127 * 127 / 1e4), rtol=1e-6)
+
+
+def test_text_of_a_file_that_is_no_text(tmp_path: Path) -> None:
+    """Bytes that protobuf lets pass in a name, and in the metadata."""
+    path = save(
+        tmp_path / "a.onnx", [helper.make_node("Relu", ["xxxx"], ["y"])], {"xxxx": (1,)}, {"y": (1,)}, {}, {"k": "vvvv"}
+    )
+    data = path.read_bytes()
+    for word in (b"xxxx", b"vvvv", b"Relu"):
+        path.write_bytes(data.replace(word, b"\xff\xfe\xbf\xff"))
+        with pytest.raises(ModelError, match=r"a\.onnx is not a whole ONNX file"):
+            open_session(path)
+
+
+def test_an_output_that_is_no_tensor_is_nobodys(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": (1,)}, {"y": (1,)})
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("SequenceConstruct", ["x"], ["list"]))
+    model.graph.output.insert(0, helper.make_tensor_sequence_value_info("list", TensorProto.FLOAT, None))
+    onnx.save(model, path)
+    session = open_session(path)
+    assert [info.name for info in session.outputs] == ["y"]
+    found = session.run({"x": np.ones(1, np.float32)})
+    assert found.keys() == {"y"}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ from nanosam_cli.core.inference.sidecar import (
     EngineTarget,
     ShapeRange,
     SideCar,
+    _digest,
     check_engine,
     check_source,
     read_sidecar,
     sidecar_path,
 )
+from nanosam_cli.core.system.documents import RECORD_BYTES
 
 DATA = b"an engine"
 SIDECAR = SideCar(
@@ -98,6 +100,62 @@ def test_a_sidecar_that_is_not_as_it_was_written(engine: Path, change: Callable[
     with pytest.raises(ModelError, match=words) as caught:
         read_sidecar(engine)
     assert "nanosam build-engine" in (caught.value.hint or "")
+
+
+JUNK: dict[str, Any] = {
+    "nothing": None,
+    "a number": 3,
+    "a huge number": 10**300,
+    "not a number": float("nan"),
+    "words": "junk",
+    "a list": [[]],
+    "an object": {"a": {"a": {"a": 1}}},
+    "nested deeply": json.loads("[" * 900 + "]" * 900),
+}
+
+
+@pytest.mark.parametrize("junk", JUNK)
+@pytest.mark.parametrize("key", [entry.name for entry in fields(SideCar)])
+def test_whoever_hashes_an_edited_sidecar_again_gets_an_error_or_a_value(engine: Path, key: str, junk: str) -> None:
+    path = sidecar_path(engine)
+    content = json.loads(path.read_text())
+    content[key] = JUNK[junk]
+    del content["sha256"]
+    path.write_text(json.dumps({**content, "sha256": _digest(content)}))
+    found, words = None, ""
+    try:
+        found = read_sidecar(engine)
+    except ModelError as error:
+        words = str(error)
+    if found is None:
+        assert f"{path} is no side-car of an engine: {key}" in words
+        assert len(words) < 1000
+    else:
+        assert type(getattr(found, key)) in (type(getattr(SIDECAR, key)), type(None), dict)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../encoder.onnx", "C:\\a.onnx", "a\0b", ""])
+@pytest.mark.parametrize("key", ["engine", "onnx"])
+def test_a_sidecar_names_files_beside_it(engine: Path, key: str, name: str) -> None:
+    path = sidecar_path(engine)
+    path.write_text(replace(SIDECAR, **{key: name}).text())
+    with pytest.raises(ModelError, match=f"{key}: must name a file beside it"):
+        read_sidecar(engine)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\xff\xfe\xfd", "it is no text"),
+        (b"[" * 200_000, "it is nested too deeply"),
+        (b"9" * 5000, "a number of thousands of digits"),
+        (b"{}" + b" " * (RECORD_BYTES + 1), "has more than 64 MiB"),
+    ],
+)
+def test_bytes_that_are_no_sidecar(engine: Path, data: bytes, words: str) -> None:
+    sidecar_path(engine).write_bytes(data)
+    with pytest.raises(ModelError, match=words):
+        read_sidecar(engine)
 
 
 def test_a_sidecar_that_is_missing(engine: Path) -> None:

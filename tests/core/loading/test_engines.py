@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -171,3 +172,27 @@ def test_commands_tell_what_is_passed_over(command: str, tmp_path: Path, monkeyp
     assert ran.code == 0, ran.err
     assert "has no encoder.engine.json beside it" in ran.words
     assert f"it is not used (nanosam build-engine {DEFAULT_MODEL} --backend onnxruntime --force)" in ran.words
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+@pytest.mark.parametrize("level", range(6), ids=["engine", "side-car", "backend", "model", "engines", "cache"])
+def test_an_engine_that_others_could_have_put_there_is_not_used(tmp_path: Path, level: int) -> None:
+    path = engine("onnxruntime", ENCODER)
+    place = [path, sidecar_path(path), *path.parents][level]
+    place.chmod(place.stat().st_mode | 0o002)
+    notes: list[str] = []
+    used, _ = model_paths(SPEC, None, "cpu", notes.append)
+    assert used != path
+    assert f"engine {path} may be another's: {place} can be written by everybody; it is not used" in notes[0]
+    place.chmod(place.stat().st_mode & ~0o002)
+    assert model_paths(SPEC, None, "cpu", notes.append)[0] == path
+    assert len(notes) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+def test_a_backend_that_runs_engines_alone_refuses_one_of_others() -> None:
+    path = engine("tensorrt", ENCODER)
+    path.chmod(0o666)
+    with pytest.raises(ModelError, match="may be another's") as caught:
+        model_paths(SPEC, "tensorrt", None, lambda _: None)
+    assert "chmod -R o-w" in (caught.value.hint or "")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -15,6 +16,7 @@ from nanosam_cli.core.media.mask_codes import (
     coco_annotation,
     coco_image,
     coco_results,
+    join_rings,
     mask_to_polygons,
     mask_to_rle,
     rle_to_mask,
@@ -167,6 +169,46 @@ def test_polygons_of_discs(diameter: int) -> None:
     polygons = mask_to_polygons(mask)
     assert len(polygons) == 1
     np.testing.assert_array_equal(rasterised(polygons, mask), mask)
+
+
+def filled(polygons: list[list[float]], mask: NDArray[np.bool_], whole: Any) -> NDArray[np.bool_]:
+    """What a tool makes of the polygons that takes corners, made whole numbers, for pixels, and fills those too."""
+    found = np.zeros_like(mask)
+    for polygon in polygons:
+        picture = Image.new("1", mask.shape[::-1])
+        corners = whole(np.reshape(polygon, (-1, 2))).astype(int)
+        ImageDraw.Draw(picture).polygon([tuple(corner) for corner in corners.tolist()], fill=1)
+        found |= np.asarray(picture)
+    return found
+
+
+@pytest.mark.parametrize("whole", [np.trunc, np.round])
+def test_inclusive_polygons_are_exact_where_corners_are_filled_too(whole: Any) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        mask = random.random(random.integers(1, 14, 2)) < random.choice([0.2, 0.5, 0.8, 0.95])
+        polygons = mask_to_polygons(mask, inclusive=True)
+        np.testing.assert_array_equal(filled(polygons, mask, whole), mask)
+        assert len(polygons) == len(mask_to_polygons(mask))
+        assert all(len(polygon) >= 8 for polygon in polygons)  # a pixel too has an outline with an area
+
+
+def test_simplified_inclusive_polygons_are_nearly_the_mask() -> None:
+    rows, columns = np.mgrid[:240, :320]
+    mask = np.hypot(rows - 100.3, columns - 150.7) < 80
+    mask &= ~(np.hypot(rows - 100.3, columns - 150.7) < 30)
+    (exact,), (simple,) = mask_to_polygons(mask, inclusive=True), mask_to_polygons(mask, 1.0, inclusive=True)
+    assert len(simple) < len(exact) / 4
+    assert iou(filled([simple], mask, np.trunc), mask) > 0.98
+
+
+def test_rings_are_joined_by_the_shortest_ways() -> None:
+    near, far = [0, 0, 1, 0, 1, 1], [9, 9, 10, 9, 10, 10]
+    middle = [4, 4, 5, 4, 5, 5]
+    joined = [0, 0, 1, 0, 1, 1, *[4, 4, 5, 4, 5, 5], *[9, 9, 10, 9, 10, 10, 9, 9], 5, 5, 4, 4, 1, 1]
+    assert join_rings([near, far, middle]) == joined
+    assert join_rings([near]) == near
+    assert join_rings([]) == []
 
 
 def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:

@@ -346,3 +346,50 @@ def test_without_pyav(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         read(tmp_path / "a.mp4")
     assert raised.value.hint == "pip install 'nanosam-cli[video]'"
     assert len(read(save_frames(tmp_path / "clip", 3))) == 3  # a folder needs no PyAV
+
+
+def test_frames_of_more_pixels_than_a_photo_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_video(tmp_path / "a.mp4")
+    monkeypatch.setattr(video, "MAX_PIXELS", HW[0] * HW[1] - 1)
+    with pytest.raises(InputError, match=r"a\.mp4 has frames of 128x96 pixels, more than 0 million"):
+        read(path)
+    monkeypatch.setattr(video, "MAX_PIXELS", HW[0] * HW[1])
+    assert len(read(path)) == 8
+
+
+XML = """<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet
+mimeType="video/mp4"><Representation id="1"><BaseURL>a.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.mp4\n#EXT-X-ENDLIST\n"),
+        ("a.mp4.m3u", "\ufeff#EXTM3U\na.mp4\n"),
+        ("list.txt", "ffconcat version 1.0\nfile a.mp4\n"),
+        ("list.mp4", "ffconcat version 1.0\nfile a.mp4\n"),
+        ("a.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nt=0 0\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n"),
+        ("a.mpd", XML),
+        ("frame%02d.png", ""),
+    ],
+)
+def test_a_list_of_other_files_is_no_video(tmp_path: Path, name: str, text: str) -> None:
+    """FFmpeg would read what it names, and send for what is elsewhere."""
+    save_video(tmp_path / "a.mp4")
+    for index in range(2):
+        Image.new("RGB", (16, 16)).save(tmp_path / f"frame{index:02}.png")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match="is a list of other files, which are not read") as caught:
+        read(tmp_path / name)
+    assert caught.value.hint == "give a video itself"
+
+
+def test_a_percent_sign_in_a_name_is_but_a_sign(tmp_path: Path) -> None:
+    assert len(read(save_video(tmp_path / "100% done.mp4"))) == 8
+
+
+def test_a_video_of_no_known_code(tmp_path: Path) -> None:
+    path = save_video(tmp_path / "a.mp4")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(InputError, match=r"a\.mp4 is coded in a way that this FFmpeg does not know"):
+        read(path)

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nanosam_cli.core.errors import DownloadError, MissingExtraError, ModelError, UsageError
+from nanosam_cli.core.errors import DownloadError, InputError, MissingExtraError, ModelError, UsageError
 from nanosam_cli.core.modeling.torchvision_compat import import_torchvision
 from nanosam_cli.core.prompting.detections import BoxFilter
+from nanosam_cli.core.prompting.options import PromptOptions
 from nanosam_cli.core.prompting.text_prompt import TextPrompt
+from nanosam_cli.core.segmentation.job import make_job
 from tests.fault_server import fault_server
 from tests.zero_shot_models import CELLS, save_grounding_dino, save_owl
 
@@ -129,6 +131,74 @@ def test_from_the_cache_while_offline(folder: Path, hub_cache: Path) -> None:
     with TextPrompt(["a tree"], "tiny/owl") as prompt:
         assert prompt.about == "tiny/owl, licence apache-2.0"
         assert prompt.detect(image(WIDE))
+
+
+def test_the_revision_of_a_detector_is_kept(folder: Path, hub_cache: Path) -> None:
+    for commit in ("abc", "d" * 40):
+        shutil.copytree(folder / "owlvit", hub_cache / "models--tiny--owl" / "snapshots" / commit)
+    (hub_cache / "models--tiny--owl" / "refs").mkdir()
+    (hub_cache / "models--tiny--owl" / "refs" / "main").write_text("abc")
+    assert TextPrompt(["a tree"], "tiny/owl").settings() == {"text_model": "tiny/owl@abc"}
+    assert TextPrompt(["a tree"], "tiny/owl@main").settings() == {"text_model": "tiny/owl@abc"}
+    assert TextPrompt(["a tree"], f"tiny/owl@{'d' * 40}").settings() == {"text_model": f"tiny/owl@{'d' * 40}"}
+    with TextPrompt(["a tree"], f"tiny/owl@{'d' * 40}") as prompt:
+        assert prompt.about == f"tiny/owl@{'d' * 40}, licence apache-2.0"
+    asked = PromptOptions(text=["a tree"], text_model="tiny/owl")
+    assert make_job([Path("a.jpg")], asked).settings() == {"text_model": "tiny/owl@abc"}
+    with pytest.raises(DownloadError, match="tiny/owl@123 is not in the cache"):
+        TextPrompt(["a tree"], "tiny/owl@123").settings()
+    assert TextPrompt(["a tree"], str(folder / "owlvit")).settings() == {"text_model": str(folder / "owlvit")}
+
+
+CODE = "raise SystemExit('code of a model ran')"
+
+
+@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json", "tokenizer_config.json"])
+def test_code_that_lies_with_a_model_is_refused_and_nobody_is_asked(
+    folder: Path, tmp_path: Path, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(folder / "owlvit", tmp_path / "other")
+    place = other / file
+    content = json.loads(place.read_text()) if place.is_file() else {}
+    where = {name: f"mine.{name}" for name in ("AutoConfig", "AutoProcessor", "AutoTokenizer", "AutoImageProcessor")}
+    place.write_text(json.dumps({**content, "auto_map": where}))
+    (other / "mine.py").write_text(CODE)
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    with pytest.raises(
+        ModelError, match=f"needs code of its own, by its {file}; such code is never run here"
+    ) as caught:
+        TextPrompt(["a tree"], str(other)).__enter__()
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("file", "data"),
+    [
+        ("config.json", b"[]"),
+        ("config.json", b"[" * 100_000),
+        ("config.json", b'{"model_type": 3}'),
+        ("config.json", b'{"model_type": "owlvit", "text_config": 3}'),
+        ("config.json", b"\xff"),
+        ("tokenizer_config.json", b"[]"),
+        ("tokenizer.json", b'{"version": 3}'),
+        ("model.safetensors", b""),
+        ("model.safetensors", b"\xff" * 100),
+        ("README.md", b"---\n[a\n---\n"),
+        ("README.md", b"---\nlicense: [1]\n---\n"),
+        ("README.md", b"\xff\xfe"),
+    ],
+)
+def test_a_folder_whose_files_are_broken(folder: Path, tmp_path: Path, file: str, data: bytes) -> None:
+    other = shutil.copytree(folder / "owlvit", tmp_path / "other")
+    (other / file).write_bytes(data)
+    prompt = TextPrompt(["a tree"], str(other))
+    if file == "README.md":  # the licence is then unknown, and nothing else
+        with prompt:
+            assert prompt.about == f"{other}, no licence stated"
+        return
+    with pytest.raises((ModelError, InputError)) as caught:
+        prompt.__enter__()
+    assert caught.value.hint
 
 
 def test_not_in_the_cache_while_offline(folder: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,3 +26,8 @@ def test_ids(names: list[str], given: dict[str, int], ids: list[int], counted: b
     found, told = number_photos(photos, {Path(name): number for name, number in given.items()})
     assert list(found) == photos
     assert (list(found.values()), told) == (ids, counted)
+
+
+def test_a_name_that_is_a_larger_number_than_files_hold_is_no_id() -> None:
+    photos = [Path(f"{10**30}.jpg"), Path("7.jpg")]
+    assert number_photos(photos, {}) == (dict(zip(photos, (1, 2))), True)

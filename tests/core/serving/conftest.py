@@ -26,7 +26,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any) -> Iterator[Page]:
     opened = browser.new_page(viewport={"width": 1280, "height": 720})
     faults: list[str] = []
-    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("pageerror", lambda error: faults.append(f"{error} {error.stack}"))
     yield Page(opened)
     opened.close()
     assert not faults
@@ -44,8 +44,8 @@ def folder(tmp_path: Path) -> Path:
 def serve(folder: Path) -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
 
-    def begin(*arguments: str, port: str = "0") -> Server:
-        servers.append(Server(folder, *arguments, port=port))
+    def begin(*arguments: str, **how: str) -> Server:
+        servers.append(Server(folder, *arguments, **how))
         return servers[-1]
 
     yield begin

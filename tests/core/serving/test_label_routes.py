@@ -178,3 +178,36 @@ def test_what_another_model_found_is_offered_until_the_photo_is_labelled(
 def test_classes_come_as_words_or_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("cat\ndog\n")
     assert parse_classes("cat, dog ,") == parse_classes(str(tmp_path / "names.txt")) == ["cat", "dog"]
+
+
+def test_objects_are_carried_on_by_their_tracks(label: Callable[..., Opened], folder: Path) -> None:
+    save_photo(folder / "a2.png")  # the same picture
+    client, labelling = label(classes=["cat"])
+    put(client, "a.png", {"category_id": 1, "segmentation": square()})
+    way = {"name": "a.png", "onto": "a2.png"}
+    answer = client.post("/label/carry", params=way).json()
+    (carried,) = answer["objects"]
+    assert (carried["track_id"], carried["category_id"], carried["id"], answer["lost"]) == (1, 1, None, 0)
+    assert (photo(client)["revision"], photo(client)["objects"][0]["track_id"]) == (answer["revision"], 1)
+    kept = {key: carried[key] for key in ("category_id", "segmentation", "track_id")}
+    assert put(client, "a2.png", kept).status_code == 200
+    assert client.post("/label/carry", params=way).json()["objects"] == []  # it has that track
+    labelling.store.close()
+    annotations = json.loads(labelling.store.path.read_text())["annotations"]
+    assert [(one["id"], one["track_id"]) for one in annotations] == [(1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("onto", "status", "words"),
+    [
+        ("b.tif", 422, "a.png is 100x80 and b.tif is 50x40"),
+        ("missing.png", 404, "was opened"),
+        ("a.png", 422, "nothing is accepted on a.png"),
+    ],
+)
+def test_what_cannot_be_carried_on_is_told(label: Callable[..., Opened], onto: str, status: int, words: str) -> None:
+    client, _ = label()
+    if onto != "a.png":
+        put(client, "a.png", {"category_id": 1, "segmentation": square()})
+    answer = client.post("/label/carry", params={"name": "a.png", "onto": onto})
+    assert (answer.status_code, words in answer.json()["error"]) == (status, True), answer.text

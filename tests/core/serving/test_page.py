@@ -7,6 +7,8 @@ import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
+from nanosam_cli.core.masks import mask_iou
 from nanosam_cli.core.media.mask_codes import rle_to_mask
 from tests.browser import BESIDE_IT, IN_A_BROWSER, ON_THE_CAT, Page, Server, kept, photo_digests
+from tests.video_data import HW, save_video, square
 
 pytestmark = IN_A_BROWSER
 
@@ -154,6 +158,71 @@ def test_zoomed_in_a_click_is_where_it_is_seen(page: Page, serve: Callable[..., 
     assert width < 14
 
 
+def test_zoomed_in_what_is_seen_is_encoded_anew(page: Page, serve: Callable[..., Server], folder: Path) -> None:
+    """A small disc gets a sharp mask from near; what goes on beyond the window is asked of the whole photo."""
+    width, height = size = (2000, 1500)
+    rows, columns = np.mgrid[:height, :width]
+    disc = (rows - 400.5) ** 2 + (columns - 600.5) ** 2 < 14**2
+    bar = (rows > 900) & (rows < 1300)
+    colours = np.where((disc | bar)[..., None], (230, 60, 40), (30, 60, 90))
+    Image.fromarray(colours.astype(np.uint8)).save(folder / "photos" / "disc.png")
+    windows: list[str] = []
+    asked: list[str] = []  # handles
+
+    def hear(request: Any) -> None:
+        if "/api/v1/encode" in request.url:
+            windows.extend(parse_qs(urlsplit(request.url).query).get("window", []))
+        elif "/api/v1/segment" in request.url:
+            asked.append(request.post_data_json["handle"])
+
+    def handle(window: str | None) -> str:
+        code = "async (how) => (await (await fetch('/api/v1/encode?' + how, { method: 'POST' })).json()).handle"
+        found: str = page.page.evaluate(code, urlencode({"path": "disc.png", **({"window": window} if window else {})}))
+        return found
+
+    def zoom_to(place: tuple[float, float]) -> str:
+        page.press("0")
+        windows.clear()
+        page.page.mouse.move(*page.at(place, size))
+        page.page.mouse.wheel(0, -1200)  # eleven times larger, about the pointer
+        page.page.wait_for_timeout(400)
+        page.ready()
+        asked.clear()
+        return windows[-1]
+
+    server = serve("--classes", "disc")
+    page.open(server.address)
+    page.photo("disc.png")
+    page.page.on("request", hear)
+    window = zoom_to((600, 400))
+    x0, y0, x1, y1 = (int(side) for side in window.split(","))
+    assert 0 <= x0 < 560 < 640 < x1 <= width
+    assert 0 <= y0 < 360 < 440 < y1 <= height
+    page.page.mouse.click(*page.at((600, 400), size))
+    page.page.wait_for_timeout(100)
+    page.ready()
+    assert set(asked) == {handle(window)}
+    page.press("Enter")
+    page.saved()
+    window = zoom_to((1000, 1100))
+    page.page.mouse.click(*page.at((1000, 1100), size))
+    page.page.wait_for_timeout(100)
+    page.ready()
+    assert (asked[0], asked[-1]) == (handle(window), handle(None))
+    page.press("Escape", "0")  # the whole photo again
+    page.page.wait_for_timeout(400)
+    page.ready()
+    asked.clear()
+    page.page.mouse.click(*page.at((1500, 300), size))
+    page.page.wait_for_timeout(100)
+    page.ready()
+    assert set(asked) == {handle(None)}
+    server.end()
+    (one,) = kept(folder)["annotations"]
+    mask = rle_to_mask(one["segmentation"])
+    assert np.count_nonzero(mask & disc) / np.count_nonzero(mask | disc) > 0.9
+
+
 def test_boxes_of_another_model_are_taken_or_left(page: Page, serve: Callable[..., Server], folder: Path) -> None:
     found = {
         "images": [{"id": 1, "file_name": "cat.jpg", "height": 300, "width": 451}],
@@ -203,6 +272,18 @@ def test_a_photo_that_cannot_be_read_is_told_and_others_go_on(
     page.click(ON_THE_CAT)
     page.press("Enter")
     page.saved()
+
+
+def test_a_photo_is_encoded_once(page: Page, serve: Callable[..., Server]) -> None:
+    asked: list[str] = []
+    page.page.on("request", lambda request: asked.append(request.url))
+    page.open(serve().address)
+    page.shows("cat.jpg")
+    for place in ((100, 100), (150, 170), (300, 200)):
+        page.click(place)
+    encoded = [url for url in asked if "encode" in url]
+    assert len(encoded) == len(set(encoded)) == 2  # this photo, and the next one ahead
+    assert len([url for url in asked if "segment" in url]) >= 3
 
 
 def test_nothing_is_asked_of_another_server(page: Page, serve: Callable[..., Server]) -> None:
@@ -269,3 +350,47 @@ def test_what_is_done_is_exported_from_the_page(page: Page, serve: Callable[...,
     page.page.keyboard.press("Escape")
     page.drag((300, 200), (440, 290))
     assert [path.name for path in folder.glob("annotations_*")] == ["annotations_labelme"]
+
+
+def test_objects_are_carried_through_a_video(page: Page, serve: Callable[..., Server], folder: Path) -> None:
+    save_video(folder / "photos" / "clip.mp4", 4)
+    server = serve("--classes", "cat,box", photos="photos/clip.mp4")
+    page.open(server.address)
+    page.shows("00000.jpg")
+    page.press("2")
+    page.drag((18, 28), (52, 62), HW[::-1])
+    page.press("Enter")
+    page.has(1)
+    page.page.click("[data-does=carryOn]")
+    for index in (1, 2):
+        page.shows(f"{index:05}.jpg")
+        page.says("1 carried on")
+        page.press("f")
+    page.shows("00003.jpg")
+    page.says("1 carried on")
+    page.press("Enter")
+    page.has(1)
+    page.press("f")
+    page.says("This is the last frame")
+    server.end()
+    annotations = kept(folder)["annotations"]
+    assert [(one["image_id"], one["category_id"], one["track_id"]) for one in annotations] == [
+        (index, 2, 1) for index in range(4)
+    ]
+    for index, one in enumerate(annotations):
+        assert mask_iou(rle_to_mask(one["segmentation"]), square(index)) > 0.8
+
+
+def test_what_was_under_the_pointer_is_not_shown_beside_what_was_accepted(
+    page: Page, serve: Callable[..., Server]
+) -> None:
+    page.open(serve().address)
+    page.photo("cat.jpg")
+    bare = page.pixel(ON_THE_CAT)
+    page.page.mouse.move(*page.at((180, 150)))
+    page.page.wait_for_timeout(1000)
+    assert page.pixel(ON_THE_CAT) != bare
+    page.drag((300, 200), (440, 290))
+    page.press("Enter")
+    page.has(1)
+    assert page.pixel(ON_THE_CAT) == bare

@@ -97,7 +97,7 @@ def test_two_fingers_zoom_and_move_and_draw_nothing(tablet: Page, serve: Callabl
 def test_what_is_pressed_is_large_enough_and_on_the_screen(tablet: Page, serve: Callable[..., Server]) -> None:
     tablet.open(serve("--classes", "a,b,c").address)
     size = tablet.page.viewport_size
-    for button in tablet.page.locator("header button, .actions button, .category, .photo").all():
+    for button in tablet.page.locator("header button, .work button, .category, .photo").all():
         box = button.bounding_box()
         assert box["height"] >= 40
         assert box["x"] >= 0

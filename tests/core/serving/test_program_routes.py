@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.media.mask_codes import mask_to_rle, rle_to_mask
 from nanosam_cli.core.serving.answers import BusyError
 from nanosam_cli.core.serving.limits import RequestLimits
@@ -60,6 +61,40 @@ def test_an_upload_and_the_same_photo_by_its_path_are_one_embedding(client: Test
     assert (uploaded["width"], uploaded["height"]) == (WIDTH, HEIGHT)
     assert uploaded["handle"] == encode(client)
     assert client.get("/api/v1/model").json()["cache"]["embeddings"] == 1
+
+
+def test_a_window_has_a_handle_of_its_own_and_prompts_stay_in_the_photo(client: TestClient) -> None:
+    how = {"path": "a.png", "window": "40,10,100,70"}
+    encoded = client.post("/api/v1/encode", params=how).json()
+    assert (encoded["width"], encoded["height"]) == (WIDTH, HEIGHT)
+    assert encoded["handle"] == client.post("/api/v1/encode", params=how).json()["handle"] != encode(client)
+    assert client.get("/api/v1/model").json()["cache"]["embeddings"] == 2
+    known = np.zeros((HEIGHT, WIDTH), bool)
+    known[30:50, 60:90] = True
+    objects = ({"box": [50, 20, 70, 40]}, {"mask": mask_to_rle(known)})
+    boxed, given = segment(client, *objects, handle=encoded["handle"]).json()["masks"]
+    np.testing.assert_allclose(boxed["bbox"], (50, 20, 20, 20), atol=1)
+    np.testing.assert_allclose(given["bbox"], (60, 30, 30, 20), atol=1)
+    assert rle_to_mask(boxed["segmentation"]).shape == (HEIGHT, WIDTH)
+    outside = segment(client, {"points": [[10, 15, 1]]}, handle=encoded["handle"])
+    assert outside.status_code == 422
+    assert "object 1: point 10,15 lies outside the window; the window is 40,10,100,70" in outside.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("window", "words"),
+    [
+        ("0,0,101,80", "the window 0,0,101,80 is empty or leaves the photo, which is 100x80 pixels"),
+        ("5,5,5,9", "is empty or leaves the photo"),
+        ("1,2,3", "window: String should match pattern"),
+        ("-1,0,5,5", "window: String should match pattern"),
+        ("0,0,1e9,5", "window: String should match pattern"),
+    ],
+)
+def test_a_window_that_is_none_gets_words(client: TestClient, window: str, words: str) -> None:
+    answer = client.post("/api/v1/encode", params={"path": "a.png", "window": window})
+    assert answer.status_code == 422
+    assert words in answer.json()["error"]
 
 
 def test_boxes_points_and_masks_of_one_request_come_back_in_their_order(client: TestClient) -> None:
@@ -210,3 +245,21 @@ def test_many_at_once_are_all_answered(own_files: tuple[Path, Path], folder: Pat
     with service_of(own_files) as service:
         answers = run_together(*(service.encode(folder / name) for name in ["a.png", "b.png"] * 10))
     assert len({answer.handle for answer in answers}) == 2
+
+
+def test_a_photo_that_is_asked_for_twice_at_once_is_encoded_once(
+    own_files: tuple[Path, Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with service_of(own_files) as service:
+        encode, runs = service.predictor.encode_image, []
+
+        def counted(image: Any) -> Any:
+            runs.append(image)
+            return encode(image)
+
+        monkeypatch.setattr(service.predictor, "encode_image", counted)
+        one, other = run_together(service.encode(folder / "a.png"), service.encode(folder / "a.png"))
+        assert (one.handle, len(runs)) == (other.handle, 1)
+        broken = run_together(service.encode(b"no photo"), service.encode(b"no photo"))
+        assert all(isinstance(error, InputError) for error in broken)
+        assert not service._encoding

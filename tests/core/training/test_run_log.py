@@ -3,6 +3,9 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.training.run_log import (
     EvaluationReport,
     RunLog,
@@ -40,6 +43,26 @@ def test_half_written_lines_are_left_out(tmp_path: Path) -> None:
             file.write(half)
     assert [row["step"] for row in read_steps(tmp_path)] == ["1", "2"]
     assert [record["step"] for record in read_evaluations(tmp_path)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("evaluation.jsonl", b"[]\n"),
+        ("evaluation.jsonl", b'{"step": 1}\n'),
+        ("evaluation.jsonl", b'{"step": "one", "all": 0.5}\n'),
+        ("evaluation.jsonl", b"\xff\n"),
+        ("evaluation.jsonl", b"[" * 100_000 + b"\n"),
+        ("log.csv", b"a,b\n1,2\n"),
+        ("log.csv", b"step,loss\none,2\n"),
+        ("log.csv", b"step,loss\n" + b"1" * 200_000 + b",2\n"),
+        ("log.csv", b"\xff\xfe\n1\n"),
+    ],
+)
+def test_lines_that_no_run_wrote(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=f"{name} holds other lines than those of a run"):
+        RunLog(tmp_path, 5)
 
 
 def test_no_log_is_an_empty_log(tmp_path: Path) -> None:

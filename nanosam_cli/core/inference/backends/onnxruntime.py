@@ -24,6 +24,7 @@ _DTYPES = {"float": "float32", "double": "float64"}  # ONNX Runtime's names wher
 _FILE_ERRORS = (
     *(state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf),
     *(state.NoModel, state.NoSuchFile, state.NotImplemented),
+    UnicodeDecodeError,  # names, or the reason itself, that are no text
 )
 _PROVIDER_ERRORS = (RuntimeError, state.EPFail, state.EngineError, state.RuntimeException)
 
@@ -38,7 +39,8 @@ class OnnxSession:
         self._session = session
         self.path = path
         self.inputs = tuple(map(_tensor_info, session.get_inputs()))
-        self.outputs = tuple(map(_tensor_info, session.get_outputs()))
+        # a sequence or a map of tensors is nobody's output here
+        self.outputs = tuple(_tensor_info(node) for node in session.get_outputs() if node.type.startswith("tensor("))
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
         provider = session.get_providers()[0]
         self.backend = f"ONNX Runtime {onnxruntime.__version__}, {_DEVICES.get(provider, provider)}"
@@ -49,7 +51,7 @@ class OnnxSession:
         arrays = {name: host(value) for name, value in feeds.items()}
         check_feeds(self.path, self.inputs, arrays)
         try:
-            results = self._session.run(None, arrays)
+            results = self._session.run([info.name for info in self.outputs], arrays)
         except (*_FILE_ERRORS, *_PROVIDER_ERRORS) as error:
             raise ModelError(f"{self.path} failed on {self.backend}: {_reason(error)}") from error
         return {info.name: result for info, result in zip(self.outputs, results)}
@@ -84,6 +86,7 @@ def _load(path: Path, device: str, threads: int | None, fuse_int8: bool) -> Onnx
         options = session_options(threads)
         options.add_session_config_entry("session.disable_quant_qdq", "0" if fuse_int8 else "1")
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
+        opened = OnnxSession(path, session)
     except (*_FILE_ERRORS, *_PROVIDER_ERRORS) as error:
         if device == "cuda" and isinstance(error, _PROVIDER_ERRORS):
             raise BackendError(f"device cuda cannot be used: {_reason(error)}", _INSTALL_CUDA) from error
@@ -91,7 +94,7 @@ def _load(path: Path, device: str, threads: int | None, fuse_int8: bool) -> Onnx
     # a provider that fails to start is dropped without an exception
     if provider not in session.get_providers():
         raise BackendError(f"ONNX Runtime did not start {provider}: CUDA or cuDNN is missing or too old", _INSTALL_CUDA)
-    return OnnxSession(path, session)
+    return opened
 
 
 def session_options(threads: int | None) -> Any:

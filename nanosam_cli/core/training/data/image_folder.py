@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.media.image import IMAGE_FORMATS, image_area, read_image
+from nanosam_cli.core.schema import read_section
+from nanosam_cli.core.system.documents import parse_json
 
 ELSEWHERE = "--set data.root=DIR, the folder above data.sources"  # what to type where there is no such source
 MOST_UNREADABLE = 0.05  # share of the photos
@@ -87,6 +89,14 @@ def fingerprint(photos: Sequence[PlainPhoto], root: Path) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A photo that could not be read."""
+
+    photo: str
+    reason: str
+
+
 class Unreadable:
     """The list of photos that could not be read: workers append to it, the run looks at it.
 
@@ -119,11 +129,14 @@ class Unreadable:
         if size <= self._bytes:
             return
         self._bytes = size
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            if record["photo"] not in self._seen:
-                self._seen.add(record["photo"])
-                yield record["reason"]
+        for line in self.path.read_bytes().splitlines():
+            try:
+                entry = read_section(_Entry, parse_json(line))
+            except ValueError as error:
+                raise InputError(f"{self.path} is no list of photos: {error}", "delete it, and --resume") from error
+            if entry.photo not in self._seen:
+                self._seen.add(entry.photo)
+                yield entry.reason
         count = len(self._seen)
         of_all, of_tried = count > MOST_UNREADABLE * self._photos, count > MOST_UNREADABLE * tried
         if of_all or (of_tried and count >= ENOUGH):

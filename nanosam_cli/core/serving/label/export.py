@@ -5,7 +5,6 @@ An export never overwrites anything: the folder has the first name that is free,
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +18,9 @@ from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.media.mask_codes import rle_to_mask
 from nanosam_cli.core.prompting.detections import CLASS_NAMES
 from nanosam_cli.core.prompting.request import PromptLabel, Request
+from nanosam_cli.core.segmentation.class_files import DATA_YAML
 from nanosam_cli.core.segmentation.formats import FORMATS, PhotoTarget
-from nanosam_cli.core.segmentation.label_formats import class_names
+from nanosam_cli.core.segmentation.label_formats import class_names, data_yaml
 from nanosam_cli.core.segmentation.result import Found, PhotoResult
 from nanosam_cli.core.serving.answers import NotFoundError
 from nanosam_cli.core.serving.label_file import LabelledObject
@@ -61,7 +61,7 @@ def export_annotations(labelling: Labelling, kind: str) -> Export:
     places = {name: _place(layout, name) for name in done}
     _check_places(places)
     home = path.parent.resolve()  # photos are named from there, whatever links lead to it
-    begun = home / f".nanosam-{secrets.token_hex(8)}"
+    begun = home / f".{path.stem}_{kind}-{secrets.token_hex(4)}"  # hidden until it is whole
     export = Export(begun)
     try:
         begun.mkdir()
@@ -136,13 +136,7 @@ def _rename(begun: Path, wanted: Path) -> Path:
 
 
 def _yolo_names(folder: Path, classes: Mapping[int, str]) -> None:
-    """`data.yaml` as https://docs.ultralytics.com/datasets/segment/ has it, and the names as `segment` reads them.
-
-    A JSON string is one of YAML too. Without `path`, the folders are looked for beside the file.
-    """
-    names = [f"  {number}: {json.dumps(classes[category])}\n" for number, category in enumerate(sorted(classes))]
-    head = "# Every photo is in train and in val alike: take some out of one of them before you measure anything.\n"
-    (folder / "data.yaml").write_text(f"{head}train: images\nval: images\nnames:\n{''.join(names)}", "utf-8")
+    (folder / DATA_YAML).write_text(data_yaml(classes, ["images"]), "utf-8")
     (folder / CLASS_NAMES).write_text(class_names(classes), "utf-8")
 
 

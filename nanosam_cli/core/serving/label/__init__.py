@@ -1,0 +1,1 @@
+"""What the labelling page does besides: frames of videos, carrying on, import and export."""
