@@ -38,7 +38,7 @@ LEFT_OUT = {
         "nanosam download nanosam-resnet18",
         "nanosam build-engine nanosam-resnet18 --fp16",
     ),
-    "asks npm for onnxruntime-web; tests/core/export/test_browser.py takes it from a file": (
+    "asks npm for onnxruntime-web; tests/clients/test_browser.py takes it from a file": (
         "nanosam export browser -o page",
     ),
     "needs MediaPipe, which wants older packages; `make test-pose` runs such": (

@@ -77,7 +77,9 @@ def report(request: pytest.FixtureRequest) -> Report:
 
     def add(client: str, what: str, found: Sequence[float], least: float = 0.99) -> None:
         rows = request.config.stash.setdefault(ROWS, [])
-        rows.append((f"{client} {version(client)}", what, f"{min(found):.4f} to {max(found):.4f} ({len(found)})"))
+        rows.append(
+            (f"{client} {_version(client) or ''}".strip(), what, f"{min(found):.4f} to {max(found):.4f} ({len(found)})")
+        )
         assert min(found) >= least
 
     return add
