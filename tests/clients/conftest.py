@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,15 @@ def report(request: pytest.FixtureRequest) -> Report:
         assert min(found) >= least
 
     return add
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without the tools, and the files that are made for them, in the base run."""
+    if not os.environ.get("NANOSAM_TEST_CLIENTS"):
+        skip = pytest.mark.skip(reason="needs tools that `make test-clients` installs, in environments of their own")
+        for item in items:
+            if "written" in getattr(item, "fixturenames", ()):
+                item.add_marker(skip)
 
 
 def pytest_report_header() -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.frame import PixelBox
-from nanosam_cli.core.inference.predictor import Predictor
+from nanosam_cli.core.inference.predictor import Predictor, PreparedImage
 from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.media.image import image_area, read_image
 from nanosam_cli.core.prompting.request import Point, Request, padded_points
@@ -79,6 +79,8 @@ class SegmentService:
         self._decoding = ThreadPoolExecutor(2, "decode")
         self._encoding: dict[str, asyncio.Future[ImageEmbedding]] = {}  # what is on its way, by handle
         self._waiting = 0
+        # the digest and the pixels of the photo whose windows are looked at: decoding it takes longer than encoding one
+        self._last: tuple[bytes, NDArray[np.uint8]] | None = None
 
     def __enter__(self) -> SegmentService:
         return self
@@ -149,6 +151,15 @@ class SegmentService:
         clicks, found = await self._run(self._model, work)
         return clicks, found, (image.shape[0], image.shape[1])
 
+    def _prepare(self, data: bytes, window: PixelBox | None) -> PreparedImage:
+        if window is None:
+            return self.predictor.prepare_image(self.read_photo(data))
+        digest = sha256(data).digest()
+        last = self._last
+        if last is None or last[0] != digest:
+            last = self._last = digest, self.read_photo(data)
+        return self.predictor.prepare_image(last[1], window)
+
     def read_photo(self, data: bytes) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB. TooLargeError by the header alone; InputError where it is no photo."""
         self.limits.check_photo(image_area(data))
@@ -168,9 +179,7 @@ class SegmentService:
 
     async def _encode(self, handle: str, data: bytes, window: PixelBox | None, watch: Stopwatch) -> ImageEmbedding:
         with watch("read"):
-            prepared = await self._run(
-                self._decoding, lambda: self.predictor.prepare_image(self.read_photo(data), window)
-            )
+            prepared = await self._run(self._decoding, lambda: self._prepare(data, window))
         with watch("encode"):
             embedding = await self._run(self._model, lambda: self.predictor.encode_image(prepared))
         self.cache.put(handle, embedding)
@@ -203,6 +212,7 @@ class SegmentService:
             except UsageError as error:
                 raise UsageError(_renumbered(str(error), rows), error.hint) from error
             for one in masks:
+                assert isinstance(one.segmentation, Segmentation)  # as `found_masks` leaves them
                 found.append(ObjectMask(rows[one.prompt], convert(one.segmentation)))
         return sorted(found, key=lambda one: one.object)
 

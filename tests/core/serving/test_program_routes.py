@@ -81,6 +81,27 @@ def test_a_window_has_a_handle_of_its_own_and_prompts_stay_in_the_photo(client: 
     assert "object 1: point 10,15 lies outside the window; the window is 40,10,100,70" in outside.json()["error"]
 
 
+def test_windows_of_one_photo_are_cut_from_one_decoding(
+    own_files: tuple[Path, Path], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+    with service_of(own_files) as service:
+        client = client_of(service, OpenedPhotos([str(folder)]))
+        read = service.read_photo
+        monkeypatch.setattr(service, "read_photo", lambda data: (decoded.append("read"), read(data))[1])
+        handles = {}
+        for name, window in [
+            ("a.png", "0,0,40,40"),
+            ("a.png", "9,9,50,50"),
+            ("b.png", "0,0,40,40"),
+            ("a.png", "1,1,9,9"),
+        ]:
+            answer = client.post("/api/v1/encode", params={"path": name, "window": window})
+            handles[name, window] = answer.json()["handle"]
+    assert len(decoded) == 3
+    assert len({*handles.values()}) == 4
+
+
 @pytest.mark.parametrize(
     ("window", "words"),
     [
