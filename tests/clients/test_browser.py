@@ -54,14 +54,14 @@ class Server(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> ForBrowser:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> ForBrowser:
     package = Path(RUNTIME) if RUNTIME else None  # else it is downloaded
     return export_for_browser(None, tmp_path_factory.mktemp("page"), ExportOptions(), package)
 
 
 @pytest.fixture(scope="module")
-def address(written: ForBrowser) -> Iterator[str]:
-    handler = partial(Server, directory=str(written.folder))
+def address(exported: ForBrowser) -> Iterator[str]:
+    handler = partial(Server, directory=str(exported.folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -152,8 +152,8 @@ def written_file(part: str) -> Path:
 
 
 @in_a_browser
-def test_the_folder_is_small_and_the_page_asks_nobody_else(written: ForBrowser, page: Page, address: str) -> None:
-    assert written.bytes < 25e6
+def test_the_folder_is_small_and_the_page_asks_nobody_else(exported: ForBrowser, page: Page, address: str) -> None:
+    assert exported.bytes < 25e6
     asked = page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert asked
     assert all(one.startswith((address, "blob:", "data:")) for one in asked)
