@@ -3,7 +3,7 @@
 # make test-all   everything CI checks
 # make lint       style and types alone
 # make test-pose  tests with MediaPipe, in an environment of its own (1.3 GB): it wants older numpy and protobuf
-# make test-clients  tests with the tools that read our files, in environments of their own (3 GB)
+# make test-clients  tests with the tools that read our files, in environments of their own (5 GB)
 # make clean      remove what the other targets made
 #
 # Needs a Python of 3.10 or newer (PYTHON=python3.12 make test picks one) and a package index. No GPU, no weights.
@@ -12,8 +12,8 @@ PYTHON ?= python3
 VENV ?= .venv
 POSE_VENV ?= .venv-pose
 CLIENTS_VENV ?= .venv-clients
-# environments of clients that go together, each with the tests it is for: tests/clients/NAME.txt and test_NAME.py
-CLIENTS := $(basename $(notdir $(wildcard tests/clients/*.txt)))
+# environments of clients that go together: tests/clients/requirements-NAME.txt, whose first line names its tests
+CLIENTS := $(patsubst tests/clients/requirements-%.txt,%,$(wildcard tests/clients/requirements-*.txt))
 BIN := $(VENV)/bin
 # as many tests at once as there are cores, and 8 at most: each may take 1.5 GB; `make test PARALLEL=` runs them in turn
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
@@ -43,7 +43,8 @@ test-pose: $(POSE_VENV)/.pose
 test-clients: $(CLIENTS:%=test-client-%)
 
 $(CLIENTS:%=test-client-%): test-client-%: $(CLIENTS_VENV)/%/.ready
-	NANOSAM_TEST_CLIENTS=1 QT_QPA_PLATFORM=offscreen $(CLIENTS_VENV)/$*/bin/python -m pytest tests/clients/test_$*.py
+	NANOSAM_TEST_CLIENTS=1 QT_QPA_PLATFORM=offscreen $(CLIENTS_VENV)/$*/bin/python -m pytest \
+	  $$(sed -n 's|^# tests: |tests/clients/|p' tests/clients/requirements-$*.txt)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -71,7 +72,7 @@ $(POSE_VENV)/.pose: pyproject.toml
 	$(POSE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[pose,video]' 'pytest>=8'
 	@touch $@
 
-$(CLIENTS_VENV)/%/.ready: tests/clients/%.txt pyproject.toml constraints.txt
+$(CLIENTS_VENV)/%/.ready: tests/clients/requirements-%.txt pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -e . -r $<
 	@touch $@

@@ -310,7 +310,7 @@ def p95(values: Sequence[float]) -> float:
 
 
 def spread(values: Sequence[float]) -> str:
-    return f"{median(values):.0f} ms (p95 {p95(values):.0f})"
+    return f"{median(values):.0f} ms (fastest {min(values):.0f}, p95 {p95(values):.0f})"
 
 
 PARTS = ("clicks", "hover", "ahead", "many", "memory", "clients")

@@ -104,6 +104,14 @@ def export(
             help="Names and shapes of nanosam's files, of segment-anything's mask decoder, or of samexporter's pair.",
         ),
     ] = ContractOption.nanosam,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(
+            "--runtime",
+            metavar="FILE|DIR",
+            help="For browser: onnxruntime-web's package of npm, a .tgz or a folder; else it is downloaded once.",
+        ),
+    ] = None,
     force: ForceOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -123,16 +131,22 @@ def export(
         nanosam export all nanosam-lite2 --contract samexporter -o DIR
 
         nanosam export anylabeling -o DIR
+
+        nanosam export browser -o DIR
     """
     from nanosam_cli.core.export.options import ExportOptions
 
+    options = ExportOptions(precision.value, opset, batch, max_points, single_file, contract.value, trainable)
+    if runtime is not None and what is not What.browser:
+        raise UsageError("--runtime is for browser", "nanosam export browser --runtime FILE -o DIR")
     if what is What.anylabeling:
-        options = ExportOptions(precision.value, opset, batch, max_points, single_file, contract.value, trainable)
         _for_anylabeling(source, output, options, force, json)
+        return
+    if what is What.browser:
+        _for_browser(source, output, options, runtime, force, json)
         return
     if source is None and what is not What.teacher:
         raise UsageError("no checkpoint given", f"nanosam export {what.value} runs/nanosam-lite2/last.safetensors")
-    options = ExportOptions(precision.value, opset, batch, max_points, single_file, contract.value, trainable)
     options.names(what.value)  # a usage error comes before a missing file
     if contract is not ContractOption.nanosam:
         from nanosam_cli.core.loading.convert import convert_model
@@ -160,6 +174,20 @@ def _for_anylabeling(source: str | None, output: Path, options: ExportOptions, f
     console.text(f"{written.config}: a custom model for AnyLabeling and X-AnyLabeling; keep the files beside it")
     agreement = written.mask_iou
     console.text(f"{agreement.title} with `nanosam segment`: {agreement.figures}; {written.bytes / 1e6:.1f} MB")
+
+
+def _for_browser(
+    source: str | None, output: Path, options: ExportOptions, runtime: Path | None, force: bool, json: bool
+) -> None:
+    from nanosam_cli.core.loading.convert import export_for_browser
+
+    written = export_for_browser(source, output, options, runtime, overwrite=force, note=console.info)
+    if json:
+        console.json_line({"schema_version": 1, **written.record()})
+        return
+    console.table(("file", "size"), [(name, f"{size / 1e6:.2f} MB") for name, size in written.sizes.items()])
+    console.text(f"{written.folder}: {written.bytes / 1e6:.1f} MB, for any file server")
+    console.text(f"to try it: python -m http.server --directory {written.folder}")
 
 
 def _report(files: Sequence[Exported | Converted], difference: str, original: str, json: bool) -> None:

@@ -264,7 +264,7 @@ def segment(
     models = chosen_model(model, encoder, decoder, device, backend, threads)
     if edit is not None:
         given = {"format": format, "separate": separate, "exclusive": exclusive, "multimask": multimask}
-        for option, value in {**given, "resume": resume, "grey": grey}.items():
+        for option, value in {**given, "zoom": zoom, "resume": resume, "grey": grey}.items():
             if value:
                 raise UsageError(f"--edit writes the file as it is but for one object, so it takes no --{option}")
         plan = plan_edit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from nanosam_cli.core.media.mask_codes import rle_to_mask
 from tests.command_line import run_nanosam
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-CLIENTS = ("labelme", "label-studio-sdk", "opencv-python", "pycocotools", "supervision", "ultralytics")
+CLIENTS = (
+    *("anylabeling", "label-studio-sdk", "labelme", "opencv-python", "openvino", "pycocotools", "supervision"),
+    *("ultralytics", "x-anylabeling-cvhub"),
+)
 ROWS = pytest.StashKey[list[tuple[str, str, str]]]()
 
 Report = Callable[..., None]  # client, what it read, an IoU for each object, and `least`
@@ -74,10 +78,21 @@ def report(request: pytest.FixtureRequest) -> Report:
 
     def add(client: str, what: str, found: Sequence[float], least: float = 0.99) -> None:
         rows = request.config.stash.setdefault(ROWS, [])
-        rows.append((f"{client} {version(client)}", what, f"{min(found):.4f} to {max(found):.4f} ({len(found)})"))
+        rows.append(
+            (f"{client} {_version(client) or ''}".strip(), what, f"{min(found):.4f} to {max(found):.4f} ({len(found)})")
+        )
         assert min(found) >= least
 
     return add
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without the tools, and the files that are made for them, in the base run."""
+    if not os.environ.get("NANOSAM_TEST_CLIENTS"):
+        skip = pytest.mark.skip(reason="needs tools that `make test-clients` installs, in environments of their own")
+        for item in items:
+            if "written" in getattr(item, "fixturenames", ()):
+                item.add_marker(skip)
 
 
 def pytest_report_header() -> str:

@@ -15,6 +15,7 @@ from nanosam_cli.core.media.mask_codes import mask_to_rle
 from nanosam_cli.core.serving.label.export import export_annotations
 from nanosam_cli.core.serving.label_file import LabelledObject
 from nanosam_cli.core.serving.labelling import Labelling, open_labelling
+from tests.clients.client import client
 
 HW = 80, 100
 CLASSES = ["cat", "a dog"]
@@ -63,7 +64,7 @@ def same(found: Any, least: float = 1.0) -> None:
 
 
 def test_pycocotools(coco_file: Path) -> None:
-    coco = pytest.importorskip("pycocotools.coco").COCO(str(coco_file))
+    coco = client("pycocotools.coco").COCO(str(coco_file))
     photo, empty = coco.loadImgs(coco.getImgIds())
     same([coco.annToMask(entry) for entry in coco.imgToAnns[photo["id"]]])
     assert coco.imgToAnns[empty["id"]] == []
@@ -71,7 +72,7 @@ def test_pycocotools(coco_file: Path) -> None:
 
 
 def test_supervision(coco_file: Path) -> None:
-    sets = pytest.importorskip("supervision").DetectionDataset
+    sets = client("supervision").DetectionDataset
     photos = coco_file.parent / "photos"
     data = sets.from_coco(str(photos), str(coco_file), force_masks=True)
     found = data.annotations[str(photos / "a.jpg")]
@@ -81,7 +82,7 @@ def test_supervision(coco_file: Path) -> None:
 
 
 def test_supervision_reads_yolo(labelling: Labelling) -> None:
-    sets = pytest.importorskip("supervision").DetectionDataset
+    sets = client("supervision").DetectionDataset
     folder = export_annotations(labelling, "yolo").folder
     data = sets.from_yolo(str(folder / "images"), str(folder / "labels"), str(folder / "data.yaml"), force_masks=True)
     found = data.annotations[str(folder / "images" / "a.jpg")]
@@ -91,7 +92,7 @@ def test_supervision_reads_yolo(labelling: Labelling) -> None:
 
 def test_datumaro_which_is_what_cvat_imports_with(coco_file: Path, tmp_path: Path) -> None:
     """CVAT's "COCO 1.0" is Datumaro's importer over a folder `annotations/instances_*.json` beside `images/`."""
-    datumaro = pytest.importorskip("datumaro")
+    datumaro = client("datumaro")
     place = tmp_path / "cvat"
     (place / "annotations").mkdir(parents=True)
     (place / "annotations" / "instances_default.json").write_bytes(coco_file.read_bytes())

@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 
 from nanosam_cli.core.media.mask_codes import rle_to_mask
-from tests.clients.client import client
 from tests.clients.conftest import Report, Written, ious
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # they are the tool's own
 
 
 def test_label_studio_imports_a_coco_data_set(written: Written, report: Report) -> None:
+    from label_studio_sdk.converter.imports.coco import convert_coco_to_ls
     from pycocotools import mask as coco_mask
 
     out = written.folder / "tasks.json"
-    convert = client("label_studio_sdk.converter.imports.coco").convert_coco_to_ls
-    convert(str(written.folder / "coco-dataset.json"), str(out), out_type="annotations")
+    convert_coco_to_ls(str(written.folder / "coco-dataset.json"), str(out), out_type="annotations")
     found = []
     for task in json.loads(out.read_text()):
         name = task["data"]["image"].rpartition("=")[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.clients.client import client
 from tests.clients.conftest import Report, Written, ious
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # they are the tools' own
 
 
 def test_pycocotools_reads_a_data_set(written: Written, report: Report) -> None:
-    data = client("pycocotools.coco").COCO(str(written.folder / "coco-dataset.json"))
+    from pycocotools.coco import COCO
+
+    data = COCO(str(written.folder / "coco-dataset.json"))
     for image in data.dataset["images"]:
         entries = data.imgToAnns[image["id"]]
         found = ious(written.masks[image["file_name"]], [data.annToMask(entry) for entry in entries])
@@ -31,9 +33,12 @@ def test_pycocotools_reads_a_data_set(written: Written, report: Report) -> None:
 
 def test_pycocotools_evaluates_results(written: Written, report: Report) -> None:
     """Held against the data set of the same run, nothing is missed: ids and masks of the two fit."""
-    truth = client("pycocotools.coco").COCO(str(written.folder / "coco-dataset.json"))
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth = COCO(str(written.folder / "coco-dataset.json"))
     results = truth.loadRes(str(written.folder / "coco.json"))
-    evaluation = client("pycocotools.cocoeval").COCOeval(truth, results, "segm")
+    evaluation = COCOeval(truth, results, "segm")
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
@@ -42,13 +47,14 @@ def test_pycocotools_evaluates_results(written: Written, report: Report) -> None
 
 @pytest.mark.parametrize("kind", ["coco", "yolo"])
 def test_supervision_reads_data_sets(written: Written, report: Report, kind: str) -> None:
-    sets = client("supervision").DetectionDataset
+    from supervision import DetectionDataset
+
     images = str(written.folder / "set/images")
     if kind == "coco":
-        data = sets.from_coco(images, str(written.folder / "coco-dataset.json"), force_masks=True)
+        data = DetectionDataset.from_coco(images, str(written.folder / "coco-dataset.json"), force_masks=True)
     else:
         labels = written.folder / "set/labels"
-        data = sets.from_yolo(images, str(labels), str(labels / "data.yaml"), force_masks=True)
+        data = DetectionDataset.from_yolo(images, str(labels), str(labels / "data.yaml"), force_masks=True)
     found = []
     for photo in written.photos:
         detections = data.annotations[str(photo)]
@@ -63,7 +69,6 @@ def test_supervision_reads_data_sets(written: Written, report: Report, kind: str
 def test_supervision_takes_segmentations(written: Written, report: Report) -> None:
     from nanosam_cli import Segmentation, to_supervision
 
-    client("supervision")
     name = written.photos[0].name
     logits = np.zeros((256, 256), np.float32)
     masks = [*written.masks[name], np.zeros_like(written.masks[name][0])]
@@ -80,10 +85,13 @@ def test_supervision_takes_segmentations(written: Written, report: Report) -> No
 def test_ultralytics_takes_the_data_set(written: Written, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own check, its own reader, and the outlines as it resamples and fills them for training."""
     monkeypatch.setenv("YOLO_OFFLINE", "true")
-    utils, ops = client("ultralytics.data.utils"), client("ultralytics.utils.ops")
+    from ultralytics.data import utils
+    from ultralytics.data.dataset import YOLODataset
+    from ultralytics.utils import ops
+
     checked = utils.check_det_dataset(str(written.folder / "set/labels/data.yaml"), autodownload=False)
     assert Path(checked["train"]) == (written.folder / "set/images").resolve()
-    data = client("ultralytics.data.dataset").YOLODataset(img_path=checked["train"], data=checked, task="segment")
+    data = YOLODataset(img_path=checked["train"], data=checked, task="segment")
     assert len(data) == len(written.photos)
     found = []
     for label in data.labels:
@@ -97,22 +105,24 @@ def test_ultralytics_takes_the_data_set(written: Written, report: Report, monkey
 
 
 def test_labelme_opens_its_files(written: Written, report: Report) -> None:
-    utils = client("labelme.utils")
-    files = client("labelme._label_file" if find_spec("labelme._label_file") else "labelme.label_file")  # before 6
+    from labelme.utils import shape_to_mask
+
+    label_file = import_module("labelme._label_file" if find_spec("labelme._label_file") else "labelme.label_file")
     found = []
     for photo in written.photos:
-        file = files.LabelFile(str(written.folder / "labelme" / f"{photo.stem}.json"))
+        file = label_file.LabelFile(str(written.folder / "labelme" / f"{photo.stem}.json"))
         hw = written.masks[photo.name][0].shape
         groups: dict[int, Any] = {}
         for shape in file.shapes:
-            part = utils.shape_to_mask(hw, shape["points"], shape["shape_type"])
+            part = shape_to_mask(hw, shape["points"], shape["shape_type"])
             groups[shape["group_id"]] = groups.get(shape["group_id"], np.zeros(hw, bool)) | part
         found += ious(written.masks[photo.name], [groups[number] for number in sorted(groups)])
     report("labelme", "labelme (`LabelFile`, `shape_to_mask`)", found)
 
 
 def test_opencv_reads_grey_labels_as_they_are(written: Written, report: Report) -> None:
-    cv2 = client("cv2")
+    import cv2
+
     found = []
     for photo in written.photos:
         grey = cv2.imread(str(written.folder / "grey" / f"{photo.stem}_mask.png"), cv2.IMREAD_UNCHANGED)
@@ -128,7 +138,8 @@ def test_opencv_reads_grey_labels_as_they_are(written: Written, report: Report) 
 
 def test_opencv_finds_the_outlines_that_are_written(written: Written, report: Report) -> None:
     """The corners of labelme's shapes, cut off, fill to the mask in `fillPoly`."""
-    cv2 = client("cv2")
+    import cv2
+
     found = []
     for photo in written.photos:
         shapes = json.loads((written.folder / "labelme" / f"{photo.stem}.json").read_text())["shapes"]

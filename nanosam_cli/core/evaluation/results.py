@@ -14,14 +14,14 @@ from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError, UsageError
 from nanosam_cli.core.ids import whole_number
-from nanosam_cli.core.schema import Amount, Count, Share, Whole, read_section
+from nanosam_cli.core.schema import Amount, Range, Share, Whole, read_section
 from nanosam_cli.core.system.documents import RECORD_BYTES, parse_json
 from nanosam_cli.core.system.files import read_input, write_bytes, write_text
 
@@ -85,13 +85,16 @@ class _Data:
     categories: Mapping[str, str] = field(default_factory=dict)
 
 
+_Shard = Annotated[int, Range(1, 100_000)]
+
+
 @dataclass(frozen=True)
 class _Settings:
     """Of those that decided the results, the ones that are looked at."""
 
     prompt: str | None = None
     protocol: str | None = None
-    shard: tuple[Count, Count] | None = None
+    shard: tuple[_Shard, _Shard] | None = None
     annotations_sha256: str | None = None
     box_noise: float | None = None
     seed: int | None = None

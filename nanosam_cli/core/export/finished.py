@@ -12,6 +12,7 @@ from nanosam_cli.core.errors import OutputError
 from nanosam_cli.core.export.options import Precision
 from nanosam_cli.core.export.proof import ExportProof
 from nanosam_cli.core.precision.agreement import MaskAgreement
+from nanosam_cli.core.system.documents import parse_json
 from nanosam_cli.core.system.files import file_sha256
 from nanosam_cli.core.system.journal import differences
 
@@ -82,7 +83,7 @@ def _read_record(card: Path) -> tuple[str, Mapping[str, Any], ExportProof] | Non
     if not (line.startswith(_BEGIN.encode()) and line.endswith(_END.encode())):
         return None
     try:
-        record = json.loads(line[len(_BEGIN) : -len(_END)])
+        record = parse_json(line[len(_BEGIN) : -len(_END)])
         masks = record["proof"]["mask_iou"]
         agreement = None if masks is None else MaskAgreement(**masks)
         return (

@@ -119,6 +119,13 @@ def decoder_points(prompt: Prompt, frame: Frame, count: int | None = None) -> tu
     return np.concatenate(coords, axis=1, dtype=np.float32), np.concatenate(labels, axis=1, dtype=np.float32)
 
 
+def check_mask_size(mask: NDArray[np.bool_], original_hw: tuple[int, int]) -> None:
+    """InputError where a mask (H, W) is not of the photo's size."""
+    if mask.shape != original_hw:
+        found, photo = ("x".join(map(str, reversed(shape))) for shape in (mask.shape, original_hw))
+        raise InputError(f"the mask is {found} pixels, the photo {photo}", "give a mask of the photo's size")
+
+
 def mask_to_logits(mask: NDArray[np.bool_], frame: Frame) -> Array:
     """A known mask (H, W) bool over the photo -> (256, 256) logits, a row of `Prompt.mask_logits`.
 
@@ -127,9 +134,7 @@ def mask_to_logits(mask: NDArray[np.bool_], frame: Frame) -> Array:
     """
     if mask.dtype != np.bool_:
         raise InputError(f"a mask must be bool, not {mask.dtype}")
-    if mask.shape != frame.original_hw:
-        found, photo = ("x".join(map(str, reversed(shape))) for shape in (mask.shape, frame.original_hw))
-        raise InputError(f"the mask is {found} pixels, the photo {photo}", "give a mask of the photo's size")
+    check_mask_size(mask, frame.original_hw)
     share = frame.masks_to_frame(mask)
     if not share.any():
         raise InputError("the mask is empty, so it points at no object")

@@ -7,14 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from nanosam_cli.core import paths
 from nanosam_cli.core.errors import InputError, MissingExtraError, UsageError
 from nanosam_cli.core.export.anylabeling import ForAnyLabeling, export_anylabeling
+from nanosam_cli.core.export.browser import RUNTIME, ForBrowser, export_browser
 from nanosam_cli.core.export.contract_files import Converted, convert_files
 from nanosam_cli.core.export.contract_proof import Original
 from nanosam_cli.core.export.options import ALL, ExportOptions
 from nanosam_cli.core.loading.part_files import model_files
 from nanosam_cli.core.messages import Note
+from nanosam_cli.core.system.files import check_writable
 from nanosam_cli.core.types import DECODER, ENCODER
+from nanosam_cli.core.zoo.download import options as download_options
+from nanosam_cli.core.zoo.fetch import DownloadProgress, fetch
 from nanosam_cli.core.zoo.models import DEFAULT_MODEL, MODELS
 
 
@@ -56,11 +61,41 @@ def convert_for_anylabeling(
         return export_anylabeling(original, folder, overwrite=overwrite, note=note)
 
 
+def export_for_browser(
+    source: str | None,
+    folder: Path,
+    options: ExportOptions,
+    runtime: Path | None,
+    *,
+    overwrite: bool = False,
+    note: Note = lambda _: None,
+    progress: DownloadProgress = lambda *_: None,
+) -> ForBrowser:
+    """Write the page that needs no server, with a model, the default one without a name; see `export_browser`.
+
+    Without `runtime`, onnxruntime-web's package is downloaded once into the cache, and checked by its hash.
+    """
+    refuse_shapes(options, "browser")
+    check_writable(folder)
+    with open_original(source or DEFAULT_MODEL, ALL, options, note) as original:
+        package = runtime or _downloaded_runtime(note, progress)
+        return export_browser(original, package, folder, overwrite=overwrite, note=note)
+
+
+def _downloaded_runtime(note: Note, progress: DownloadProgress) -> Path:
+    target = paths.home() / "browser" / RUNTIME.file
+    asked = download_options(None, False, False)
+    if not target.is_file():
+        note(f"downloading {RUNTIME.file}, 33 MB, once; --runtime takes it from a file")
+    return fetch(RUNTIME, target, asked, progress, note).path
+
+
 def refuse_shapes(options: ExportOptions, what: str) -> None:
     """UsageError where something is asked of files whose shape a tool gives."""
-    if options.single_file or options.batch or options.max_points or options.contract != "nanosam":
+    if options != ExportOptions(options.precision, options.opset):
         raise UsageError(
-            f"{what} says what its files are like", "leave --contract, --batch, --max-points and --single-file out"
+            f"{what} says what its files are like",
+            "leave --contract, --batch, --max-points, --single-file and --trainable out",
         )
 
 

@@ -29,6 +29,7 @@ _BITS, _COMPRESSION, _PHOTOMETRIC, _PLANES = 258, 259, 262, 284
 _UNCOMPRESSED, _WHITE_IS_ZERO, _SEPARATE = 1, 0, 2
 _TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses: 0.5 GiB as RGB
+MOST_BYTES = 2**30  # of what comes through a pipe, which may have no end
 
 # What a suffix promises. Formats that run programs (EPS) or have no signature (TGA) are left out on purpose.
 _SUFFIXES = {
@@ -279,14 +280,14 @@ def _open_file(source: Path | str | bytes | BinaryIO) -> tuple[BinaryIO, str]:
         return io.BytesIO(source), "the image"
     if not isinstance(source, (str, Path)):
         name = str(getattr(source, "name", "the image"))
-        return io.BytesIO(read_bounded(source, name)), name
+        return io.BytesIO(read_bounded(source, name, MOST_BYTES)), name
     path = Path(source)
     try:
         file = path.open("rb")
         if file.seekable() and not path.is_char_device():
             return file, str(path)
         with file:  # a pipe
-            return io.BytesIO(read_bounded(file, str(path))), str(path)
+            return io.BytesIO(read_bounded(file, str(path), MOST_BYTES)), str(path)
     except FileNotFoundError as error:
         raise _no_such_file(path) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

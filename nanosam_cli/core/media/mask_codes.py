@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nanosam_cli.core.errors import InputError, OutputError, fault
 from nanosam_cli.core.masks import Mask, mask_window
 from nanosam_cli.core.media.image import MAX_PIXELS
+from nanosam_cli.core.media.packed import PackedSegmentation
 from nanosam_cli.core.types import Segmentation
 
 _RLE_HINT = 'a mask is written {"size": [height, width], "counts": "..."}'
@@ -129,7 +130,7 @@ def coco_image(image_id: int, file_name: str, original_hw: tuple[int, int]) -> d
 
 
 def coco_annotation(
-    segmentation: Segmentation,
+    segmentation: Segmentation | PackedSegmentation,
     annotation_id: int,
     image_id: int,
     category_id: int = 1,

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.media.render import separate_masks
+from nanosam_cli.core.masks import Mask
 
 _FEWEST = 4  # grey values of a soft mask; fewer are objects
 _SOFT_INSIDE = 0.25  # a soft mask has no more of its mid-tones inside of an even area
 
 
-def read_masks(path: Path) -> NDArray[np.bool_]:
-    """(P, H, W) masks of a PNG: every value but 0 of an indexed or greyscale image is an object, in ascending order.
+@dataclass(frozen=True, eq=False)
+class LabelMasks(Sequence[Mask]):
+    """The masks (H, W) of a label map's values, made one by one as they are asked for: there may be thousands."""
+
+    labels: NDArray[np.int32]  # (H, W)
+    values: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @overload
+    def __getitem__(self, place: int) -> Mask: ...
+    @overload
+    def __getitem__(self, place: slice) -> LabelMasks: ...
+    def __getitem__(self, place: int | slice) -> Mask | LabelMasks:
+        if isinstance(place, slice):
+            return LabelMasks(self.labels, self.values[place])
+        return np.asarray(self.labels == self.values[place])
+
+
+def read_masks(path: Path) -> Sequence[Mask]:
+    """The masks (H, W) of a PNG: every value but 0 of an indexed or greyscale image is an object, in ascending order.
 
     A binary mask (0 and 255) is one object. So is a grey mask with soft edges, as background removers and enlarged
     masks have it: it is cut at half of the range, 128 of 8 bit.
@@ -41,13 +63,13 @@ def read_masks(path: Path) -> NDArray[np.bool_]:
         raise InputError(f"{path} is all 0, so it marks no object")
     if mode not in ("1", "P") and len(values) >= _FEWEST:
         if values[-1] >= half and _is_soft(labels):
-            return (labels >= half)[None]
+            return [labels >= half]
         if not _is_label_map(labels, values):
             raise InputError(
                 f"{path} has {len(values)} grey values: it may be one mask with soft edges, or so many objects",
                 "save one mask as black and white, or objects as an indexed PNG",
             )
-    return np.stack(list(separate_masks(labels).values()))
+    return LabelMasks(labels, [int(value) for value in np.unique(labels) if value])
 
 
 def _is_grey_palette(image: Image.Image) -> bool:

@@ -188,9 +188,10 @@ def cutout(image: NDArray[np.uint8], mask: Mask, crop: bool = False) -> NDArray[
 
 def _checked_hw(masks: Sequence[Mask] | NDArray[np.bool_], original_hw: tuple[int, ...] | None) -> tuple[int, int]:
     """The one shape (H, W) of masks and photo."""
-    if any(mask.dtype != bool for mask in masks):  # numbers would be taken for positions
+    kinds = {(mask.dtype.kind, mask.shape) for mask in masks}
+    if any(kind != "b" for kind, _ in kinds):  # numbers would be taken for positions
         raise UsageError("masks must be arrays of bool")
-    shapes = {mask.shape for mask in masks} | ({tuple(original_hw)} if original_hw is not None else set())
+    shapes = {shape for _, shape in kinds} | ({tuple(original_hw)} if original_hw is not None else set())
     if not len(masks) and isinstance(masks, np.ndarray):
         shapes.add(masks.shape[1:])
     if len(shapes) != 1 or len(shape := shapes.pop()) != 2:
@@ -200,9 +201,12 @@ def _checked_hw(masks: Sequence[Mask] | NDArray[np.bool_], original_hw: tuple[in
 
 def _large_to_small(masks: Sequence[Mask] | NDArray[np.bool_]) -> list[tuple[int, Window]]:
     """Index and window of every mask that is not empty, by falling area; equal areas keep their order."""
-    windows = [(index, mask_window(mask)) for index, mask in enumerate(masks)]
-    areas = {index: int(np.count_nonzero(masks[index][window])) for index, window in windows if window is not None}
-    kept = [(index, window) for index, window in windows if window is not None]
+    kept, areas = [], {}
+    for index, mask in enumerate(masks):  # once: a mask may be decoded for it
+        window = mask_window(mask)
+        if window is not None:
+            kept.append((index, window))
+            areas[index] = int(np.count_nonzero(mask[window]))
     return sorted(kept, key=lambda item: -areas[item[0]])
 
 

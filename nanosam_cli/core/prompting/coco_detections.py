@@ -26,7 +26,7 @@ Box = tuple[float, float, float, float]  # x0 y0 x1 y1
 _FAULTS = (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError)  # of a file's layout
 
 
-class UnusableError(Exception):
+class UnusableError(ValueError):
     """An entry that says too little: it is left out, unless none is better."""
 
 

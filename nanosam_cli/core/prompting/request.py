@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import UsageError
 from nanosam_cli.core.frame import Frame
-from nanosam_cli.core.inference.decoder_inputs import mask_to_logits
+from nanosam_cli.core.inference.decoder_inputs import check_mask_size, check_prompt, mask_to_logits
+from nanosam_cli.core.masks import Mask
 from nanosam_cli.core.media.mask_files import read_masks
 from nanosam_cli.core.types import BACKGROUND, FOREGROUND, PADDING, Prompt
 
@@ -40,7 +41,7 @@ class Request:
     boxes: NDArray[np.float32] | None = None  # (P, 4) x0 y0 x1 y1, original pixels
     points: NDArray[np.float32] | None = None  # (P, N, 2) x y, original pixels
     labels: NDArray[np.float32] | None = None  # (P, N) 1 foreground, 0 background, -1 padding
-    masks: NDArray[np.bool_] | None = None  # (P, H, W), the photo's size
+    masks: Sequence[Mask] | NDArray[np.bool_] | None = None  # P of (H, W), the photo's size
     tags: Sequence[PromptLabel] = ()  # one an object, or none at all
     notes: Sequence[str] = ()  # what was asked for and is not in it, for people and for the results' files
 
@@ -57,10 +58,32 @@ class Request:
         """Give itself: a `PromptSource` that needs no look at the photo."""
         return self
 
+    def check(self, original_hw: tuple[int, int]) -> None:
+        """What is wrong with it for a photo of so many pixels, before anything is computed for that.
+
+        UsageError as of `check_prompt`; InputError where a mask has another size.
+        """
+        if self.masks is not None and len(self.masks):
+            check_mask_size(self.masks[0], original_hw)
+        if self.masks is None or self.boxes is not None or self.points is not None:
+            check_prompt(Prompt(self.boxes, self.points, self.labels), original_hw)
+
     def prompt(self, frame: Frame) -> Prompt:
         """The prompt for a photo. UsageError where nothing was asked; InputError where a mask has another size."""
         logits = None if self.masks is None else np.stack([mask_to_logits(mask, frame) for mask in self.masks])
         return Prompt(self.boxes, self.points, self.labels, logits)
+
+    def prompts(self, frame: Frame, most: int) -> Iterator[Prompt]:
+        """The same in parts of at most so many objects: the logits of a part alone are in memory."""
+        for start in range(0, self.count, most):
+            rows = slice(start, start + most)
+            boxes, points, labels = (None if part is None else part[rows] for part in self._places)
+            masks = None if self.masks is None else self.masks[rows]
+            yield Request(boxes, points, labels, masks).prompt(frame)
+
+    @property
+    def _places(self) -> tuple[NDArray[np.float32] | None, ...]:
+        return self.boxes, self.points, self.labels
 
 
 class PromptSource(Protocol):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from struct import error as StructError
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.by_photo import ByPhoto, photo_keys
 from nanosam_cli.core.prompting.coco_detections import photo_of
 from nanosam_cli.core.segmentation.formats import PNG_KEY
+from nanosam_cli.core.system.documents import parse_json
 from nanosam_cli.core.system.files import read_input, read_input_text
 from nanosam_cli.core.types import Segmentation
 
@@ -102,7 +104,7 @@ def _of_labels(place: ResultPlace) -> EditableObject:
             labels = np.array(image)
     except FileNotFoundError as error:
         raise InputError(f"no such file: {place.path}", "check the path") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, *_FAULTS, StructError, Image.DecompressionBombError) as error:
         raise InputError(f"{place.path} is not a PNG that can be read: {error}", _KINDS) from error
     if mode not in ("P", "L", "I;16") or labels.shape != place.original_hw:
         what = f"is {labels.shape[1]}x{labels.shape[0]} pixels" if mode in ("P", "L", "I;16") else "is no label PNG"
@@ -123,9 +125,9 @@ def _of_labels(place: ResultPlace) -> EditableObject:
 def _measured_text(texts: Mapping[str, str], number: int, one: Segmentation) -> dict[str, str]:
     """What a PNG of ours says of its objects, with the new mask's figures."""
     try:
-        objects = json.loads(texts[PNG_KEY])
+        objects = parse_json(texts[PNG_KEY])
         return {PNG_KEY: json.dumps([{**o, **_figures(one)} if o["label"] == number else o for o in objects])}
-    except (KeyError, TypeError, ValueError):  # another tool's
+    except _FAULTS:  # another tool's
         return {}
 
 
@@ -162,13 +164,16 @@ def _of_rows(place: ResultPlace) -> EditableObject:
 def _of_json(place: ResultPlace) -> EditableObject:
     text = read_input(place.path)
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise InputError(f"{place.path} is not JSON: {error}", _KINDS) from error
 
     def written() -> bytes:
         indent = 2 if text.strip().count(b"\n") else None  # as labelme and people have it, or in one line
-        return (json.dumps(content, indent=indent, ensure_ascii=text.isascii()) + "\n").encode()
+        try:
+            return (json.dumps(content, indent=indent, ensure_ascii=text.isascii()) + "\n").encode()
+        except UnicodeEncodeError:  # half a character, which only an escape can hold
+            return (json.dumps(content, indent=indent) + "\n").encode()
 
     if isinstance(content, list):
         return _of_results(place, content, written)
@@ -289,7 +294,7 @@ def _mask_of(place: ResultPlace, entry: Mapping[str, Any]) -> Mask:
     code = entry.get("segmentation")
     if isinstance(code, Mapping):
         return rle_to_mask(code)
-    listed = ListedAnnotation("the object", ListedImage(0, place.photo.name, (height, width)), entry)
+    listed = ListedAnnotation(f"{place.path}: the object", ListedImage(0, place.photo.name, (height, width)), entry)
     rle = annotation_rle(listed, height, width)
     if rle is None:
         raise InputError(f"{place.path}: the object has no mask that can be corrected", "segment it anew")

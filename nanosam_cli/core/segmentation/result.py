@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nanosam_cli.core.masks import Mask
+from nanosam_cli.core.media.packed import PackedMasks, PackedSegmentation
 from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.request import Request
 from nanosam_cli.core.segmentation.zoom import Zoomed
@@ -24,7 +26,7 @@ EMPTY = "the mask is empty"
 class Found:
     """One mask of a photo, with its place among the results."""
 
-    segmentation: Segmentation
+    segmentation: Segmentation | PackedSegmentation
     prompt: int  # which of the request's objects, from 0
     reading: int | None = None  # which reading of an ambiguous prompt, from 1, where all were asked for
 
@@ -34,10 +36,19 @@ class Found:
         return f"{self.prompt + 1}" if self.reading is None else f"{self.prompt + 1}-{self.reading}"
 
 
-def found_masks(masks: Sequence[Segmentation | Sequence[Segmentation]]) -> list[Found]:
-    """One mask for each prompt, or all readings of each, as the predictor gives them."""
+def packed_masks(masks: Sequence[Segmentation | Sequence[Segmentation]], first: int = 0) -> list[Found]:
+    """The same as `found_masks`, without logits, in a thousandth of the memory."""
+    return [replace(one, segmentation=_packed(one.segmentation)) for one in found_masks(masks, first)]
+
+
+def _packed(one: Segmentation | PackedSegmentation) -> PackedSegmentation:
+    return PackedSegmentation.of(one) if isinstance(one, Segmentation) else one
+
+
+def found_masks(masks: Sequence[Segmentation | Sequence[Segmentation]], first: int = 0) -> list[Found]:
+    """One mask for each prompt, or all readings of each, as the predictor gives them; `first` is the first prompt."""
     found: list[Found] = []
-    for prompt, result in enumerate(masks):
+    for prompt, result in enumerate(masks, first):
         if isinstance(result, Segmentation):
             found.append(Found(result, prompt))
         else:
@@ -53,10 +64,11 @@ def without_overlap(found: Sequence[Found], request: Request) -> list[Found]:
     kept = list(found)
     taken: NDArray[np.bool_] | None = None
     for place in sorted(range(len(kept)), key=lambda place: -score(kept[place], request)):
-        segmentation = kept[place].segmentation
-        taken = np.zeros_like(segmentation.mask) if taken is None else taken
-        kept[place] = replace(kept[place], segmentation=replace(segmentation, mask=segmentation.mask & ~taken))
-        taken |= segmentation.mask
+        packed = _packed(kept[place].segmentation)
+        mask = packed.mask
+        taken = np.zeros_like(mask) if taken is None else taken
+        kept[place] = replace(kept[place], segmentation=packed.with_mask(mask & ~taken))
+        taken |= mask
     return kept
 
 
@@ -87,8 +99,9 @@ class PhotoResult:
     files: Sequence[Path] = ()
 
     @property
-    def masks(self) -> list[NDArray[np.bool_]]:
-        return [one.segmentation.mask for one in self.found]
+    def masks(self) -> Sequence[Mask]:
+        """(H, W) each, made as they are asked for."""
+        return PackedMasks([one.segmentation for one in self.found])
 
     def objects(self) -> list[dict[str, Any]]:
         """For JSON: `label` is the object's value in a label PNG, `object` counts the prompts, `class` and `score` are

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nanosam_cli.core.errors import UsageError
-from nanosam_cli.core.inference.predictor import Predictor
+from nanosam_cli.core.inference.predictor import MAX_PROMPTS, Predictor
 from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.prompting.options import PromptOptions
+from nanosam_cli.core.prompting.request import Request
 from nanosam_cli.core.segmentation.everything import segment_everything
 from nanosam_cli.core.segmentation.job import Job
-from nanosam_cli.core.segmentation.result import PhotoResult, empty_note, found_masks, without_overlap
+from nanosam_cli.core.segmentation.result import Found, PhotoResult, empty_note, packed_masks, without_overlap
 from nanosam_cli.core.segmentation.zoom import segment_zoomed
 from nanosam_cli.core.timing import Stopwatch
+from nanosam_cli.core.types import ImageEmbedding
 from nanosam_cli.version import __version__
 
 
@@ -48,26 +50,36 @@ def segment_photo(
     if job.everything is not None:
         with watch("segment"):
             request, masks = segment_everything(predictor, image, job.everything, reading.threshold)
-        found = found_masks(masks)
+        found = packed_masks(masks)
     else:
         with watch("prompt" if job.model else "read"):  # a model takes its time, a file has been read
             request = job.sources[photo].request_for(image)
         if check_count is not None:
             check_count(request.count)
+        request.check((image.shape[0], image.shape[1]))
         if reading.zoom:
             with watch("segment"):
                 zoomed = segment_zoomed(predictor, image, request, threshold=reading.threshold)
-            found = found_masks(zoomed.found)
+            found = packed_masks(zoomed.found)
         else:
             with watch("encode"):
                 embedding = predictor.encode_image(image)
             with watch("decode"):
-                predict = predictor.predict_multimask if reading.multimask else predictor.predict
-                found = found_masks(predict(embedding, request.prompt(embedding.frame), threshold=reading.threshold))
+                found = _decoded(predictor, embedding, request, reading)
     if reading.exclusive:
         found = without_overlap(found, request)
     request = replace(request, notes=[*request.notes, *empty_note(found)])
     return PhotoResult(photo, image, request, found, watch, zoomed)
+
+
+def _decoded(predictor: Predictor, embedding: ImageEmbedding, request: Request, reading: MaskOptions) -> list[Found]:
+    """The masks of a request, packed call by call: of all at once the memory of a machine may be too small."""
+    predict = predictor.predict_multimask if reading.multimask else predictor.predict
+    found: list[Found] = []
+    for number, prompt in enumerate(request.prompts(embedding.frame, MAX_PROMPTS)):
+        # no name for the call's own masks, which would keep them while the next are made
+        found += packed_masks(predict(embedding, prompt, threshold=reading.threshold), number * MAX_PROMPTS)
+    return found
 
 
 def check_mask_options(job: Job, reading: MaskOptions) -> None:

@@ -196,7 +196,9 @@ def _extents(prompt: Prompt) -> NDArray[np.float32]:
     return extents
 
 
-def _seen_in(prompt: Prompt, masks: NDArray[np.bool_] | None, rows: Sequence[int], frame: Frame) -> Prompt:
+def _seen_in(
+    prompt: Prompt, masks: Sequence[Mask] | NDArray[np.bool_] | None, rows: Sequence[int], frame: Frame
+) -> Prompt:
     """Rows of a prompt as a window sees them: masks in its own resolution, and no points that lie beyond it."""
     part = prompt[list(rows)]
     if masks is not None:

@@ -212,6 +212,7 @@ class SegmentService:
             except UsageError as error:
                 raise UsageError(_renumbered(str(error), rows), error.hint) from error
             for one in masks:
+                assert isinstance(one.segmentation, Segmentation)  # as `found_masks` leaves them
                 found.append(ObjectMask(rows[one.prompt], convert(one.segmentation)))
         return sorted(found, key=lambda one: one.object)
 

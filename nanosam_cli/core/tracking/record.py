@@ -16,6 +16,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.media.frame_range import FrameRange
 from nanosam_cli.core.media.video import list_frames
@@ -44,6 +45,8 @@ class TrackRecord:
             return
         if resume and (folder / STATE).exists():
             state = read_state(folder / STATE)
+            if type(state.get("frames")) is not int or not isinstance(state.get("run"), dict):
+                raise InputError(f"{folder / STATE} is not the state of a run", "`--force` starts anew")
             if state["frames"] <= sum(1 for _ in journal.records()):  # a power cut may have taken the last of them
                 self.state, self.kept = state["run"], state["frames"]
         if self.state is None:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from struct import error as StructError
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
+from zlib import error as ZlibError
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.system.documents import parse_json
 from nanosam_cli.core.system.files import atomic_write
 
 State = Mapping[str, Any]  # nested: plain values for JSON, and arrays
 
+# what NumPy's and Python's readers of such files raise
+_BROKEN = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, SyntaxError),
+    *(NotImplementedError, RecursionError, TokenError, BadZipFile, ZlibError, StructError),
+)
 _ABOUT, _ARRAY = "arr_0", "array"  # the entry that holds all but the arrays, and the key by which it names one
 
 
@@ -37,12 +46,12 @@ def write_state(path: Path, state: State) -> None:
 def read_state(path: Path) -> State:
     """What `write_state` wrote, bit by bit. InputError where a file is broken."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:  # NumPy leaves a broken one open
             arrays = dict(file)
-        state = _filled(json.loads(arrays[_ABOUT].tobytes()), arrays)
+        state = _filled(parse_json(arrays[_ABOUT].tobytes()), arrays)
         if not isinstance(state, dict):
             raise ValueError("it holds no state")
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, RecursionError) as error:
+    except _BROKEN as error:
         raise InputError(f"{path} cannot be read: {error}", "`--force` starts anew") from error
     return state
 

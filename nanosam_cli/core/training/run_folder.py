@@ -8,6 +8,7 @@ from typing import Any
 
 from nanosam_cli.core.errors import OutputError
 from nanosam_cli.core.messages import some
+from nanosam_cli.core.system.documents import parse_json
 from nanosam_cli.core.training.recipe import Recipe
 
 RECIPE = "recipe.json"
@@ -41,8 +42,8 @@ def _found(folder: Path, patterns: tuple[str, ...]) -> list[str]:
 def _read_recipe(path: Path) -> dict[str, Any] | None:
     """The recipe in a run's record; None where the file is missing, or something else."""
     try:
-        record = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError, RecursionError):
+        record = parse_json(path.read_bytes())
+    except (FileNotFoundError, ValueError):
         return None
     is_ours = isinstance(record, dict) and isinstance(record.get("recipe"), dict) and "data_sha256" in record
     return dict(record["recipe"]) if is_ours else None

@@ -10,7 +10,7 @@ import { Preview } from "./preview.js";
 import { ask, askJson, Gone, onPresence } from "./server.js";
 import { View } from "./view.js";
 
-const STILL = 200; // ms without a move, after which what is seen is encoded from near
+const STILL = 200; // ms without a move, after which what is seen is encoded from near, or the next photo ahead
 const HELD = 8; // photos whose steps are still known when one comes back to them
 const find = (id) => document.getElementById(id);
 
@@ -200,9 +200,11 @@ async function offersOf(desk, found) {
   return masks.map((one) => ({ category: found[one.object].category_id, rle: one.segmentation }));
 }
 
+/** The next photo, once nothing is waited for: who clicks at once has the machine to themselves. */
 async function encodeNext(place) {
+  do await new Promise((done) => setTimeout(done, STILL)); while (page.desk?.busy);
   const next = page.photos[place + 1]?.name;
-  if (!next || page.ahead.has(next)) return;
+  if (page.place !== place || !next || page.ahead.has(next)) return;
   page.ahead.add(next);
   await ask("POST", "/api/v1/encode", { path: next }).catch(() => page.ahead.delete(next)); // it is told when it is shown
 }

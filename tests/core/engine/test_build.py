@@ -27,6 +27,7 @@ from nanosam_cli.core.engine.runtime import Chosen, choose
 from nanosam_cli.core.engine.shapes import Shapes
 from nanosam_cli.core.engine.tensorrt import BuildSettings
 from nanosam_cli.core.errors import BackendError, ModelError, OutputError
+from nanosam_cli.core.inference.contract import FACTS
 from nanosam_cli.core.inference.sidecar import EngineTarget, ShapeRange, read_sidecar, sidecar_path
 from nanosam_cli.core.loading.load import load_predictor
 from nanosam_cli.core.precision.agreement import Thresholds
@@ -65,6 +66,7 @@ def test_onnx_runtime_in_fp32(own_files: tuple[Path, Path], tmp_path: Path) -> N
         assert sidecar.proof is not None
         assert sidecar.proof["mean_iou"] == 1
         assert sidecar.metadata.keys() >= {"nanosam.part"}
+        assert sidecar.metadata.items() >= FACTS[sidecar.part].items()
         assert engine.proof.method == "run"
     with load_predictor(encoder=engines[0].path, decoder=engines[1].path) as predictor:
         assert predictor.predict(predictor.encode_image(PHOTOS[0].image), PHOTOS[0].prompts)

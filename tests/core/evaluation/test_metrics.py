@@ -98,6 +98,7 @@ def test_corrupt_results(tmp_path: Path, rows: Any, words: str) -> None:
         ({"settings": [1]}, r"settings: must be a section, not \[1\]"),
         ({"settings": {"shard": [1, 2, 3]}}, "settings.shard: needs 2 values, not 3"),
         ({"settings": {"shard": [0, 10**30]}}, r"settings.shard\[0\]: must be at least 1"),
+        ({"settings": {"shard": [1, 10**9]}}, r"settings.shard\[1\]: must be at most 100000, not 1000000000"),
         ({"settings": {"steps": 3}}, "settings.steps: must be a list, not 3"),
         ({"settings": {"prompt": {}}}, "settings.prompt: must be str, not {}"),
         ({"counts": {"photos": "many"}}, "counts.photos: must be int, not 'many'"),

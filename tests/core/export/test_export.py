@@ -22,6 +22,7 @@ from nanosam_cli.core.export.parts import decoder_part, encoder_part
 from nanosam_cli.core.export.proof import LIMITS, prove_outputs
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.inference.backends.onnxruntime import open_file
+from nanosam_cli.core.inference.contract import FACTS
 from nanosam_cli.core.inference.session import host
 from nanosam_cli.core.loading.convert import convert_model
 from nanosam_cli.core.loading.load import load_predictor
@@ -92,6 +93,7 @@ def test_files_describe_themselves(files: list[Exported]) -> None:
     assert metadata["nanosam.part"] == "decoder"
     assert metadata["nanosam.image_size"] == "512"
     assert metadata["nanosam.coordinate_size"] == "1024"
+    assert metadata.items() >= FACTS["decoder"].items()
     assert metadata["nanosam.precision"] == "fp32"
     assert metadata["nanosam.steps"] == "1"
     assert len(metadata["nanosam.source_sha256"]) == 64

@@ -389,3 +389,12 @@ def test_write_png_overwrites_only_on_request(tmp_path: Path) -> None:
         write_png(tmp_path / "a.png", np.ones((1, 1), np.uint8))
     write_png(tmp_path / "a.png", np.full((1, 1), 9, np.uint8), overwrite=True)
     assert read_image(tmp_path / "a.png")[0, 0, 0] == 9
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no endless file")
+def test_a_pipe_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanosam_cli.core.media.image.MOST_BYTES", 2**20)
+    with Path("/dev/zero").open("rb") as endless:
+        for source in (endless, Path("/dev/zero")):
+            with pytest.raises(InputError, match="has more than 1 MiB, or no end at all"):
+                read_image(source)

@@ -281,6 +281,7 @@ def test_a_photo_is_encoded_once(page: Page, serve: Callable[..., Server]) -> No
     page.shows("cat.jpg")
     for place in ((100, 100), (150, 170), (300, 200)):
         page.click(place)
+    page.page.wait_for_timeout(1000)
     encoded = [url for url in asked if "encode" in url]
     assert len(encoded) == len(set(encoded)) == 2  # this photo, and the next one ahead
     assert len([url for url in asked if "segment" in url]) >= 3

@@ -9,6 +9,8 @@ import pytest
 from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.loading.load import load_predictor
+from nanosam_cli.core.system.journal import Journal
+from nanosam_cli.core.tracking.record import TrackRecord
 from nanosam_cli.core.tracking.state_file import read_state, write_state
 from nanosam_cli.core.tracking.tracker import Tracked, Tracker
 from nanosam_cli.core.types import Prompt
@@ -51,6 +53,37 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, make: Any) -> None:
     with pytest.raises(InputError, match=r"state\.npz cannot be read") as caught:
         read_state(tmp_path / "state.npz")
     assert caught.value.hint == "`--force` starts anew"
+
+
+def _cut(path: Path) -> None:
+    write_state(path, {"frames": 3, "a": np.arange(99)})
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def _deep(path: Path) -> None:
+    np.savez(path, np.frombuffer(b"[" * 100_000, np.uint8))
+
+
+def _no_header(path: Path) -> None:
+    write_state(path, {"a": np.arange(99)})
+    path.write_bytes(path.read_bytes().replace(b"fortran_order", b"fortran order"))
+
+
+@pytest.mark.parametrize("make", [_cut, _deep, _no_header])
+def test_a_file_that_was_spoilt_is_refused(tmp_path: Path, make: Any) -> None:
+    make(tmp_path / "state.npz")
+    with pytest.raises(InputError, match=r"state\.npz cannot be read"):
+        read_state(tmp_path / "state.npz")
+
+
+@pytest.mark.parametrize("state", [{}, {"frames": "3", "run": {}}, {"frames": 3, "run": None}])
+def test_the_state_of_something_else(tmp_path: Path, state: dict[str, Any]) -> None:
+    write_state(tmp_path / "state.npz", state)
+    with (
+        Journal(tmp_path / "frames.jsonl", {}) as journal,
+        pytest.raises(InputError, match=r"state\.npz is not the state of a run"),
+    ):
+        TrackRecord(tmp_path, journal, resume=True)
 
 
 def test_a_tracker_goes_on_as_if_nothing_had_been(tmp_path: Path, own_files: tuple[Path, Path]) -> None:

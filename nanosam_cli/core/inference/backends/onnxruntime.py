@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,10 +34,11 @@ onnxruntime.set_default_logger_severity(_SILENT)  # providers that cannot be loa
 
 
 class OnnxSession:
-    """A `Session` over `onnxruntime.InferenceSession`; safe to run from several threads."""
+    """A `Session` over `onnxruntime.InferenceSession`; safe to run from several threads, and in a forked child."""
 
     def __init__(self, path: Path, session: Any) -> None:
         self._session = session
+        self._process = os.getpid()
         self.path = path
         self.inputs = tuple(map(_tensor_info, session.get_inputs()))
         # a sequence or a map of tensors is nobody's output here
@@ -57,7 +59,13 @@ class OnnxSession:
         return {info.name: result for info, result in zip(self.outputs, results)}
 
     def close(self) -> None:
+        if self._session is not None and os.getpid() != self._process:
+            _of_the_parent.append(self._session)
         self._session = None  # ONNX Runtime frees a session with its last reference
+
+
+# A session ends its threads when it is freed, and a forked child, which has not got them, would wait for ever.
+_of_the_parent: list[Any] = []
 
 
 def open_file(path: Path, device: str, threads: int | None, *, fuse_int8: bool = True) -> OnnxSession:

@@ -17,6 +17,7 @@ from nanosam_cli.core.media.frame_range import FrameRange
 from nanosam_cli.core.media.image import IMAGE_FORMATS, jpeg_bytes
 from nanosam_cli.core.media.video import open_video
 from nanosam_cli.core.messages import Note
+from nanosam_cli.core.system.documents import parse_json
 from nanosam_cli.core.system.files import read_input, write_bytes, write_text
 
 ABOUT = "frames.json"  # in the folder: which video the frames are of, and whether all are there
@@ -68,7 +69,7 @@ def _write_about(folder: Path, about: dict[str, Any]) -> None:
 def _is_done(folder: Path, about: dict[str, Any]) -> bool:
     """Whether the folder has all frames. OutputError where it holds something else."""
     try:
-        found = json.loads(read_input(folder / ABOUT)) if (folder / ABOUT).exists() else {}
+        found = parse_json(read_input(folder / ABOUT)) if (folder / ABOUT).exists() else {}
     except ValueError:
         found = {}
     if not isinstance(found, dict) or any(found.get(key) != value for key, value in about.items()):

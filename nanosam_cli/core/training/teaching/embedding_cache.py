@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class EmbeddingCache:
             if embeddings.ndim != 4 or embeddings.dtype != np.float16 or len(embeddings) <= row:
                 raise ValueError(f"it holds {embeddings.dtype} of shape {embeddings.shape}")
             return torch.from_numpy(np.array(embeddings[row]))
-        except (OSError, ValueError, EOFError, SyntaxError, AttributeError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError, AttributeError, TokenError) as error:
             raise InputError(
                 f"{path} holds no embeddings of a step: {error}", f"delete it, and --resume makes it again: rm {path}"
             ) from error

@@ -43,9 +43,10 @@ GOOD = saved(np.zeros((1, 256, 2, 2), np.float16))
         GOOD.replace(b"(1, 256, 2, 2)", b"(1 * 256 * 2) "),
         saved(np.zeros((1, 256, 2, 2), np.float32)),
         saved(np.zeros(9, np.float16)),
+        GOOD.replace(b"(1, 256, 2, 2), }", b"(1, 256, 2, 2,  "),
         saved([{"an": "object"}]),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_broken_file_is_named_with_what_mends_it(tmp_path: Path, data: bytes) -> None:
     cache = EmbeddingCache(tmp_path, {"teacher": "a"}, 1)
