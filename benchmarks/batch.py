@@ -19,11 +19,11 @@ from time import perf_counter
 
 import pyarrow as pa
 
-from nanosam_cli.core.batch.cluster import LOCAL, Workers, connected, segment_shards
-from nanosam_cli.core.batch.decode import Decoder, ShardWork
-from nanosam_cli.core.batch.run import BatchPlan, plan_batch, run_batch
-from nanosam_cli.core.batch.segmenter import SegmenterSpec
-from nanosam_cli.core.batch.sources import open_source
+from nanosam_cli.core.fleet.cluster import LOCAL, Workers, connected, segment_shards
+from nanosam_cli.core.fleet.decode import Decoder, ShardWork
+from nanosam_cli.core.fleet.run import BatchPlan, plan_batch, run_batch
+from nanosam_cli.core.fleet.segmenter import SegmenterSpec
+from nanosam_cli.core.fleet.sources import open_source
 from nanosam_cli.core.loading.choice import ModelChoice
 from nanosam_cli.core.loading.load import open_predictor
 from nanosam_cli.core.media.find_photos import find_photos

@@ -54,9 +54,9 @@ HOMES = {
     "starlette": ("core.serving",),
     "uvicorn": ("core.serving",),
     "pydantic": ("core.serving",),
-    "ray": ("core.batch.cluster",),
-    "pyarrow": ("core.batch",),
-    "fsspec": ("core.batch",),
+    "ray": ("core.fleet.cluster",),
+    "pyarrow": ("core.fleet",),
+    "fsspec": ("core.fleet",),
     "rich": ("console",),
     "typer": ("app", "options", "prompt_options", "commands"),
 }
@@ -83,7 +83,7 @@ FLOORS = (
     ("export", "segmentation", "tracking"),
     ("loading",),
     ("doctor", "engine", "evaluation"),
-    ("benchmark", "training", "serving", "batch"),
+    ("benchmark", "training", "serving", "fleet"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FULLEST = 20  # Python files in a folder of core

@@ -45,7 +45,7 @@ from nanosam_cli.prompt_options import (
 )
 
 if TYPE_CHECKING:
-    from nanosam_cli.core.batch.output import Counts
+    from nanosam_cli.core.fleet.output import Counts
 
 RUNNING, SOURCE = "Running", "Source"  # headings of the help
 
@@ -176,7 +176,7 @@ def run(
         nanosam batch merge masks/ --format coco -o masks.json
     """
     try:
-        from nanosam_cli.core.batch.job import BatchRequest, run_job
+        from nanosam_cli.core.fleet.job import BatchRequest, run_job
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     from nanosam_cli.core.prompting.options import PromptOptions
@@ -251,7 +251,7 @@ def merge(
     nanosam batch merge masks/ --format coco-dataset -o instances.json
     """
     try:
-        from nanosam_cli.core.batch.merge import merge_shards
+        from nanosam_cli.core.fleet.merge import merge_shards
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     with console.progress("merge", None, "photos") as advance:

@@ -23,7 +23,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    for name in [name for name in sys.modules if name.startswith("nanosam_cli.core.batch.")]:
+    for name in [name for name in sys.modules if name.startswith("nanosam_cli.core.fleet.")]:
         monkeypatch.delitem(sys.modules, name)
     for words in (("batch", tmp_path, "--everything"), ("batch", "merge", tmp_path)):
         ran = run_nanosam(*words, "-o", tmp_path / "out")

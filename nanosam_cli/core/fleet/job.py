@@ -10,12 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from nanosam_cli.core.batch.cluster import LOCAL, Workers, connected, plan_workers, segment_shards
-from nanosam_cli.core.batch.decode import Decoder, ShardWork
-from nanosam_cli.core.batch.output import Counts
-from nanosam_cli.core.batch.run import SHARD_SIZE, counts_record, plan_batch, run_batch
-from nanosam_cli.core.batch.segmenter import SegmenterSpec
-from nanosam_cli.core.batch.sources import open_source
+from nanosam_cli.core.fleet.cluster import LOCAL, Workers, connected, plan_workers, segment_shards
+from nanosam_cli.core.fleet.decode import Decoder, ShardWork
+from nanosam_cli.core.fleet.output import Counts
+from nanosam_cli.core.fleet.run import SHARD_SIZE, counts_record, plan_batch, run_batch
+from nanosam_cli.core.fleet.segmenter import SegmenterSpec
+from nanosam_cli.core.fleet.sources import open_source
 from nanosam_cli.core.loading.choice import ModelChoice
 from nanosam_cli.core.loading.load import open_predictor
 from nanosam_cli.core.messages import Note

@@ -21,12 +21,12 @@ from tests.command_line import run_nanosam
 pa = pytest.importorskip("pyarrow", reason="batches need the extra `batch`")
 pq = pytest.importorskip("pyarrow.parquet")
 
-from nanosam_cli.core.batch.decode import Decoder, ShardWork  # noqa: E402
-from nanosam_cli.core.batch.merge import merge_shards  # noqa: E402
-from nanosam_cli.core.batch.output import Counts, read_manifest, read_rows  # noqa: E402
-from nanosam_cli.core.batch.run import BatchPlan, plan_batch, run_batch  # noqa: E402
-from nanosam_cli.core.batch.segmenter import SegmenterSpec, ShardSegmenter  # noqa: E402
-from nanosam_cli.core.batch.sources import open_source  # noqa: E402
+from nanosam_cli.core.fleet.decode import Decoder, ShardWork  # noqa: E402
+from nanosam_cli.core.fleet.merge import merge_shards  # noqa: E402
+from nanosam_cli.core.fleet.output import Counts, read_manifest, read_rows  # noqa: E402
+from nanosam_cli.core.fleet.run import BatchPlan, plan_batch, run_batch  # noqa: E402
+from nanosam_cli.core.fleet.segmenter import SegmenterSpec, ShardSegmenter  # noqa: E402
+from nanosam_cli.core.fleet.sources import open_source  # noqa: E402
 
 Plan = Callable[..., BatchPlan]
 

@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nanosam_cli.core.batch.rows import SCHEMA, Row
 from nanosam_cli.core.errors import InputError, OutputError
+from nanosam_cli.core.fleet.rows import SCHEMA, Row
 from nanosam_cli.core.system.documents import read_json
 from nanosam_cli.core.system.files import atomic_write, check_writable, output_error, write_text
 from nanosam_cli.core.system.journal import differences

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanosam_cli.core.batch.output import read_manifest, read_rows
-from nanosam_cli.core.batch.rows import result_of
 from nanosam_cli.core.errors import InputError, OutputError
+from nanosam_cli.core.fleet.output import read_manifest, read_rows
+from nanosam_cli.core.fleet.rows import result_of
 from nanosam_cli.core.segmentation.class_files import class_files
 from nanosam_cli.core.segmentation.formats import PhotoTarget, SharedLayout, find_format
 from nanosam_cli.core.segmentation.image_ids import number_photos

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nanosam_cli.core.batch.decode import Decoder, ShardWork, shard_work
-from nanosam_cli.core.batch.output import Counts, Manifest, ShardFolder
-from nanosam_cli.core.batch.prompts import BatchPrompts, plan_prompts
-from nanosam_cli.core.batch.segmenter import SegmenterSpec
-from nanosam_cli.core.batch.sources import PhotoSource
 from nanosam_cli.core.errors import InputError, OutputError
+from nanosam_cli.core.fleet.decode import Decoder, ShardWork, shard_work
+from nanosam_cli.core.fleet.output import Counts, Manifest, ShardFolder
+from nanosam_cli.core.fleet.prompts import BatchPrompts, plan_prompts
+from nanosam_cli.core.fleet.segmenter import SegmenterSpec
+from nanosam_cli.core.fleet.sources import PhotoSource
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.loading.choice import ModelChoice
 from nanosam_cli.core.prompting.options import PromptOptions

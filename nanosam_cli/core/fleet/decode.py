@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from nanosam_cli.core.batch.prompts import BatchPrompts, Entry, entry_request
-from nanosam_cli.core.batch.sources import PhotoShard, PhotoSource, RawPhoto
 from nanosam_cli.core.errors import InputError, NanosamError, UsageError, machine_error
+from nanosam_cli.core.fleet.prompts import BatchPrompts, Entry, entry_request
+from nanosam_cli.core.fleet.sources import PhotoShard, PhotoSource, RawPhoto
 from nanosam_cli.core.frame import Frame
 from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.prompting.request import PromptSource, Request

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from nanosam_cli.core.batch.decode import DECODED
-from nanosam_cli.core.batch.rows import SCHEMA, Row, failed_row, photo_row
 from nanosam_cli.core.errors import InputError, ModelError, UsageError
+from nanosam_cli.core.fleet.decode import DECODED
+from nanosam_cli.core.fleet.rows import SCHEMA, Row, failed_row, photo_row
 from nanosam_cli.core.inference.predictor import Predictor, PreparedImage
 from nanosam_cli.core.loading.choice import ModelChoice
 from nanosam_cli.core.loading.load import open_predictor

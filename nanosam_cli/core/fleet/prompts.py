@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nanosam_cli.core.batch.sources import PROMPT_COLUMNS, PhotoSource
 from nanosam_cli.core.errors import InputError, UsageError
+from nanosam_cli.core.fleet.sources import PROMPT_COLUMNS, PhotoSource
 from nanosam_cli.core.messages import some
 from nanosam_cli.core.prompting.labels import UNNAMED
 from nanosam_cli.core.prompting.options import PromptOptions

@@ -18,9 +18,9 @@ import ray
 import ray.data as ray_data
 import ray.exceptions
 
-from nanosam_cli.core.batch.decode import Decoder, ShardWork
-from nanosam_cli.core.batch.segmenter import SegmenterSpec, ShardSegmenter
 from nanosam_cli.core.errors import BackendError, NanosamError
+from nanosam_cli.core.fleet.decode import Decoder, ShardWork
+from nanosam_cli.core.fleet.segmenter import SegmenterSpec, ShardSegmenter
 from nanosam_cli.core.system.ending import ENDING
 
 LOCAL = "local"

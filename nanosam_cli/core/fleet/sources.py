@@ -19,8 +19,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nanosam_cli.core.batch.places import is_remote, list_files, open_file_system, read_range
 from nanosam_cli.core.errors import InputError
+from nanosam_cli.core.fleet.places import is_remote, list_files, open_file_system, read_range
 from nanosam_cli.core.media.image import IMAGE_FORMATS
 from nanosam_cli.core.messages import did_you_mean, some
 from nanosam_cli.core.system.documents import parse_json
