@@ -482,7 +482,7 @@ BAD = [
     ("good.jpg --prompts nowhere.json", 1, "no such file: nowhere.json"),
     ("good.jpg --prompts broken.json", 1, "broken.json is not JSON"),
     ("good.jpg --prompts deep.json", 1, "deep.json is not JSON"),
-    ("good.jpg --prompts far.json", 1, "0] is not [x0, y0, x1, y1]"),
+    ("good.jpg --prompts far.json", 1, "good.jpg: [1, 2, 3, <a number of 1329 bits>] is not [x0, y0, x1, y1]"),
     ("good.jpg --prompts list.json", 1, "list.json names no photos"),
     ("good.jpg --prompts three.json", 1, "three.json, good.jpg: [1, 2, 3] is not [x0, y0, x1, y1]"),
     ("good.jpg --prompts other.json", 1, "other.json names none of the photos; it has other.jpg"),

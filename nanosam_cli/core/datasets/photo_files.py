@@ -140,8 +140,9 @@ class PhotoFiles:
         return inside or self._spelled(name)
 
     def _is_inside(self, photo: Path) -> bool:
-        """Whether it lies in the folder itself, and not where `..` or a link leads to."""
-        return photo.resolve().is_relative_to(self._resolved)
+        """Whether it lies in the folder, and not where `..` leads to. A link is the work of who made the folder: photos
+        of a store (DVC, the Hugging Face cache) are links to elsewhere."""
+        return ".." not in photo.parts or photo.resolve().is_relative_to(self._resolved)
 
     def _spelled(self, name: str) -> str | Path | None:
         """The photo whose name is the same text in other code points, as one that was written on a Mac."""

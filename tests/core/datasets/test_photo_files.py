@@ -102,18 +102,22 @@ def test_what_cannot_be_found(places: tuple[Path, Path], tmp_path: Path) -> None
         find_data(None, tmp_path / "moved.json")
 
 
-@pytest.mark.parametrize("link", [False, True], ids=["by dots", "by a link"])
-def test_a_name_that_leads_out_of_the_folder_is_refused(places: tuple[Path, Path], tmp_path: Path, link: bool) -> None:
+def test_a_name_that_leads_out_of_the_folder_is_refused(places: tuple[Path, Path], tmp_path: Path) -> None:
     outside = tmp_path / "secret.png"
     outside.write_bytes((places[0] / "000000000001.png").read_bytes())
-    name = "linked.png" if link else "../../secret.png"
-    if link:
-        (places[0] / name).symlink_to(outside)
     with PhotoFiles(places[0]) as files:
         for question in (files.__contains__, files.read, files.orientation):
             with pytest.raises(InputError, match=f"leads out of {places[0]}, to {outside}") as caught:
-                question(places[0] / name)
+                question(places[0] / "../../secret.png")
             assert "--images" in (caught.value.hint or "")
+
+
+def test_a_photo_may_be_a_link_to_a_store(places: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    stored = (places[0] / "000000000001.png").rename(tmp_path / "store" / "1f")
+    (places[0] / "000000000001.png").symlink_to(stored)
+    with PhotoFiles(places[0]) as files:
+        assert files.read(places[0] / "000000000001.png").shape == (60, 80, 3)
 
 
 def test_a_folder_behind_a_link_and_dots_that_stay_inside(places: tuple[Path, Path], tmp_path: Path) -> None:
@@ -124,11 +128,3 @@ def test_a_folder_behind_a_link_and_dots_that_stay_inside(places: tuple[Path, Pa
         assert files.read(linked / ".." / places[0].name / "000000000001.png").shape == (60, 80, 3)
         assert files.read(Path("/elsewhere/000000000001.png")).shape == (60, 80, 3)  # by its plain name
         assert linked / "a\0b.png" not in files
-
-
-def test_a_link_under_another_spelling_leads_out_as_well(places: tuple[Path, Path], tmp_path: Path) -> None:
-    outside = tmp_path / "secret.png"
-    outside.write_bytes((places[0] / "000000000001.png").read_bytes())
-    (places[0] / "caf\u00e9.png").symlink_to(outside)
-    with PhotoFiles(places[0]) as files:
-        assert places[0] / "cafe\u0301.png" not in files
