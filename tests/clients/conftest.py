@@ -7,8 +7,10 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -65,6 +67,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
         {one["image"]: [rle_to_mask(thing["segmentation"]) for thing in one["objects"]] for one in found.values()},
         {one["image"]: [thing["class"] for thing in one["objects"]] for one in found.values()},
     )
+
+
+def client(module: str) -> ModuleType:
+    """The module; tests are skipped where it is not there, unless `make test-clients` has just installed it."""
+    if os.environ.get("NANOSAM_TEST_CLIENTS"):
+        return import_module(module)
+    found: ModuleType = pytest.importorskip(module, reason=f"{module} is not installed; `make test-clients` runs this")
+    return found
 
 
 def ious(wanted: Sequence[Mask], got: Sequence[Mask]) -> list[float]:

@@ -15,7 +15,7 @@ from nanosam_cli.core.media.mask_codes import mask_to_rle
 from nanosam_cli.core.serving.label.export import export_annotations
 from nanosam_cli.core.serving.label_file import LabelledObject
 from nanosam_cli.core.serving.labelling import Labelling, open_labelling
-from tests.clients.client import client
+from tests.clients.conftest import client
 
 HW = 80, 100
 CLASSES = ["cat", "a dog"]

@@ -272,7 +272,7 @@ def test_no_data() -> None:
             "a segmentation that cannot be",
         ),
         (lambda content: content["annotations"][0].update(area=10**400), "no usable bbox and area"),
-        (lambda content: content["images"][0].update(height=-9), "a segmentation that cannot be read"),
+        (lambda content: content["images"][0].update(height=-9), "image 1 has the size 80x-9"),
         (lambda content: content["annotations"][1].update(id=111), "two annotations with id 111"),
     ],
 )

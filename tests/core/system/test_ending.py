@@ -24,10 +24,13 @@ from nanosam_cli.core.system.ending import disposable
 from nanosam_cli.core.system.files import atomic_write
 from nanosam_cli.core.system.lock import only_run
 from nanosam_cli.core.system.temporary import scratch_folder
-def deaf(seconds):
+def deaf(seconds, begun=None):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
+            if begun:
+                print(begun, flush=True)  # a signal that comes now is swallowed
+                begun = None
             time.sleep(end - time.monotonic())
         except KeyboardInterrupt:
             print("swallowed", file=sys.stderr, flush=True)
@@ -45,8 +48,7 @@ _DISPOSABLE = """
         deaf(60)
 """
 _KEPT = """
-    print("at work", flush=True)
-    deaf({seconds})
+    deaf({seconds}, "at work")
 """
 
 
