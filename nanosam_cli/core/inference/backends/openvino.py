@@ -22,13 +22,13 @@ _ORIGINS = ("Exception from", "Check '")  # lines of an error that say where in 
 class OpenVinoSession:
     """A `Session` over a compiled model; safe to run from several threads."""
 
-    def __init__(self, path: Path, compiled: Any, metadata: dict[str, str], device: str) -> None:
+    def __init__(self, path: Path, model: Any, compiled: Any, device: str) -> None:
         self._compiled: Any = compiled
         self._idle: list[Any] = []  # requests that nobody runs; a list's append and pop are atomic
         self.path = path
-        self.inputs = tuple(_tensor_info(port.get_any_name(), port) for port in compiled.inputs)
-        self.outputs = tuple(_tensor_info(_output_name(port), port) for port in compiled.outputs)
-        self.metadata = metadata
+        self.inputs = tuple(_tensor_info(port.get_any_name(), port) for port in model.inputs)
+        self.outputs = tuple(_tensor_info(_output_name(port), port) for port in model.outputs)
+        self.metadata = _metadata(model)
         self.remarks: tuple[str, ...] = ()
         self.backend = f"OpenVINO {_VERSION}, {device}"
 
@@ -69,7 +69,6 @@ def open_file(path: Path, device: str, threads: int | None) -> OpenVinoSession:
         model = core.read_model(str(path))
     except RuntimeError as error:
         raise load_error(path, f"OpenVINO {_VERSION}", _reason(error)) from error
-    metadata = _metadata(model)
     try:
         compiled = core.compile_model(model, name, _settings(name, threads))
     except RuntimeError as error:
@@ -77,7 +76,7 @@ def open_file(path: Path, device: str, threads: int | None) -> OpenVinoSession:
             f"OpenVINO {_VERSION} cannot run {path} on device {name.lower()}: {_reason(error)}",
             "--backend onnxruntime" if name == "CPU" else "--device cpu",
         ) from error
-    return OpenVinoSession(path, compiled, metadata, name)
+    return OpenVinoSession(path, model, compiled, name)
 
 
 def _check_device(available: list[str], name: str, device: str) -> None:
@@ -109,8 +108,8 @@ def _metadata(model: Any) -> dict[str, str]:
 
 def _output_name(port: Any) -> str:
     """The graph's name of an output, which may share its tensor with names from inside."""
-    names = sorted(port.get_names())
-    own = port.get_node().get_friendly_name().partition("/sink_port_")[0]
+    names: list[str] = sorted(port.get_names())
+    own: str = port.get_node().get_friendly_name().partition("/sink_port_")[0]
     return own if own in names else names[0]
 
 
