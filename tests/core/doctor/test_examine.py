@@ -74,7 +74,7 @@ def test_the_default_model_is_missing(box: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("NANOSAM_DEVICE", "gpu", "unknown device in NANOSAM_DEVICE: gpu"),
+        ("NANOSAM_DEVICE", "vpu", "unknown device in NANOSAM_DEVICE: vpu"),
         ("NANOSAM_BACKEND", "abacus", "unknown backend in NANOSAM_BACKEND: abacus"),
     ],
 )
