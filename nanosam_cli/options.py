@@ -75,6 +75,13 @@ class Device(str, Enum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+    coreml = "coreml"
+    directml = "directml"
+    webgpu = "webgpu"
+    xnnpack = "xnnpack"
+    openvino = "openvino"  # ONNX Runtime's provider; gpu and npu are those of the backend openvino
+    gpu = "gpu"
+    npu = "npu"
 
 
 def chosen_model(

@@ -35,6 +35,7 @@ HOMES = {
     "huggingface_hub": ("core.prompting.text_prompt",),
     "mediapipe": ("core.prompting.pose_estimator",),
     "onnxruntime": ("core.inference.backends.onnxruntime", "core.loading.engines", "core.export", "core.engine"),
+    "openvino": ("core.inference.backends.openvino",),
     "tensorrt": ENGINES,
     "tensorrt_rtx": ENGINES,
     "polygraphy": ENGINES,

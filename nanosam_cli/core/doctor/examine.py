@@ -8,6 +8,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from importlib import import_module, metadata
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -27,6 +28,8 @@ from nanosam_cli.core.zoo.models import DEFAULT_MODEL, find_model
 
 # Flavours by their import name. On a Jetson it comes with the system, and pip has nothing that fits.
 _TENSORRT = {"tensorrt": "pip install tensorrt", "tensorrt_rtx": "pip install tensorrt-rtx"}
+_EXTRAS = ("openvino",)  # backends that only who wants them installs
+_OTHER_BUILDS = ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")  # they fill onnxruntime's folder
 _DEFAULT = "default model"  # the check that decides
 _JETSON = "sudo apt install nvidia-jetpack, then make the environment with `python3 -m venv --system-site-packages`"
 
@@ -39,6 +42,7 @@ def examine() -> tuple[list[Check], Check]:
         *machine_checks(),
         *requirement_checks(),
         *(backend_check(backend) for backend in BACKENDS if backend.name.replace("-", "_") not in _TENSORRT),
+        *build_checks(),
         *(tensorrt_check(module) for module in _TENSORRT),
         *environment_checks(),
         *model_checks(),
@@ -55,6 +59,8 @@ def to_mend(checks: Sequence[Check]) -> list[Check]:
 
 
 def _is_optional(check: Check, gpu: bool) -> bool:
+    if check.section == "backends" and check.name in _EXTRAS:
+        return check.status == "missing"
     if check.section == "backends":
         return check.status == "missing" and check.name in _TENSORRT and not (gpu or check.fix == _JETSON)
     bundled = check.name == _DEFAULT or check.name.startswith(f"{DEFAULT_MODEL} ")
@@ -129,6 +135,25 @@ def backend_check(backend: Backend) -> Check:
     providers: list[str] = getattr(runtime, "get_available_providers", list)()
     parts = [getattr(runtime, "__version__", "loads"), *providers, f"reads {' '.join(backend.suffixes)}"]
     return Check("backends", backend.name, "ok", ", ".join(parts))
+
+
+def build_checks() -> Iterator[Check]:
+    """Another build of ONNX Runtime, over whose files the plain one was installed later."""
+    try:
+        plain = metadata.distribution("onnxruntime")
+    except metadata.PackageNotFoundError:  # nothing that could lie over it
+        return
+    library = next((path for path in plain.files or () if path.name.startswith("onnxruntime_pybind11_state")), None)
+    for name in _OTHER_BUILDS:
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+        if library and library.size == Path(str(library.locate())).stat().st_size:
+            again = f"pip install --force-reinstall --no-deps {name}"
+            yield Check("backends", name, "broken", f"{version}, but onnxruntime's files lie over its own", again)
+        else:
+            yield Check("backends", name, "ok", version)
 
 
 def tensorrt_check(module: str) -> Check:

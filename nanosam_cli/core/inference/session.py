@@ -18,7 +18,9 @@ from nanosam_cli.core.types import DeviceArray
 Tensor: TypeAlias = NDArray[Any] | DeviceArray
 
 MAX_THREADS = 1024  # more than any machine has cores; each takes memory, and a runtime that starts 100 000 hangs
-DEVICES = ("auto", "cpu", "cuda")
+ORT_DEVICES = ("cpu", "cuda", "coreml", "directml", "webgpu", "xnnpack", "openvino")  # one a provider
+OPENVINO_DEVICES = ("cpu", "gpu", "npu")
+DEVICES = ("auto", *dict.fromkeys((*ORT_DEVICES, *OPENVINO_DEVICES)))
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class Session(Protocol):
         """The runtime and the device that really run the model, for people."""
         ...
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What whoever opened the file should hear, such as that a part of it runs on another device."""
+        ...
+
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """All outputs by name. ModelError where `feeds` are not what `inputs` say."""
         ...
@@ -70,15 +77,17 @@ class Backend:
     suffixes: tuple[str, ...]
     module: str
     install: str
+    devices: tuple[str, ...] = ("cpu", "cuda")  # beside auto
 
 
 _HERE = "nanosam_cli.core.inference.backends"
 
 BACKENDS = (
-    Backend("onnxruntime", (".onnx",), f"{_HERE}.onnxruntime", "pip install onnxruntime"),
+    Backend("onnxruntime", (".onnx",), f"{_HERE}.onnxruntime", "pip install onnxruntime", ORT_DEVICES),
+    Backend("openvino", (".onnx",), f"{_HERE}.openvino", "pip install 'nanosam-cli[openvino]'", OPENVINO_DEVICES),
     Backend("tensorrt", (".engine",), f"{_HERE}.tensorrt.plain", "pip install 'nanosam-cli[tensorrt]'"),
     Backend("tensorrt-rtx", (".rtx",), f"{_HERE}.tensorrt.rtx", "pip install 'nanosam-cli[tensorrt-rtx]'"),
-)  # where two read the same suffix, the first is the default
+)  # where two read the same suffix, the first that has the device is the default
 
 
 def open_session(
@@ -94,7 +103,7 @@ def open_session(
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         wanted = "1 or more" if threads < 1 else f"{MAX_THREADS} at most"
         raise UsageError(f"threads must be {wanted}, not {threads}")
-    chosen = _backend_of(path, name)
+    chosen = _backend_of(path, name, device)
     if not path.is_file():
         raise ModelError(f"model file {path} " + ("is not a file" if path.exists() else "does not exist"))
     if path.stat().st_size == 0:
@@ -117,10 +126,14 @@ def _setting(what: str, given: str | None, variable: paths.Variable[str], allowe
     return value
 
 
-def _backend_of(path: Path, name: str) -> Backend:
-    for entry in BACKENDS:
-        if path.suffix.lower() in entry.suffixes and name in ("auto", entry.name):
+def _backend_of(path: Path, name: str, device: str) -> Backend:
+    readers = [entry for entry in BACKENDS if path.suffix.lower() in entry.suffixes and name in ("auto", entry.name)]
+    for entry in readers:
+        if device in ("auto", *entry.devices):
             return entry
+    if readers:
+        those = "; ".join(f"{entry.name}: {', '.join(entry.devices)}" for entry in readers)
+        raise UsageError(f"no device {device} for {path.name} on {readers[0].name}", f"devices of {those}")
     supported = ", ".join(f"{suffix} ({entry.name})" for entry in BACKENDS for suffix in entry.suffixes)
     who = "no backend reads" if name == "auto" else f"backend {name} does not read"
     raise ModelError(f"{who} model file {path}", f"supported: {supported}")

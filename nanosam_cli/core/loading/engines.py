@@ -65,7 +65,8 @@ def _part(spec: ModelSpec, part: str, backend: str, device: str, engines: bool, 
     original = part_file(spec, part, note)
     if backend in ON_GPU:
         return _named(spec, part, next(flavour for flavour in ON_GPU if flavour == backend))
-    has_int8 = part == ENCODER and INT8_ENCODER in spec.parts and _on_cpu(backend, device)
+    on_cpu = _on_cpu(backend, device) or (backend == "openvino" and device in ("auto", "cpu"))
+    has_int8 = part == ENCODER and INT8_ENCODER in spec.parts and on_cpu
     for flavour in _flavours(backend, device) if engines else ():
         engine = engine_folder(spec, flavour) / engine_name(part, flavour)
         if engine.exists():

@@ -48,6 +48,8 @@ def open_predictor(choice: ModelChoice, note: Note = lambda _: None) -> Predicto
     how = {"backend": choice.backend, "device": choice.device}
     with ExitStack() as opened:
         sessions = [opened.enter_context(closing(open_session(file, **how, threads=choice.threads))) for file in files]
+        for remark in (remark for session in sessions for remark in session.remarks):
+            note(remark)
         predictor = Predictor(sessions[0], sessions[1], spec.mean, spec.std)
         opened.pop_all()  # all went well: the predictor closes them
     return predictor

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
@@ -73,7 +74,7 @@ def test_the_default_model_is_missing(box: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("NANOSAM_DEVICE", "gpu", "unknown device in NANOSAM_DEVICE: gpu"),
+        ("NANOSAM_DEVICE", "vpu", "unknown device in NANOSAM_DEVICE: vpu"),
         ("NANOSAM_BACKEND", "abacus", "unknown backend in NANOSAM_BACKEND: abacus"),
     ],
 )
@@ -178,6 +179,45 @@ def test_a_backend_that_is_not_there() -> None:
         Backend("abacus", (".abacus",), "nanosam_cli.core.inference.backends.abacus", "pip install abacus")
     )
     assert (check.status, check.fix) == ("missing", "pip install abacus")
+
+
+def test_openvino_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its extra is named where it is missing, and nothing is broken without it."""
+    (backend,) = (entry for entry in examine.BACKENDS if entry.name == "openvino")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, backend.module, raising=False)
+    check = examine.backend_check(backend)
+    assert (check.name, check.status, check.fix) == ("openvino", "missing", "pip install 'nanosam-cli[openvino]'")
+    assert examine.to_mend([check]) == []
+
+
+@pytest.mark.parametrize(("recorded", "status"), [(5, "broken"), (7, "ok")])
+def test_two_builds_of_onnx_runtime(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recorded: int, status: str
+) -> None:
+    """The file that is there is of whichever was installed last; its size tells whose it is."""
+    library = tmp_path / "onnxruntime_pybind11_state.so"
+    library.write_bytes(b"12345")
+
+    class Recorded:
+        name, size = library.name, recorded
+
+        def locate(self) -> Path:
+            return library
+
+    class Plain:
+        files = (Recorded(),)
+
+    def version(name: str) -> str:
+        if name != "onnxruntime-gpu":
+            raise metadata.PackageNotFoundError
+        return "1.32.0"
+
+    monkeypatch.setattr(metadata, "distribution", lambda _: Plain())
+    monkeypatch.setattr(metadata, "version", version)
+    (check,) = examine.build_checks()
+    assert (check.name, check.status) == ("onnxruntime-gpu", status)
+    assert (check.fix is None) == (status == "ok")
 
 
 @pytest.mark.parametrize(

@@ -457,9 +457,9 @@ def test_sessions_are_closed_where_loading_fails(own_files: Files, monkeypatch: 
         ({"encoder": "e.onnx", "decoder": "d.onnx"}, ModelError, "model file e.onnx does not exist", ""),
         ({"encoder": "e.pt", "decoder": "d.onnx"}, ModelError, "no backend reads model file e.pt", "supported: .onnx"),
         (
-            {"encoder": "e.onnx", "decoder": "d.onnx", "device": "gpu"},
+            {"encoder": "e.onnx", "decoder": "d.onnx", "device": "vpu"},
             UsageError,
-            "unknown device: gpu",
+            "unknown device: vpu",
             "choose one of",
         ),
     ],

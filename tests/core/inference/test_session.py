@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -191,7 +191,9 @@ def test_unknown_suffixes(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(ModelError, match=f"no backend reads model file .*{name}") as caught:
         open_session(tmp_path / name)
-    assert caught.value.hint == "supported: .onnx (onnxruntime), .engine (tensorrt), .rtx (tensorrt-rtx)"
+    assert (
+        caught.value.hint == "supported: .onnx (onnxruntime), .onnx (openvino), .engine (tensorrt), .rtx (tensorrt-rtx)"
+    )
 
 
 def test_suffixes_ignore_case(double_file: Path) -> None:
@@ -202,7 +204,7 @@ def test_suffixes_ignore_case(double_file: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "environment", "message"),
     [
-        ({"device": "gpu"}, {}, "unknown device: gpu"),
+        ({"device": "vpu"}, {}, "unknown device: vpu"),
         ({"device": "cuda:0"}, {}, "unknown device: cuda:0"),
         ({}, {"NANOSAM_DEVICE": "tpu"}, "unknown device in NANOSAM_DEVICE: tpu"),
         ({"backend": "ort"}, {}, "unknown backend: ort"),
@@ -298,6 +300,81 @@ def test_auto_takes_cuda_where_it_works(monkeypatch: pytest.MonkeyPatch, double_
     monkeypatch.setattr(onnxruntime, "InferenceSession", OnGpu)
     assert open_session(double_file).backend.endswith(", CUDA")
     assert open_session(double_file, device="cpu").backend.endswith(", CPU")
+
+
+PROVIDERS = {
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "webgpu": "WebGpuExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+
+
+class Share(NamedTuple):
+    """Nodes that ONNX Runtime gave to a provider."""
+
+    ep_name: str
+    nodes: int
+
+    def get_nodes(self) -> list[None]:
+        return [None] * self.nodes
+
+
+@pytest.mark.parametrize("device", PROVIDERS)
+@pytest.mark.parametrize("on_cpu", [0, 2, None])  # None: a version that does not tell
+def test_a_provider_is_taken_by_name_and_what_it_leaves_to_the_cpu_is_told(
+    monkeypatch: pytest.MonkeyPatch, double_file: Path, device: str, on_cpu: int | None
+) -> None:
+    provider = PROVIDERS[device]
+
+    class Elsewhere(onnxruntime.InferenceSession):  # type: ignore[misc]
+        def __init__(self, path: str, options: Any, providers: list[str], **kwargs: Any) -> None:
+            assert providers == [provider]
+            super().__init__(path, options, providers=[CPU], **kwargs)
+
+        def get_providers(self) -> list[str]:
+            return [provider, CPU]
+
+        def get_provider_graph_assignment_info(self) -> list[Share]:
+            if on_cpu is None:
+                raise AttributeError
+            return [Share(provider, 3), Share(CPU, on_cpu)]
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider, CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Elsewhere)
+    session = open_session(double_file, device=device, backend="onnxruntime")
+    assert session.backend.endswith(f", {device.upper()}")
+    told = {
+        0: (),
+        2: (f"double.onnx: 2 of 5 nodes run on the CPU, which {device.upper()} does not take",),
+        None: (
+            f"ONNX Runtime {onnxruntime.__version__} does not tell which nodes of double.onnx fall back to the CPU "
+            f"from {device.upper()}",
+        ),
+    }
+    assert session.remarks == told[on_cpu]
+
+
+@pytest.mark.parametrize("device", PROVIDERS)
+def test_a_provider_that_the_build_lacks_is_refused(
+    monkeypatch: pytest.MonkeyPatch, double_file: Path, device: str
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
+    with pytest.raises(BackendError, match=f"installed ONNX Runtime cannot use device {device}"):
+        open_session(double_file, device=device)
+
+
+@pytest.mark.parametrize(
+    ("backend_name", "device", "message"),
+    [
+        ("openvino", "cuda", r"no device cuda for double\.onnx on openvino"),
+        ("onnxruntime", "npu", r"no device npu for double\.onnx on onnxruntime"),
+    ],
+)
+def test_a_device_of_another_backend(double_file: Path, backend_name: str, device: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        open_session(double_file, backend=backend_name, device=device)
 
 
 @pytest.mark.parametrize(("threads", "expected"), [(None, 0), (1, 1), (3, 3)])  # 0 is ONNX Runtime's own choice

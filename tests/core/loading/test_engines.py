@@ -74,6 +74,8 @@ PLAIN = [INT8, ORIGINALS[DECODER]]  # on a CPU
 def test_without_engines_it_is_the_models_own_files() -> None:
     for backend in (None, "auto", "onnxruntime"):
         assert chosen(backend) == (PLAIN, [])
+    assert chosen("openvino") == (PLAIN, [])
+    assert chosen("openvino", "gpu") == (list(ORIGINALS.values()), [])
 
 
 def test_an_engine_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""ONNX files on ONNX Runtime, CPU or CUDA."""
+"""ONNX files on ONNX Runtime, on the CPU or what else the installed build has a provider for."""
 
 from __future__ import annotations
 
@@ -15,9 +15,26 @@ from nanosam_cli.core.errors import BackendError, ModelError
 from nanosam_cli.core.inference.onnx_faults import load_error
 from nanosam_cli.core.inference.session import Tensor, TensorInfo, check_feeds, host
 
-_PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}  # auto takes the first that is there
+_PROVIDERS = {  # by device; auto takes CUDA or the CPU
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "webgpu": "WebGpuExecutionProvider",
+    "xnnpack": "XnnpackExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
 _DEVICES = {provider: device.upper() for device, provider in _PROVIDERS.items()}
-_INSTALL_CUDA = "pip uninstall onnxruntime; pip install 'onnxruntime-gpu[cuda,cudnn]'"
+# All builds of ONNX Runtime fill the same folder, and the last one installed is the one that is imported
+_AGAIN = "pip install --force-reinstall --no-deps"
+_INSTALL_CUDA = f"pip install 'onnxruntime-gpu[cuda,cudnn]' && {_AGAIN} onnxruntime-gpu"
+_INSTALL = {
+    "cuda": _INSTALL_CUDA,
+    "directml": f"{_AGAIN} onnxruntime-directml, on Windows",
+    "openvino": f"{_AGAIN} onnxruntime-openvino; or --backend openvino, with the extra of that name",
+    "coreml": f"{_AGAIN} onnxruntime, on a Mac",
+}
+_OWN_BUILD = "build ONNX Runtime with it, or leave --device out"
 
 _DTYPES = {"float": "float32", "double": "float64"}  # ONNX Runtime's names where they differ from numpy's
 
@@ -45,6 +62,7 @@ class OnnxSession:
         self.outputs = tuple(_tensor_info(node) for node in session.get_outputs() if node.type.startswith("tensor("))
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
         provider = session.get_providers()[0]
+        self.remarks = _fallen_back(path, session, provider)
         self.backend = f"ONNX Runtime {onnxruntime.__version__}, {_DEVICES.get(provider, provider)}"
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -69,7 +87,7 @@ _of_the_parent: list[Any] = []
 
 
 def open_file(path: Path, device: str, threads: int | None, *, fuse_int8: bool = True) -> OnnxSession:
-    """Load an ONNX file on `device`: auto, cpu or cuda. Auto takes CUDA where it works, else the CPU.
+    """Load an ONNX file on `device`: auto, or a name of `_PROVIDERS`. Auto takes CUDA where it works, else the CPU.
 
     Without `fuse_int8`, quantised numbers are computed with in float32, exactly as the graph says. The CPU's own int8
     kernels cut off large sums where it has no VNNI, which another runtime's do not.
@@ -88,21 +106,45 @@ def open_file(path: Path, device: str, threads: int | None, *, fuse_int8: bool =
 def _load(path: Path, device: str, threads: int | None, fuse_int8: bool) -> OnnxSession:
     provider = _PROVIDERS[device]
     if provider not in onnxruntime.get_available_providers():
-        raise BackendError(f"the installed ONNX Runtime cannot use device {device}", _INSTALL_CUDA)
+        raise BackendError(f"the installed ONNX Runtime cannot use device {device}", _how_to_get(device))
     try:
         # enable_fallback=0: the fallback prints to stdout, where results go
         options = session_options(threads)
         options.add_session_config_entry("session.disable_quant_qdq", "0" if fuse_int8 else "1")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider], enable_fallback=0)
         opened = OnnxSession(path, session)
     except (*_FILE_ERRORS, *_PROVIDER_ERRORS) as error:
-        if device == "cuda" and isinstance(error, _PROVIDER_ERRORS):
-            raise BackendError(f"device cuda cannot be used: {_reason(error)}", _INSTALL_CUDA) from error
+        if device != "cpu" and isinstance(error, _PROVIDER_ERRORS):
+            raise BackendError(f"device {device} cannot be used: {_reason(error)}", _how_to_get(device)) from error
         raise load_error(path, f"ONNX Runtime {onnxruntime.__version__}", _reason(error)) from error
     # a provider that fails to start is dropped without an exception
     if provider not in session.get_providers():
-        raise BackendError(f"ONNX Runtime did not start {provider}: CUDA or cuDNN is missing or too old", _INSTALL_CUDA)
+        lacks = "CUDA or cuDNN" if device == "cuda" else "its driver"
+        raise BackendError(f"ONNX Runtime did not start {provider}: {lacks} is missing or too old", _how_to_get(device))
     return opened
+
+
+def _how_to_get(device: str) -> str:
+    return _INSTALL.get(device, _OWN_BUILD)
+
+
+def _fallen_back(path: Path, session: Any, provider: str) -> tuple[str, ...]:
+    """A sentence where nodes run on the CPU that the provider does not take."""
+    cpu, device = _PROVIDERS["cpu"], _DEVICES.get(provider, provider)
+    if provider == cpu:
+        return ()
+    try:
+        shares = session.get_provider_graph_assignment_info()
+    except AttributeError:  # before ONNX Runtime 1.24
+        untold = f"ONNX Runtime {onnxruntime.__version__} does not tell which nodes of {path.name} fall back to the CPU"
+        return (f"{untold} from {device}",)
+    counts = {share.ep_name: 0 for share in shares}
+    for share in shares:
+        counts[share.ep_name] += len(share.get_nodes())
+    if not counts.get(cpu):
+        return ()
+    return (f"{path.name}: {counts[cpu]} of {sum(counts.values())} nodes run on the CPU, which {device} does not take",)
 
 
 def session_options(threads: int | None) -> Any:

@@ -32,6 +32,7 @@ class TorchSession:
         self.inputs = tuple(TensorInfo(name, shape, "float32") for name, shape in inputs.items())
         self.outputs = tuple(TensorInfo(name, shape, "float32") for name, shape in OUTPUTS[part].items())
         self.metadata = dict(metadata)
+        self.remarks: tuple[str, ...] = ()
         self.backend = f"torch {torch.__version__} on {self._device}"
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -49,6 +49,7 @@ class EngineSession:
         self.inputs, self.outputs = sidecar.inputs, sidecar.outputs
         self.metadata = {**sidecar.metadata, "nanosam.precision": sidecar.precision_built}
         self.backend = f"{found.flavour} {found.version}, {gpu}, {sidecar.precision_built}"
+        self.remarks: tuple[str, ...] = ()
         self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:  # without an exception
