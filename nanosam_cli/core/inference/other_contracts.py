@@ -83,6 +83,10 @@ class _Other:
     def backend(self) -> str:
         return self._session.backend
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        return self._session.remarks
+
     def close(self) -> None:
         self._session.close()
 

@@ -27,7 +27,7 @@ class RangeWatch:
 
     def __init__(self, session: Session, emulation: Emulation) -> None:
         self.path, self.metadata, self.backend = session.path, session.metadata, session.backend
-        self.inputs = session.inputs
+        self.inputs, self.remarks = session.inputs, session.remarks
         self.outputs = tuple(info for info in session.outputs if info.name != RANGES)
         self._session, self._emulation = session, emulation
         self._largest = np.zeros(len(emulation.checks), np.float32)
