@@ -34,6 +34,8 @@ def only_run(place: Path, lock_file: Path | None = None) -> Iterator[None]:
                 break
             lock.release()  # of a file that its holder removed in this very moment
     except Timeout as error:
+        if not path.exists():  # as in /proc, where no file can be made
+            raise OutputError(f"cannot write {place}: no file can be made there", "give another place") from error
         raise OutputError(
             f"another run is at work on {place}", "wait until it has ended, or give another place with `-o`"
         ) from error

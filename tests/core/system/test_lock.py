@@ -81,3 +81,9 @@ def test_a_journal_that_is_refused_is_left_as_it_was(tmp_path: Path) -> None:
         Journal(path, {"a": 2}, resume=True)
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc, where no file can be made")
+def test_a_place_where_no_file_can_be_made_is_said() -> None:
+    with pytest.raises(OutputError, match=r"cannot write /proc/x\.png"), only_run(Path("/proc/x.png")):
+        pass
