@@ -92,7 +92,7 @@ def label(
     try:
         from nanosam_cli.core.serving.browser import open_page
         from nanosam_cli.core.serving.label.frames import with_frames
-        from nanosam_cli.core.serving.labelling import open_labelling, parse_classes
+        from nanosam_cli.core.serving.label.labelling import open_labelling, parse_classes
         from nanosam_cli.core.serving.run import Serving, serve_labels
     except ModuleNotFoundError as error:
         raise MissingExtraError("nanosam label", "label", str(error.name)) from error

@@ -13,8 +13,8 @@ from PIL import Image
 from nanosam_cli.core.masks import Mask, mask_iou
 from nanosam_cli.core.media.mask_codes import mask_to_rle
 from nanosam_cli.core.serving.label.export import export_annotations
-from nanosam_cli.core.serving.label_file import LabelledObject
-from nanosam_cli.core.serving.labelling import Labelling, open_labelling
+from nanosam_cli.core.serving.label.label_file import LabelledObject
+from nanosam_cli.core.serving.label.labelling import Labelling, open_labelling
 from tests.clients.conftest import client
 
 HW = 80, 100

@@ -18,7 +18,7 @@ from nanosam_cli.core.prompting.class_names import read_class_names
 from nanosam_cli.core.prompting.detection_files import read_detections
 from nanosam_cli.core.prompting.labels import check_class_name
 from nanosam_cli.core.prompting.prompt_files import read_prompts
-from nanosam_cli.core.serving.label_file import LabelFile
+from nanosam_cli.core.serving.label.label_file import LabelFile
 
 
 @pytest.mark.parametrize(

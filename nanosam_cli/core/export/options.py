@@ -12,7 +12,7 @@ Precision = Literal["fp32", "fp16", "fp16-weights"]  # the last computes in floa
 
 # The TorchScript exporter's opsets with LayerNormalization. 17, 18 and 20 give equal times on ONNX Runtime
 # (docs/experiments/export.md); the oldest is read by the most runtimes.
-OPSET, NEWEST_OPSET = 17, 20
+OPSET = 17
 ContractName = Literal["nanosam", "sam", "samexporter"]  # whose names and shapes the files have
 CONTRACTS: tuple[ContractName, ...] = get_args(ContractName)
 TEACHER, WHOLE, ALL = "teacher", "model", "all"

@@ -12,9 +12,9 @@ from nanosam_cli.core.loading.choice import ModelChoice
 from nanosam_cli.core.loading.load import open_predictor
 from nanosam_cli.core.messages import Note
 from nanosam_cli.core.serving.http import make_app
-from nanosam_cli.core.serving.label_routes import label_routes
+from nanosam_cli.core.serving.label.label_routes import label_routes
+from nanosam_cli.core.serving.label.labelling import Labelling
 from nanosam_cli.core.serving.label_studio.routes import label_studio_routes
-from nanosam_cli.core.serving.labelling import Labelling
 from nanosam_cli.core.serving.limits import RequestLimits
 from nanosam_cli.core.serving.photos import OpenedPhotos
 from nanosam_cli.core.serving.program_routes import program_routes

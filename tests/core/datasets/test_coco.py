@@ -10,7 +10,7 @@ import pytest
 
 from nanosam_cli.core.datasets.coco import read_annotations
 from nanosam_cli.core.errors import InputError
-from nanosam_cli.core.serving.label_file import LabelFile
+from nanosam_cli.core.serving.label.label_file import LabelFile
 
 IMAGE = {"id": 1, "file_name": "a.jpg", "height": 20, "width": 10}
 RING = [1, 1, 8, 1, 8, 9, 1, 9]

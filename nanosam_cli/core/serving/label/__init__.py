@@ -1,1 +1,1 @@
-"""What the labelling page does besides: frames of videos, carrying on, import and export."""
+"""The labelling page: its routes, the annotation file, frames of videos, carrying on, import and export."""

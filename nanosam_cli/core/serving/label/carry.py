@@ -13,7 +13,7 @@ from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.inference.predictor import Predictor
 from nanosam_cli.core.media.mask_codes import mask_to_rle, rle_to_mask
 from nanosam_cli.core.prompting.request import Request
-from nanosam_cli.core.serving.label_file import LabelledObject
+from nanosam_cli.core.serving.label.label_file import LabelledObject
 from nanosam_cli.core.tracking.target import TrackState
 from nanosam_cli.core.tracking.tracker import Tracker
 from nanosam_cli.core.types import ImageEmbedding

@@ -23,8 +23,8 @@ from nanosam_cli.core.segmentation.formats import FORMATS, PhotoTarget
 from nanosam_cli.core.segmentation.label_formats import class_names, data_yaml
 from nanosam_cli.core.segmentation.result import Found, PhotoResult
 from nanosam_cli.core.serving.answers import NotFoundError
-from nanosam_cli.core.serving.label_file import LabelledObject
-from nanosam_cli.core.serving.labelling import Labelling
+from nanosam_cli.core.serving.label.label_file import LabelledObject
+from nanosam_cli.core.serving.label.labelling import Labelling
 from nanosam_cli.core.system.files import output_error
 from nanosam_cli.core.timing import Stopwatch
 from nanosam_cli.core.types import Segmentation

@@ -14,7 +14,7 @@ from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.masks import Mask, mask_iou
 from nanosam_cli.core.media.mask_codes import mask_to_rle, rle_to_mask
 from nanosam_cli.core.serving.label.carry import CarryOn
-from nanosam_cli.core.serving.label_file import LabelledObject
+from nanosam_cli.core.serving.label.label_file import LabelledObject
 from tests.video_data import HW, picture, square
 
 

@@ -18,8 +18,8 @@ from nanosam_cli.core.media.mask_codes import mask_to_rle
 from nanosam_cli.core.prompting.detection_files import read_detections
 from nanosam_cli.core.serving.label import export as export_module
 from nanosam_cli.core.serving.label.export import export_annotations
-from nanosam_cli.core.serving.label_file import LabelledObject
-from nanosam_cli.core.serving.labelling import Labelling, open_labelling
+from nanosam_cli.core.serving.label.label_file import LabelledObject
+from nanosam_cli.core.serving.label.labelling import Labelling, open_labelling
 from tests.serving_data import HEIGHT, WIDTH, save_photo
 
 HW = HEIGHT, WIDTH

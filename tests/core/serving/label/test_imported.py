@@ -14,7 +14,7 @@ from nanosam_cli.core.errors import InputError
 from nanosam_cli.core.masks import mask_iou
 from nanosam_cli.core.media.mask_codes import rle_to_mask
 from nanosam_cli.core.serving.label.export import export_annotations
-from nanosam_cli.core.serving.labelling import Labelling, open_labelling
+from nanosam_cli.core.serving.label.labelling import Labelling, open_labelling
 from tests.core.serving.label.test_export import HW, block, ring, save
 from tests.serving_data import HEIGHT, WIDTH, save_photo
 

@@ -14,9 +14,9 @@ from nanosam_cli.core.prompting.class_names import read_class_names
 from nanosam_cli.core.prompting.detection_files import read_detections
 from nanosam_cli.core.prompting.detections import BoxFilter, DetectionFile, PhotoDetections
 from nanosam_cli.core.prompting.labels import UNNAMED
-from nanosam_cli.core.serving.annotations import AnnotationStore
+from nanosam_cli.core.serving.label.annotations import AnnotationStore
 from nanosam_cli.core.serving.label.imported import imported_content
-from nanosam_cli.core.serving.label_file import LabelFile
+from nanosam_cli.core.serving.label.label_file import LabelFile
 from nanosam_cli.core.serving.limits import RequestLimits
 from nanosam_cli.core.serving.photos import OpenedPhotos
 from nanosam_cli.core.serving.service import ObjectPrompt

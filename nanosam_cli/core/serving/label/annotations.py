@@ -18,7 +18,7 @@ from types import TracebackType
 
 from nanosam_cli.core.errors import InputError, NanosamError, UsageError, fault
 from nanosam_cli.core.serving.answers import ConflictError
-from nanosam_cli.core.serving.label_file import LabelFile, LabelledObject, LabelledPhoto, parse_content
+from nanosam_cli.core.serving.label.label_file import LabelFile, LabelledObject, LabelledPhoto, parse_content
 from nanosam_cli.core.system.files import check_writable, read_input, write_text
 from nanosam_cli.core.system.journal import Journal, journal_path
 

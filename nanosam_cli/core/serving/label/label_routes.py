@@ -12,8 +12,8 @@ from nanosam_cli.core.media.render import object_colour
 from nanosam_cli.core.names import LONGEST_NAME
 from nanosam_cli.core.serving.label.carry import CarryOn
 from nanosam_cli.core.serving.label.export import export_annotations
-from nanosam_cli.core.serving.label_file import LabelledObject
-from nanosam_cli.core.serving.labelling import Labelling
+from nanosam_cli.core.serving.label.label_file import LabelledObject
+from nanosam_cli.core.serving.label.labelling import Labelling
 from nanosam_cli.core.serving.schemas import RequestBody, RunLengths
 from nanosam_cli.core.serving.service import SegmentService
 

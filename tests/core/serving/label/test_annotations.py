@@ -20,9 +20,9 @@ from pycocotools.coco import COCO
 
 from nanosam_cli.core.errors import InputError, OutputError, UsageError
 from nanosam_cli.core.media.mask_codes import mask_to_rle
-from nanosam_cli.core.serving.annotations import AnnotationStore
 from nanosam_cli.core.serving.answers import ConflictError, NotFoundError
-from nanosam_cli.core.serving.label_file import LabelledObject
+from nanosam_cli.core.serving.label.annotations import AnnotationStore
+from nanosam_cli.core.serving.label.label_file import LabelledObject
 from nanosam_cli.core.system import files
 
 HW = (8, 10)
@@ -100,8 +100,8 @@ def test_an_object_keeps_its_id_and_ids_are_never_used_twice(store: AnnotationSt
 def test_kill_9_loses_nothing_that_was_answered(path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path\n"
-        "from tests.core.serving.test_annotations import *\n"
-        "import nanosam_cli.core.serving.annotations as module\n"
+        "from tests.core.serving.label.test_annotations import *\n"
+        "import nanosam_cli.core.serving.label.annotations as module\n"
         "module.AnnotationStore._write_changes = lambda self: None\n"  # the worst moment: nothing but the journal
         "store = AnnotationStore(Path(sys.argv[1]), NAMES, ['cat'])\n"
         "save_square(store); save_square(store, 'b.jpg')\n"
@@ -267,7 +267,7 @@ def test_a_file_that_cannot_be_written_is_told_and_tried_again(
         raise files.output_error(path, OSError(errno.ENOSPC, "No space left on device"))
 
     with monkeypatch.context() as refusing:
-        refusing.setattr("nanosam_cli.core.serving.annotations.write_text", full)
+        refusing.setattr("nanosam_cli.core.serving.label.annotations.write_text", full)
         save_square(store)
         for _ in range(100):
             if store.trouble:

@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 
 from nanosam_cli.core.media.image import read_image
 from nanosam_cli.core.media.mask_codes import mask_to_rle
-from nanosam_cli.core.serving.label_routes import label_routes
-from nanosam_cli.core.serving.labelling import Labelling, open_labelling, parse_classes
+from nanosam_cli.core.serving.label.label_routes import label_routes
+from nanosam_cli.core.serving.label.labelling import Labelling, open_labelling, parse_classes
 from tests.serving_data import HEIGHT, WIDTH, client_of, save_photo, service_of
 
 Opened = tuple[TestClient, Labelling]
